@@ -1,0 +1,80 @@
+//! The port that operators use: liveness, readiness, the effective config.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Json;
+use axum::routing::get;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+
+/// Whether callers should be sent here.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    listening: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl Readiness {
+    /// The gRPC port accepts connections.
+    pub fn is_listening(&self) {
+        self.listening.store(true, Ordering::Release);
+    }
+
+    /// The process has been told to end.
+    pub fn is_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    fn verdict(&self) -> Result<&'static str, &'static str> {
+        if self.draining.load(Ordering::Acquire) {
+            Err("draining\n")
+        } else if self.listening.load(Ordering::Acquire) {
+            Ok("ready\n")
+        } else {
+            Err("starting\n")
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Admin {
+    readiness: Arc<Readiness>,
+    settings: Arc<ArcSwap<Settings>>,
+}
+
+/// Serves until `ended`.
+///
+/// # Errors
+/// Where the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    readiness: Arc<Readiness>,
+    settings: Arc<ArcSwap<Settings>>,
+    ended: CancellationToken,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(async || "live\n"))
+        .route("/readyz", get(readyz))
+        .route("/config", get(config))
+        .with_state(Admin { readiness, settings });
+    axum::serve(listener, router).with_graceful_shutdown(ended.cancelled_owned()).await
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
+    match admin.readiness.verdict() {
+        Ok(ready) => (StatusCode::OK, ready),
+        Err(not) => (StatusCode::SERVICE_UNAVAILABLE, not),
+    }
+}
+
+async fn config(State(admin): State<Admin>) -> Json<Value> {
+    Json(admin.settings.load().redacted())
+}

@@ -1,0 +1,230 @@
+//! The only wiring: from settings to a process that serves, and back down again.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::ServiceBuilder;
+
+use crate::admin::{self, Readiness};
+use crate::config::{Reload, Reloaded, Settings};
+use crate::connect::{Attempts, Client, StaticCredentials};
+use crate::error::Error;
+use crate::gateway::Gateway;
+use crate::grpc::layers::{self, Deadlines, Identities};
+use crate::grpc::{CREATE_PARTICIPANT, Participants, status};
+use crate::identity::Identity;
+use crate::net;
+use crate::proto::DESCRIPTOR_SET;
+use crate::proto::participant_service_server::{ParticipantServiceServer, SERVICE_NAME};
+use crate::telemetry::LogLevel;
+
+/// The health service's own names for "everything" and for the services.
+const HEALTH_NAMES: [&str; 2] = ["", SERVICE_NAME];
+
+/// What an app is built from.
+pub struct Parts {
+    /// The config.
+    pub settings: Settings,
+    /// Where the config came from; absent: it is not reloaded.
+    pub file: Option<PathBuf>,
+    /// Keys that need no chain: the simulator's.
+    pub credentials: Option<StaticCredentials>,
+    /// The running log's level, for reloads.
+    pub log_level: LogLevel,
+}
+
+/// A gateway that is bound to its ports, and serves with [`App::run`].
+pub struct App {
+    parts: Parts,
+    grpc: TcpListener,
+    admin: TcpListener,
+}
+
+impl App {
+    /// Binds both ports.
+    ///
+    /// # Errors
+    /// Where an address cannot be bound; the text names it.
+    pub async fn bind(parts: Parts) -> io::Result<Self> {
+        let grpc = bind(parts.settings.shape.server.listen.get()).await?;
+        let admin = bind(parts.settings.shape.admin.listen.get()).await?;
+        Ok(Self { parts, grpc, admin })
+    }
+
+    /// Where callers find it.
+    ///
+    /// # Errors
+    /// Where the socket is gone.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.grpc.local_addr()
+    }
+
+    /// Where operators find it.
+    ///
+    /// # Errors
+    /// Where the socket is gone.
+    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// Serves until `shutdown`, then drains: health says NOT_SERVING, connections are told to go away, calls in flight
+    /// finish, those that are left when `drain_timeout` runs out are answered SHUTTING_DOWN.
+    ///
+    /// # Errors
+    /// Where the admin port fails.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let Self { parts: Parts { settings, file, credentials, log_level }, grpc, admin } = self;
+        let server = settings.shape.server.clone();
+        let upstreams = connect(&settings, credentials).await;
+        let identity = Identity::new(&settings);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let gateway = Arc::new(Gateway::new(upstreams));
+        let (draining, expired) = (CancellationToken::new(), CancellationToken::new());
+        let readiness = Arc::new(Readiness::default());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        report(&health, ServingStatus::Serving).await;
+
+        let identities = Arc::new(Identities { identity, settings: Arc::clone(&settings) });
+        let deadlines = Deadlines { default: server.default_timeout.get(), max: server.max_timeout.get() };
+        let permits = Arc::new(Semaphore::new(server.max_in_flight.get() as usize));
+        let participants =
+            ParticipantServiceServer::new(Participants::new(Arc::clone(&settings), Arc::clone(&gateway)))
+                .max_decoding_message_size(server.max_request_bytes.get() as usize);
+
+        // What only calls of ours pass, from the outside in.
+        let calls = Router::new().route_service(CREATE_PARTICIPANT, participants).layer(
+            ServiceBuilder::new()
+                // First, so that it bounds everything behind it, a slow body included.
+                .layer(from_fn_with_state(deadlines, layers::deadline))
+                // Before any work is done: shedding must cost next to nothing.
+                .layer(from_fn_with_state(permits, layers::shed))
+                // Last, so that the request is only read for callers that we know.
+                .layer(from_fn_with_state(identities, layers::identify)),
+        );
+        let mut router = calls.route_service("/grpc.health.v1.Health/{*method}", health_service);
+        if server.reflection {
+            router = with_reflection(router)?;
+        }
+        // What everything passes: it names the call, and gives each error of whatever is inside its face.
+        let router = router
+            .fallback(async || status::refuse(Error::UnknownMethod).map(axum::body::Body::new))
+            .layer(from_fn_with_state(expired.clone(), layers::answer));
+
+        let limits = net::Limits {
+            max_concurrent_streams: server.max_concurrent_streams.get(),
+            max_age: server.max_connection_age.get(),
+            grace: server.max_timeout.get() + Duration::from_secs(5),
+        };
+        let ended = CancellationToken::new();
+        let operators = tokio::spawn(admin::serve(admin, Arc::clone(&readiness), Arc::clone(&settings), ended.clone()));
+        let reloads = file.map(|file| tokio::spawn(reload(file, Arc::clone(&settings), log_level)));
+        let address = grpc.local_addr()?;
+        let callers = tokio::spawn(net::serve(grpc, router, limits, draining.clone(), expired.clone()));
+        readiness.is_listening();
+        tracing::info!(%address, config_version = settings.load().version, "ready");
+
+        shutdown.await;
+
+        tracing::info!(drain_timeout = %server.drain_timeout, "draining");
+        readiness.is_draining();
+        report(&health, ServingStatus::NotServing).await;
+        draining.cancel();
+        let drained = async {
+            let _ = callers.await;
+            gateway.idle().await;
+        };
+        let mut drained = std::pin::pin!(drained);
+        if tokio::time::timeout(server.drain_timeout.get(), drained.as_mut()).await.is_err() {
+            tracing::warn!("drain timeout ran out with calls in flight");
+            expired.cancel();
+            let _ = tokio::time::timeout(LAST_ANSWERS, drained).await;
+        }
+        if let Some(reloads) = reloads {
+            reloads.abort();
+        }
+        ended.cancel();
+        let _ = tokio::time::timeout(LAST_ANSWERS, operators).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// For SHUTTING_DOWN to reach the callers, once `drain_timeout` has run out.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+}
+
+async fn connect(settings: &Settings, keys: Option<StaticCredentials>) -> BTreeMap<crate::domain::Name, Arc<Attempts>> {
+    let mut upstreams = BTreeMap::new();
+    for (name, upstream) in &settings.upstreams {
+        let client = Client::new(upstream, keys.clone()).await;
+        upstreams.insert(name.clone(), Arc::new(Attempts::new(client)));
+    }
+    upstreams
+}
+
+async fn report(health: &HealthReporter, status: ServingStatus) {
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// Both versions of server reflection: older clients know `v1alpha` only.
+fn with_reflection(router: Router) -> io::Result<Router> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl prints the details of errors instead of their bytes.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(router
+        .route_service(
+            "/grpc.reflection.v1.ServerReflection/{*method}",
+            builder().build_v1().map_err(io::Error::other)?,
+        )
+        .route_service(
+            "/grpc.reflection.v1alpha.ServerReflection/{*method}",
+            builder().build_v1alpha().map_err(io::Error::other)?,
+        ))
+}
+
+async fn reload(file: PathBuf, settings: Arc<ArcSwap<Settings>>, log_level: LogLevel) {
+    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let Ok(mut hangup) = hangup.inspect_err(|error| tracing::error!(%error, "cannot reload")) else { return };
+    let asked = async move || {
+        if hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let observe = |reloaded| match reloaded {
+        Reloaded::Applied { settings, needs_restart } => {
+            log_level.set(settings.shape.telemetry.log.level);
+            tracing::info!(config_version = settings.version, "config reloaded");
+            for path in needs_restart {
+                tracing::warn!(path, "changed, but needs a restart");
+            }
+        }
+        Reloaded::Refused(problems) => {
+            for problem in problems.sorted() {
+                tracing::error!(%problem, "config not reloaded");
+            }
+        }
+    };
+    Reload::new(file, settings).run(asked, observe).await;
+}

@@ -1,0 +1,152 @@
+//! The commands.
+
+mod dev;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use participant_gateway::app::{App, Parts};
+use participant_gateway::config::{self, Problems, Settings};
+use participant_gateway::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The command line was not understood (sysexits.h, EX_USAGE).
+pub const USAGE: u8 = 64;
+
+/// A failure of the program's own (EX_SOFTWARE).
+const SOFTWARE: u8 = 70;
+
+/// The config has problems (EX_CONFIG).
+const CONFIG: u8 = 78;
+
+/// A gRPC gateway to Amazon Connect's CreateParticipant.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = "Exit codes: 0, 64 usage, 70 own failure, 78 config.")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve with nothing installed: simulated Amazon Connect, one tenant named demo
+    #[cfg(feature = "simulator")]
+    Dev(dev::Dev),
+    /// Serve
+    Serve(ConfigFile),
+    /// Show every problem of a config; start nothing
+    Check(ConfigFile),
+    /// Print the config's JSON Schema
+    Schema,
+    /// Serve the simulated Amazon Connect by itself
+    #[cfg(feature = "simulator")]
+    Simulate(dev::Simulate),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The config, YAML
+    #[arg(long = "config", value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Why the process ends with a code other than 0.
+#[derive(Debug)]
+pub enum Failure {
+    /// The config has problems.
+    Config(Problems),
+    /// A failure of the program's own.
+    Own(io::Error),
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => CONFIG,
+            Self::Own(_) => SOFTWARE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(problems) => problems.fmt(f),
+            Self::Own(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Own(error)
+    }
+}
+
+impl Cli {
+    /// Does what was asked for, until it is done or a signal ends it.
+    pub fn run(self) -> Result<(), Failure> {
+        match self.command {
+            #[cfg(feature = "simulator")]
+            Command::Dev(dev) => block_on(dev.run()),
+            Command::Serve(ConfigFile { file }) => serve(file),
+            Command::Check(ConfigFile { file }) => {
+                for warning in Settings::load(&file)?.warnings {
+                    eprintln!("warning: {warning}");
+                }
+                println!("{} is valid", file.display());
+                Ok(())
+            }
+            Command::Schema => {
+                println!("{:#}", config::json_schema());
+                Ok(())
+            }
+            #[cfg(feature = "simulator")]
+            Command::Simulate(simulate) => block_on(simulate.run()),
+        }
+    }
+}
+
+fn serve(file: PathBuf) -> Result<(), Failure> {
+    let settings = Settings::load(&file)?;
+    let log = &settings.shape.telemetry.log;
+    let log_level = telemetry::init(log.format, log.level);
+    for warning in &settings.warnings {
+        tracing::warn!(%warning, "config");
+    }
+    block_on(async {
+        let shutdown = shutdown()?;
+        let app = App::bind(Parts { settings, file: Some(file), credentials: None, log_level }).await?;
+        Ok(app.run(shutdown).await?)
+    })
+}
+
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(command);
+    // A lookup in the system's resolver cannot be cancelled, and must not hold up the exit.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Ends with the first SIGTERM or SIGINT. Listens from now on, not only once awaited.
+fn shutdown() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,139 @@
+//! `dev` and `simulate`: the gateway and a simulated Amazon Connect on a laptop.
+#![cfg(feature = "simulator")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use participant_gateway::app::{App, Parts};
+use participant_gateway::config::{Level, Settings, Share, shape};
+use participant_gateway::connect::StaticCredentials;
+use participant_gateway::simulator::{Options, Simulator, Throttle};
+use participant_gateway::telemetry;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, shutdown};
+
+/// Serve with nothing installed.
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// Where callers find the gateway
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    listen: SocketAddr,
+    /// Where operators find it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+    admin_listen: SocketAddr,
+}
+
+/// Serve the simulated Amazon Connect by itself.
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// Where the SDK finds it
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Throttle like an account with this quota; absent: never
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<Share>,
+    /// The burst of that quota
+    #[arg(long, default_value_t = 5, requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
+    burst: u32,
+    /// How long every answer takes
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
+    latency: Duration,
+}
+
+impl Dev {
+    /// Serves until a signal.
+    pub async fn run(self) -> Result<(), Failure> {
+        let log_level = telemetry::init(shape::LogFormat::Text, Level::Info);
+        let shutdown = shutdown()?;
+        let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), Options::default()).await?;
+        let settings = self.settings(&simulator.endpoint_url())?;
+        let credentials = Some(StaticCredentials {
+            access_key_id: simulator.access_key_id().to_owned(),
+            secret_access_key: simulator.secret_access_key().to_owned(),
+        });
+        let app = App::bind(Parts { settings, file: None, credentials, log_level }).await?;
+        println!("{}", greeting(app.addr()?, app.admin_addr()?, &simulator));
+
+        let stopped = CancellationToken::new();
+        let simulating = tokio::spawn(simulator.run(stopped.clone().cancelled_owned()));
+        app.run(shutdown).await?;
+        stopped.cancel();
+        let _ = simulating.await;
+        Ok(())
+    }
+
+    fn settings(&self, endpoint_url: &str) -> Result<Settings, Failure> {
+        let config = serde_json::json!({
+            "server": { "listen": self.listen },
+            "admin": { "listen": self.admin_listen },
+            "identity": { "mode": "header" },
+            "tenants": { "demo": { "instances": ["*"], "rate": "50/s", "burst": 100 } },
+            "upstreams": {
+                "simulator": {
+                    "region": "us-east-1",
+                    "instances": ["*"],
+                    "endpoint_url": endpoint_url,
+                    "rate": "50/s",
+                    "burst": 100,
+                },
+            },
+            "telemetry": { "log": { "format": "text" } },
+        });
+        Ok(Settings::parse(&config.to_string(), [])?)
+    }
+}
+
+impl Simulate {
+    /// Serves until a signal.
+    pub async fn run(self) -> Result<(), Failure> {
+        let _ = telemetry::init(shape::LogFormat::Text, Level::Info);
+        let shutdown = shutdown()?;
+        let burst = f64::from(self.burst);
+        let throttle = self.rate.map(|rate| Throttle { rate_per_second: rate.get().per_second(), burst });
+        let options = Options { latency: self.latency, throttle, ..Options::default() };
+        let simulator = Simulator::bind(self.listen, options).await?;
+        println!("{}", simulator.exports());
+        Ok(simulator.run(shutdown).await?)
+    }
+}
+
+fn rate(text: &str) -> Result<Share, String> {
+    let rate = Share::parse(text).filter(|rate| rate.get().per_second() > 0.0);
+    rate.ok_or_else(|| "expected a rate above zero, such as 2/s or 30/m".to_owned())
+}
+
+/// What a person needs to make the first calls. Every line works when pasted into a shell.
+fn greeting(address: SocketAddr, admin: SocketAddr, simulator: &Simulator) -> String {
+    let exports = simulator.exports();
+    let method = "participantgateway.v1.ParticipantService/CreateParticipant";
+    let call = |contact: &str, token: &str| {
+        let details =
+            r#""participant_details": {"participant_role": "PARTICIPANT_ROLE_CUSTOM_BOT", "display_name": "Bot"}"#;
+        let request =
+            format!(r#"{{"instance_id": "demo", "contact_id": "{contact}", "client_token": "{token}", {details}}}"#);
+        format!("grpcurl -plaintext -H 'x-tenant-id: demo' -d '{request}' {address} {method}")
+    };
+    format!(
+        "\
+# Amazon Connect is simulated here. For other AWS clients:
+{exports}
+
+# What is served:
+grpcurl -plaintext {address} list
+grpcurl -plaintext {address} describe participantgateway.v1.ParticipantService
+
+# A participant:
+{participant}
+
+# An error, with its details; other contacts that misbehave: sim-invalid, sim-not-found, sim-quota, sim-slow-2000, …
+{throttled}
+
+# For operators:
+curl http://{admin}/readyz
+",
+        participant = call("contact-1", "token-1"),
+        throttled = call("sim-throttled", "token-2"),
+    )
+}

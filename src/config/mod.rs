@@ -1,0 +1,132 @@
+//! The configuration: one YAML file, overridden key by key from the environment.
+//!
+//! A file is read in three steps, and each reports all that it finds: [`read`] makes a tree of file and environment,
+//! [`shape`] gives it types, [`resolve`] checks what crosses keys and makes [`Settings`] of it. Only a config without a
+//! problem becomes settings.
+
+mod problem;
+mod read;
+mod reload;
+mod resolve;
+pub mod shape;
+mod values;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::domain::{InstanceId, Instances, Name, Tenant, Upstream};
+
+pub use problem::{Problem, Problems};
+pub use reload::{Reload, Reloaded};
+pub use values::{Count, Level, Listen, Period, Share, Span};
+
+/// A config without a problem, ready to run on.
+#[derive(Debug)]
+pub struct Settings {
+    /// The sections that need no resolving, with every default filled in.
+    pub shape: shape::Config,
+    /// How callers are known.
+    pub identity: Identity,
+    /// By name.
+    pub tenants: BTreeMap<Name, Arc<Tenant>>,
+    /// By name.
+    pub upstreams: BTreeMap<Name, Arc<Upstream>>,
+    /// Names the content of file and environment: equal configs have equal versions.
+    pub version: String,
+    /// What is valid but likely not meant.
+    pub warnings: Vec<Problem>,
+    routes: Routes,
+}
+
+/// How callers are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// By a header that something in front sets; its value is a tenant's name.
+    Header {
+        /// The header's name, lower case.
+        name: http::HeaderName,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    by_instance: HashMap<InstanceId, Arc<Upstream>>,
+    of_any: Option<Arc<Upstream>>,
+}
+
+impl Settings {
+    /// Reads the file and the process's environment.
+    ///
+    /// # Errors
+    /// Every problem of the config, the unreadable file among them.
+    pub fn load(file: &Path) -> Result<Self, Problems> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Problem::new("", None, format!("a readable file at {}: {error}", file.display())))?;
+        Self::parse(
+            &text,
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+        )
+    }
+
+    /// Reads a text and an environment.
+    ///
+    /// # Errors
+    /// Every problem of the config.
+    pub fn parse(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        let tree = read::tree(text, environment)?;
+        let version = version_of(&tree.value);
+        let mut problems = Problems::default();
+        let shape = read::shape(tree, &mut problems)?;
+        resolve::settings(shape, version, problems)
+    }
+
+    /// The upstream that owns the instance: the one that lists it, else the one that takes any.
+    #[must_use]
+    pub fn upstream_of(&self, instance: &InstanceId) -> Option<&Arc<Upstream>> {
+        self.routes.by_instance.get(instance).or(self.routes.of_any.as_ref())
+    }
+
+    /// The effective config without its secrets, for people: every default filled in.
+    #[must_use]
+    pub fn redacted(&self) -> Value {
+        let mut value = serde_json::to_value(&self.shape).unwrap_or(Value::Null);
+        problem::redact(&mut value);
+        if let Value::Object(map) = &mut value {
+            map.insert("version".to_owned(), Value::String(self.version.clone()));
+        }
+        value
+    }
+}
+
+impl Routes {
+    fn new<'a>(upstreams: impl IntoIterator<Item = &'a Arc<Upstream>>) -> Self {
+        let mut routes = Self::default();
+        for upstream in upstreams {
+            match &upstream.instances {
+                Instances::Any => routes.of_any = Some(Arc::clone(upstream)),
+                Instances::Only(instances) => {
+                    routes.by_instance.extend(instances.iter().map(|id| (id.clone(), Arc::clone(upstream))));
+                }
+            }
+        }
+        routes
+    }
+}
+
+/// The JSON Schema of the file, made from the types that read it.
+#[must_use]
+pub fn json_schema() -> Value {
+    let mut schema = schemars::schema_for!(shape::Config).to_value();
+    if let Value::Object(map) = &mut schema {
+        map.insert("title".to_owned(), Value::String("Participant Gateway configuration".to_owned()));
+    }
+    schema
+}
+
+fn version_of(tree: &Value) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, tree.to_string().as_bytes());
+    digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,114 @@
+//! What is wrong with a config, in words that say what to do.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// One problem of a config.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The key's dotted path, such as `tenants.acme.rate`; empty for the file as a whole.
+    pub path: String,
+    /// The value found there, where there is one.
+    pub value: Option<String>,
+    /// What was expected.
+    pub expected: String,
+}
+
+impl Problem {
+    /// A problem of the key at `path`.
+    pub fn new(path: impl Into<String>, value: Option<&Value>, expected: impl Into<String>) -> Self {
+        let value = value.map(|value| {
+            let mut shown = value.clone();
+            redact(&mut shown);
+            shown.to_string()
+        });
+        Self { path: path.into(), value, expected: expected.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = if self.path.is_empty() { "config" } else { &self.path };
+        match &self.value {
+            Some(value) => write!(f, "{path}: {value}: expected {}", self.expected),
+            None => write!(f, "{path}: expected {}", self.expected),
+        }
+    }
+}
+
+/// All problems of a config, in the order of their paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds a problem, unless the same key has one already: the first is the cause.
+    pub fn add(&mut self, problem: Problem) {
+        if !self.0.iter().any(|known| known.path == problem.path) {
+            self.0.push(problem);
+        }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the key, or one above or below it, has a problem: what follows from it need not be reported.
+    #[must_use]
+    pub fn touch(&self, path: &str) -> bool {
+        let below = |outer: &str, inner: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.0.iter().any(|known| below(&known.path, path) || below(path, &known.path))
+    }
+
+    /// The problems, by path.
+    #[must_use]
+    pub fn sorted(mut self) -> Vec<Problem> {
+        self.0.sort_by(|a, b| a.path.cmp(&b.path));
+        self.0
+    }
+
+    /// The problems.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.clone().sorted().iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Hides the user information of every URL in the value: the one place of the config where a password may stand.
+pub fn redact(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Some((scheme, rest)) = text.split_once("://")
+                && let Some((_, host)) = rest.rsplit_once('@')
+            {
+                *text = format!("{scheme}://[redacted]@{host}");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(redact),
+        Value::Object(entries) => entries.values_mut().for_each(redact),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

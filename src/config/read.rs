@@ -1,0 +1,174 @@
+//! From text and environment to the typed shape, with every problem on the way.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value};
+
+use super::problem::{Problem, Problems};
+use super::shape::Config;
+
+/// What an override's name begins with.
+pub const ENV_PREFIX: &str = "PARTICIPANT_GATEWAY__";
+
+/// File and environment, not yet typed.
+#[derive(Debug)]
+pub struct Tree {
+    pub value: Value,
+    /// The raw text of each override by its dotted path: where a text is wanted, `123` from the environment is one.
+    overrides: BTreeMap<String, String>,
+}
+
+/// Reads the YAML text and lays the environment's overrides over it.
+pub fn tree(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Tree, Problems> {
+    let mut value: Value = serde_saphyr::from_str::<Option<Value>>(text)
+        .map_err(|error| Problem::new("", None, format!("one YAML document: {error}")))?
+        .unwrap_or_else(|| Value::Object(Map::new()));
+    if !value.is_object() {
+        return Err(Problem::new("", Some(&value), "a mapping of sections").into());
+    }
+    drop_nulls(&mut value);
+
+    let mut problems = Problems::default();
+    let mut overrides = BTreeMap::new();
+    for (name, raw) in environment {
+        let Some(keys) = name.strip_prefix(ENV_PREFIX) else { continue };
+        let keys: Vec<String> = keys.split("__").map(str::to_lowercase).collect();
+        let path = keys.join(".");
+        let parsed = serde_saphyr::from_str::<Value>(&raw).unwrap_or_else(|_| Value::String(raw.clone()));
+        match insert(&mut value, &keys, parsed) {
+            Ok(()) => {
+                overrides.insert(path, raw);
+            }
+            Err(expected) => problems.add(Problem::new(path, Some(&Value::String(raw)), expected)),
+        }
+    }
+    if problems.is_empty() { Ok(Tree { value, overrides }) } else { Err(problems) }
+}
+
+/// Types the tree. Serde stops at the first error, so what is bad is recorded, left out, and the rest is read again,
+/// until only good keys are left.
+pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
+    let Tree { mut value, mut overrides } = tree;
+    let mut left_out = LeftOut::default();
+    loop {
+        let error = match serde_path_to_error::deserialize::<_, Config>(&value) {
+            Ok(config) => return Ok(config),
+            Err(error) => error,
+        };
+        let segments: Vec<String> = error.path().iter().map(ToString::to_string).collect();
+        let path = error.path().to_string();
+        let message = error.inner().to_string();
+        let (segments, path) = match unknown_key(&message) {
+            // Serde names the mapping in some places and the key in others.
+            Some(key) if segments.last().is_none_or(|last| last != key) => {
+                let path = if segments.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                ([segments, vec![key.to_owned()]].concat(), path)
+            }
+            _ => (segments, path),
+        };
+        if let Some(raw) = overrides.remove(&path)
+            && let Some(found) = find(&mut value, &segments)
+            && !found.is_string()
+        {
+            *found = Value::String(raw);
+            continue;
+        }
+        let Some(removed) = remove(&mut value, &segments) else {
+            problems.add(Problem::new(path, None, message));
+            return Err(std::mem::take(problems));
+        };
+        problems.add(Problem::new(left_out.original(&segments), Some(&removed), expectation(&message)));
+    }
+}
+
+/// The list elements left out so far: the ones behind them have moved up, and their paths must not.
+#[derive(Default)]
+struct LeftOut(HashMap<Vec<String>, Vec<usize>>);
+
+impl LeftOut {
+    fn original(&mut self, segments: &[String]) -> String {
+        let mut shown = String::new();
+        for (depth, segment) in segments.iter().enumerate() {
+            let Some(index) = index(segment) else {
+                if !shown.is_empty() {
+                    shown.push('.');
+                }
+                shown.push_str(segment);
+                continue;
+            };
+            let gone = self.0.entry(segments[..depth].to_vec()).or_default();
+            let original = gone.iter().fold(index, |at, gone| if *gone <= at { at + 1 } else { at });
+            if depth + 1 == segments.len() {
+                gone.push(original);
+                gone.sort_unstable();
+            }
+            shown.push_str(&format!("[{original}]"));
+        }
+        shown
+    }
+}
+
+fn index(segment: &str) -> Option<usize> {
+    segment.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
+}
+
+fn find<'a>(value: &'a mut Value, segments: &[String]) -> Option<&'a mut Value> {
+    segments.iter().try_fold(value, |value, segment| match value {
+        Value::Object(map) => map.get_mut(segment),
+        Value::Array(items) => items.get_mut(index(segment)?),
+        _ => None,
+    })
+}
+
+fn remove(value: &mut Value, segments: &[String]) -> Option<Value> {
+    let (last, parents) = segments.split_last()?;
+    match find(value, parents)? {
+        Value::Object(map) => map.remove(last),
+        Value::Array(items) => {
+            let index = index(last).filter(|index| *index < items.len())?;
+            Some(items.remove(index))
+        }
+        _ => None,
+    }
+}
+
+fn insert(value: &mut Value, keys: &[String], new: Value) -> Result<(), &'static str> {
+    let Some((key, rest)) = keys.split_first() else {
+        *value = new;
+        return Ok(());
+    };
+    if key.is_empty() {
+        return Err("two underscores between the keys of an override, and a key on each side");
+    }
+    match value {
+        Value::Object(map) => insert(map.entry(key.clone()).or_insert_with(|| Value::Object(Map::new())), rest, new),
+        _ => Err("the override of a key below a mapping"),
+    }
+}
+
+/// An empty key, as in `tls:`, means its default.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn unknown_key(message: &str) -> Option<&str> {
+    message.strip_prefix("unknown field `")?.split('`').next()
+}
+
+/// The part of serde's message that says what to write instead.
+fn expectation(message: &str) -> String {
+    let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
+    let expected = expected.replace('`', "");
+    match unknown_key(message) {
+        Some(_) if message.contains("there are no fields") => "no such key".to_owned(),
+        Some(_) => format!("a known key: {expected}"),
+        None => expected,
+    }
+}

@@ -1,0 +1,158 @@
+//! The attempts of one call: what is tried again, when, and what stops it.
+//!
+//! Lost connections, timeouts and 5xx are tried again with jittered backoff; a throttle once, after the wait that it
+//! asks for; a refused signature once, where the clocks differ. All with the same `ClientToken`. Where the next attempt
+//! does not fit, the last one's error is the answer, at once.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower::retry::budget::{Budget, TpsBudget};
+
+use super::breaker::Breaker;
+use super::sdk::Client;
+use crate::domain::{CreateParticipant, Participant, UpstreamToken};
+use crate::error::{Error, Fault, UpstreamError};
+use crate::telemetry::Call;
+
+/// The wait before the first further attempt; it doubles, with jitter, up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Where a throttle does not say how long to wait.
+const THROTTLE_WAIT: Duration = Duration::from_secs(1);
+
+/// With less left before the deadline, an attempt is not worth its charge.
+const LEAST_LEFT: Duration = Duration::from_millis(20);
+
+/// One upstream: its client, its circuit and its retry budget.
+#[derive(Debug)]
+pub struct Attempts {
+    client: Client,
+    breaker: Breaker,
+    budget: TpsBudget,
+}
+
+/// What bounds the attempts of one call.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// No attempt starts after it; one that runs may still finish.
+    pub deadline: Instant,
+    /// For one attempt.
+    pub attempt_timeout: Duration,
+    /// The most attempts; at least 1.
+    pub max_attempts: u32,
+    /// Cancelled when the caller has left: then no further attempt starts.
+    pub left: CancellationToken,
+}
+
+impl Attempts {
+    /// For one upstream.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        // A fifth of the calls of the last ten seconds may be retries, and ten a second besides: an outage is not
+        // multiplied, and a quiet gateway still retries.
+        let budget = TpsBudget::new(Duration::from_secs(10), 10, 0.2);
+        Self { client, breaker: Breaker::default(), budget }
+    }
+
+    /// Tries until there is a participant, or a reason to stop. Every further attempt is paid for with `charge`.
+    ///
+    /// # Errors
+    /// The last attempt's error; or [`Error::CircuitOpen`] with nothing sent.
+    pub async fn run(
+        &self,
+        request: &CreateParticipant,
+        token: &UpstreamToken,
+        terms: &Terms,
+        call: &Call,
+        mut charge: impl AsyncFnMut(&UpstreamError) -> Result<(), Error>,
+    ) -> Result<Participant, Error> {
+        let pass = self.breaker.enter(Instant::now()).map_err(|retry_after| Error::CircuitOpen { retry_after })?;
+        self.budget.deposit();
+        let mut plan = Plan::new();
+        for attempt in 1.. {
+            call.attempted();
+            let mut error = match self.client.attempt(request, token, terms.attempt_timeout).await {
+                Ok(participant) => {
+                    pass.answered();
+                    return Ok(participant);
+                }
+                Err(error) => error,
+            };
+            error.earlier_uncertain = plan.uncertain;
+            let stop = match plan.wait(&error) {
+                Some(wait) if attempt < terms.max_attempts => !self.pause(wait, terms).await,
+                _ => true,
+            };
+            if stop || charge(&error).await.is_err() {
+                match error.fault {
+                    Fault::Internal | Fault::TimedOut | Fault::Unreachable => pass.failed(Instant::now()),
+                    // Says nothing of Connect.
+                    Fault::CredentialsMissing | Fault::CredentialsUnavailable => {}
+                    _ => pass.answered(),
+                }
+                return Err(error.into());
+            }
+            tracing::debug!(request_id = call.request_id(), attempt, fault = ?error.fault, "attempt failed, trying again");
+        }
+        unreachable!("the loop ends with its last attempt")
+    }
+
+    /// Waits, and says whether there is still reason for another attempt.
+    async fn pause(&self, wait: Duration, terms: &Terms) -> bool {
+        if Instant::now() + wait + LEAST_LEFT > terms.deadline || !self.budget.withdraw() {
+            return false;
+        }
+        tokio::select! {
+            () = terms.left.cancelled() => false,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
+}
+
+/// What has happened so far, and so what may happen next.
+struct Plan {
+    backoff: backon::ExponentialBackoff,
+    uncertain: bool,
+    throttled: bool,
+    skewed: bool,
+}
+
+impl Plan {
+    fn new() -> Self {
+        let backoff = ExponentialBuilder::new().with_min_delay(MIN_BACKOFF).with_max_delay(MAX_BACKOFF);
+        let backoff = backoff.with_jitter().without_max_times().build();
+        Self { backoff, uncertain: false, throttled: false, skewed: false }
+    }
+
+    /// How long until this error may be tried again; nothing where it may not.
+    fn wait(&mut self, error: &UpstreamError) -> Option<Duration> {
+        self.uncertain |= error.may_have_executed();
+        match error.fault {
+            Fault::Internal | Fault::Unreachable | Fault::TimedOut => self.backoff.next(),
+            Fault::Throttled if !self.throttled => {
+                self.throttled = true;
+                Some(error.retry_after.unwrap_or(THROTTLE_WAIT))
+            }
+            Fault::ClockSkew if !self.skewed => {
+                self.skewed = true;
+                Some(Duration::ZERO)
+            }
+            Fault::Throttled
+            | Fault::ClockSkew
+            | Fault::InvalidRequest
+            | Fault::NotFound
+            | Fault::Conflict
+            | Fault::QuotaExceeded
+            | Fault::AuthMisconfigured
+            | Fault::CredentialsStale
+            | Fault::CredentialsMissing
+            | Fault::CredentialsUnavailable
+            | Fault::BadResponse
+            | Fault::Unrecognized => None,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A breaker per upstream: while Connect fails, calls are answered at once and one probe at a time finds out whether
+//! it is back.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Failed calls in a row that open the circuit.
+const THRESHOLD: u32 = 5;
+
+/// From a failure to the next probe.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The circuit of one upstream.
+#[derive(Debug, Default)]
+pub struct Breaker(Mutex<Circuit>);
+
+#[derive(Debug)]
+enum Circuit {
+    Closed { failures: u32 },
+    Open { probe_at: Instant },
+    Probing { since: Instant },
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self::Closed { failures: 0 }
+    }
+}
+
+/// Leave to make one call. How the call ended must be told; a pass that is dropped tells nothing.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    breaker: &'a Breaker,
+    is_probe: bool,
+}
+
+impl Breaker {
+    /// Leave for a call.
+    ///
+    /// # Errors
+    /// How long until the next probe, while the circuit is open.
+    pub fn enter(&self, now: Instant) -> Result<Pass<'_>, Duration> {
+        let mut circuit = self.circuit();
+        let is_probe = match *circuit {
+            Circuit::Closed { .. } => false,
+            Circuit::Open { probe_at } if now < probe_at => return Err(probe_at - now),
+            Circuit::Probing { since } if now < since + PROBE_INTERVAL => return Err(since + PROBE_INTERVAL - now),
+            // A probe that takes longer than the interval is not waited for: it may hang until its deadline.
+            Circuit::Open { .. } | Circuit::Probing { .. } => {
+                *circuit = Circuit::Probing { since: now };
+                true
+            }
+        };
+        Ok(Pass { breaker: self, is_probe })
+    }
+
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pass<'_> {
+    /// Connect answered, were it with a refusal or a throttle.
+    pub fn answered(self) {
+        *self.breaker.circuit() = Circuit::default();
+    }
+
+    /// Connect was unreachable, failed by itself (5xx) or took too long.
+    pub fn failed(self, now: Instant) {
+        let mut circuit = self.breaker.circuit();
+        *circuit = match *circuit {
+            Circuit::Closed { failures } if failures + 1 < THRESHOLD => Circuit::Closed { failures: failures + 1 },
+            // The calls that were under way when it opened must not put the probe off.
+            Circuit::Open { probe_at } if !self.is_probe => Circuit::Open { probe_at },
+            Circuit::Probing { since } if !self.is_probe => Circuit::Probing { since },
+            _ => Circuit::Open { probe_at: now + PROBE_INTERVAL },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail(breaker: &Breaker, times: u32, now: Instant) {
+        for _ in 0..times {
+            breaker.enter(now).unwrap().failed(now);
+        }
+    }
+
+    #[test]
+    fn five_failed_calls_in_a_row_open_the_circuit() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        fail(&breaker, 4, now);
+        breaker.enter(now).unwrap().answered();
+        fail(&breaker, 5, now);
+        assert_eq!(breaker.enter(now).unwrap_err(), PROBE_INTERVAL);
+    }
+
+    #[test]
+    fn one_probe_goes_through_and_closes_the_circuit() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        fail(&breaker, 5, now);
+        let later = now + PROBE_INTERVAL;
+        let probe = breaker.enter(later).unwrap();
+        assert!(breaker.enter(later).is_err(), "a second call went through beside the probe");
+        probe.answered();
+        assert!(breaker.enter(later).is_ok());
+    }
+
+    #[test]
+    fn a_failed_probe_opens_the_circuit_again() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        fail(&breaker, 5, now);
+        let later = now + PROBE_INTERVAL;
+        breaker.enter(later).unwrap().failed(later);
+        assert_eq!(breaker.enter(later).unwrap_err(), PROBE_INTERVAL);
+    }
+
+    #[test]
+    fn a_probe_that_never_ends_does_not_keep_the_circuit_open() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        fail(&breaker, 5, now);
+        let _unfinished = breaker.enter(now + PROBE_INTERVAL).unwrap();
+        assert!(breaker.enter(now + PROBE_INTERVAL * 2).is_ok());
+    }
+
+    #[test]
+    fn calls_that_fail_late_do_not_put_the_probe_off() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        let late = breaker.enter(now).unwrap();
+        fail(&breaker, 5, now);
+        late.failed(now + PROBE_INTERVAL / 2);
+        assert!(breaker.enter(now + PROBE_INTERVAL).is_ok());
+    }
+}

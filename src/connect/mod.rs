@@ -1,0 +1,13 @@
+//! Amazon Connect: one client an upstream, and a call's attempts at it.
+//!
+//! Only this module names the AWS SDK.
+
+mod attempts;
+mod breaker;
+mod http;
+mod sdk;
+mod translate;
+
+pub use attempts::{Attempts, Terms};
+pub use breaker::{Breaker, Pass};
+pub use sdk::{Client, StaticCredentials};

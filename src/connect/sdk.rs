@@ -1,0 +1,139 @@
+//! The AWS client of one upstream.
+//!
+//! The SDK signs, sends and parses. It does not retry (its retries cannot be charged to the budget) and it does not
+//! time attempts (it cannot say what was sent): both are ours.
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::sts::AssumeRoleProvider;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_connect::config::retry::RetryConfig;
+use aws_sdk_connect::config::timeout::TimeoutConfig;
+use aws_sdk_connect::config::{Credentials, StalledStreamProtectionConfig};
+use aws_sdk_connect::operation::create_participant::CreateParticipantOutput;
+use aws_sdk_connect::types::{
+    ParticipantCapabilities, ParticipantDetailsToAdd, ParticipantRole, ScreenShareCapability, VideoCapability,
+};
+use aws_smithy_http_client::tls;
+
+use super::http::{Bounded, PROGRESS, Progress};
+use super::translate;
+use crate::domain::{CreateParticipant, Participant, ParticipantToken, Role, Upstream, UpstreamToken};
+use crate::error::{Fault, Sent, UpstreamError};
+
+/// Below the 20 s or more after which load balancers in front of AWS's services close an idle connection: a request on
+/// a connection that is just being closed would have to be repeated (aws-sdk-rust#1417).
+const POOL_IDLE: Duration = Duration::from_secs(15);
+
+/// A pair of keys that needs no chain: the simulator's.
+#[derive(Clone)]
+pub struct StaticCredentials {
+    /// The access key id.
+    pub access_key_id: String,
+    /// The secret access key.
+    pub secret_access_key: String,
+}
+
+/// The AWS client of one upstream.
+#[derive(Debug, Clone)]
+pub struct Client(aws_sdk_connect::Client);
+
+impl Client {
+    /// Builds the client. Credentials are loaded with the first call, not here.
+    pub async fn new(upstream: &Upstream, credentials: Option<StaticCredentials>) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+            .pool_idle_timeout(POOL_IDLE)
+            .build_https();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(upstream.region.clone()))
+            .http_client(http.clone());
+        if let Some(StaticCredentials { access_key_id, secret_access_key }) = credentials {
+            loader =
+                loader.credentials_provider(Credentials::new(access_key_id, secret_access_key, None, None, "static"));
+        }
+        let base = loader.load().await;
+        let mut config = aws_sdk_connect::config::Builder::from(&assume_role(upstream, base).await)
+            .http_client(Bounded(http))
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(upstream.connect_timeout).build())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        if let Some(url) = &upstream.endpoint_url {
+            config = config.endpoint_url(url);
+        }
+        Self(aws_sdk_connect::Client::from_conf(config.build()))
+    }
+
+    /// One attempt, of `timeout` at most.
+    ///
+    /// # Errors
+    /// What Connect answered, or how far the request got.
+    pub async fn attempt(
+        &self,
+        request: &CreateParticipant,
+        token: &UpstreamToken,
+        timeout: Duration,
+    ) -> Result<Participant, UpstreamError> {
+        let progress = Progress::default();
+        let sending = self
+            .0
+            .create_participant()
+            .instance_id(request.instance_id.as_str())
+            .contact_id(request.contact_id.as_str())
+            .client_token(token.as_str())
+            .participant_details(details(request))
+            .send();
+        match tokio::time::timeout(timeout, PROGRESS.scope(progress.clone(), sending)).await {
+            Ok(Ok(output)) => participant(output),
+            Ok(Err(error)) => Err(translate::failed(error, progress.reached(), SystemTime::now(), request)),
+            Err(_) => Err(translate::timed_out(progress.reached())),
+        }
+    }
+}
+
+async fn assume_role(upstream: &Upstream, base: SdkConfig) -> SdkConfig {
+    let Some(role) = &upstream.role_arn else { return base };
+    let mut provider = AssumeRoleProvider::builder(role).session_name("participant-gateway").configure(&base);
+    if let Some(external_id) = &upstream.external_id {
+        provider = provider.external_id(external_id);
+    }
+    let provider = provider.build().await;
+    base.into_builder()
+        .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(provider))
+        .build()
+}
+
+fn details(request: &CreateParticipant) -> ParticipantDetailsToAdd {
+    let role = match request.role {
+        Role::Customer => ParticipantRole::Customer,
+        Role::CustomBot => ParticipantRole::CustomBot,
+    };
+    let capabilities = request.capabilities.map(|capabilities| {
+        ParticipantCapabilities::builder()
+            .set_video(capabilities.video.then_some(VideoCapability::Send))
+            .set_screen_share(capabilities.screen_share.then_some(ScreenShareCapability::Send))
+            .build()
+    });
+    ParticipantDetailsToAdd::builder()
+        .participant_role(role)
+        .display_name(request.display_name.as_str())
+        .set_participant_capabilities(capabilities)
+        .build()
+}
+
+fn participant(output: CreateParticipantOutput) -> Result<Participant, UpstreamError> {
+    let lacking = |what: &'static str| {
+        let error = UpstreamError::new(Fault::BadResponse, Sent::Answered);
+        UpstreamError { request_id: translate::request_id(&output), ..error }.caused_by(what)
+    };
+    let id = output.participant_id().filter(|id| !id.is_empty()).ok_or_else(|| lacking("no participant id"))?;
+    let credentials = output.participant_credentials().ok_or_else(|| lacking("no credentials"))?;
+    let token = credentials.participant_token().filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| lacking("no participant token"))?;
+    Ok(Participant {
+        id: id.to_owned(),
+        token: ParticipantToken::new(token.to_owned()),
+        expiry: credentials.expiry().and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(SystemTime::from),
+        create_time: SystemTime::now(),
+    })
+}

@@ -1,0 +1,190 @@
+//! From the SDK's errors to ours.
+//!
+//! AWS's error code decides, whatever the HTTP status; the status decides only where no code is known. Where there was
+//! no answer, how far the request got decides.
+
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_connect::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_connect::operation::RequestId;
+use aws_sdk_connect::operation::create_participant::CreateParticipantError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+
+use super::http::Reached;
+use crate::domain::CreateParticipant;
+use crate::error::{Fault, Sent, UpstreamError};
+
+/// Beyond this, AWS refuses a signature for its time (it allows 5 minutes), so a refusal may be the clock's fault.
+const SKEW: Duration = Duration::from_secs(4 * 60);
+
+type Failure = SdkError<CreateParticipantError, HttpResponse>;
+
+/// An attempt that the SDK ended with an error at `now`.
+pub fn failed(error: Failure, reached: Reached, now: SystemTime, request: &CreateParticipant) -> UpstreamError {
+    let answer = error.raw_response();
+    let status = answer.map(|answer| answer.status().as_u16());
+    let code = error.code().map(plain_code);
+    let retry_after = answer.and_then(|answer| answer.headers().get("x-amz-retry-after")).and_then(millis);
+    let skewed = answer.and_then(|answer| answer.headers().get("date")).is_some_and(|date| is_skewed(date, now));
+    let request_id = error.request_id().map(ToOwned::to_owned);
+
+    let (fault, sent) = match (&error, status) {
+        (_, None) => unanswered(&error, reached),
+        (SdkError::ResponseError(_), Some(200..=299)) => broken_success(&error),
+        (_, Some(200..=299)) => (Fault::BadResponse, Sent::Answered),
+        (_, Some(status)) => (refusal(code.as_deref(), status, skewed), Sent::Answered),
+    };
+    let text = redact(DisplayErrorContext(&error).to_string(), request);
+    UpstreamError { fault, sent, earlier_uncertain: false, code, request_id, retry_after, source: Some(text.into()) }
+}
+
+/// An attempt that had to be given up.
+pub fn timed_out(reached: Reached) -> UpstreamError {
+    match reached {
+        Reached::Nothing => UpstreamError::new(Fault::CredentialsUnavailable, Sent::No),
+        Reached::Connecting => UpstreamError::new(Fault::Unreachable, Sent::No),
+        Reached::Sending => UpstreamError::new(Fault::TimedOut, Sent::Maybe),
+    }
+}
+
+/// AWS's id of a request, where its answer holds one.
+pub fn request_id(answer: &impl RequestId) -> Option<String> {
+    answer.request_id().map(ToOwned::to_owned)
+}
+
+fn unanswered(error: &Failure, reached: Reached) -> (Fault, Sent) {
+    if reached == Reached::Sending {
+        return (Fault::Unreachable, Sent::Maybe);
+    }
+    let fault = match find::<CredentialsError>(error) {
+        Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => {
+            Fault::CredentialsMissing
+        }
+        Some(_) => Fault::CredentialsUnavailable,
+        None => Fault::Unreachable,
+    };
+    (fault, Sent::No)
+}
+
+/// A success whose body could not be had: cut off on the way, or not Connect's.
+fn broken_success(error: &Failure) -> (Fault, Sent) {
+    let cut_off = find::<hyper::Error>(error).is_some() || find::<std::io::Error>(error).is_some();
+    if cut_off { (Fault::Unreachable, Sent::Maybe) } else { (Fault::BadResponse, Sent::Answered) }
+}
+
+fn refusal(code: Option<&str>, status: u16, skewed: bool) -> Fault {
+    let Some(code) = code else { return refusal_by_status(status) };
+    match code {
+        "InvalidRequestException" | "ValidationException" | "ValidationError" => Fault::InvalidRequest,
+        "ResourceNotFoundException" => Fault::NotFound,
+        "ConflictException" => Fault::Conflict,
+        "ServiceQuotaExceededException" => Fault::QuotaExceeded,
+        "InternalServiceException" => Fault::Internal,
+        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => Fault::CredentialsStale,
+        code if is_signature(code) && skewed => Fault::ClockSkew,
+        "RequestTimeTooSkewed" => Fault::CredentialsStale,
+        code if is_signature(code) || is_auth(code) => Fault::AuthMisconfigured,
+        code if is_throttle(code) => Fault::Throttled,
+        _ if status >= 500 || status == 408 => Fault::Internal,
+        _ => Fault::Unrecognized,
+    }
+}
+
+fn refusal_by_status(status: u16) -> Fault {
+    match status {
+        400 => Fault::InvalidRequest,
+        401 | 403 => Fault::AuthMisconfigured,
+        402 => Fault::QuotaExceeded,
+        404 => Fault::NotFound,
+        408 | 500.. => Fault::Internal,
+        409 => Fault::Conflict,
+        429 => Fault::Throttled,
+        _ => Fault::Unrecognized,
+    }
+}
+
+/// Refusals that a wrong clock can cause.
+fn is_signature(code: &str) -> bool {
+    matches!(
+        code,
+        "AccessDenied"
+            | "AccessDeniedException"
+            | "InvalidSignatureException"
+            | "RequestTimeTooSkewed"
+            | "SignatureDoesNotMatch"
+    )
+}
+
+/// Refusals of the gateway's own credentials (AWS, "Common error types").
+fn is_auth(code: &str) -> bool {
+    matches!(
+        code,
+        "AuthFailure"
+            | "IncompleteSignature"
+            | "IncompleteSignatureException"
+            | "InvalidAccessKeyId"
+            | "InvalidClientTokenId"
+            | "MissingAuthenticationToken"
+            | "MissingAuthenticationTokenException"
+            | "NotAuthorized"
+            | "OptInRequired"
+            | "UnauthorizedException"
+            | "UnrecognizedClient"
+            | "UnrecognizedClientException"
+    )
+}
+
+/// The throttling codes of the AWS SDKs (SDKs and Tools reference, "Retry behavior").
+fn is_throttle(code: &str) -> bool {
+    matches!(
+        code,
+        "BandwidthLimitExceeded"
+            | "EC2ThrottledException"
+            | "LimitExceededException"
+            | "PriorRequestNotComplete"
+            | "ProvisionedThroughputExceededException"
+            | "RequestLimitExceeded"
+            | "RequestThrottled"
+            | "RequestThrottledException"
+            | "SlowDown"
+            | "ThrottledException"
+            | "Throttling"
+            | "ThrottlingException"
+            | "TooManyRequests"
+            | "TooManyRequestsException"
+            | "TransactionInProgressException"
+    )
+}
+
+/// The code alone: some services put a namespace before it, or a URL behind it.
+fn plain_code(code: &str) -> String {
+    let code = code.rsplit('#').next().unwrap_or(code);
+    code.split(':').next().unwrap_or(code).to_owned()
+}
+
+fn millis(text: &str) -> Option<Duration> {
+    text.trim().parse().ok().map(Duration::from_millis)
+}
+
+fn is_skewed(date: &str, now: SystemTime) -> bool {
+    let Some(theirs) = DateTime::from_str(date, Format::HttpDate).ok().and_then(|at| SystemTime::try_from(at).ok())
+    else {
+        return false;
+    };
+    let apart = now.duration_since(theirs).unwrap_or_else(|ahead| ahead.duration());
+    apart > SKEW
+}
+
+/// AWS's sentences name what they refuse; the log shall not.
+fn redact(text: String, request: &CreateParticipant) -> String {
+    let secrets = [Some(request.contact_id.as_str()), Some(request.display_name.as_str())];
+    let secrets = secrets.into_iter().chain([request.client_token.as_ref().map(|token| token.as_str())]);
+    secrets.flatten().filter(|secret| secret.len() > 3).fold(text, |text, secret| text.replace(secret, "[redacted]"))
+}
+
+fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}

@@ -1,0 +1,16 @@
+//! What the gateway is about, and nothing of how it is carried: validated calls, tenants, upstreams, participants.
+//!
+//! Pure: no I/O, no clock, no framework. A value of these types has passed every rule that the contract names for it,
+//! so nothing downstream checks again.
+
+mod call;
+mod participant;
+mod tenant;
+mod text;
+mod upstream;
+
+pub use call::{Capabilities, CreateParticipant, Role};
+pub use participant::{Participant, ParticipantToken};
+pub use tenant::{Enforcement, Instances, Rate, Tenant, TenantLimits};
+pub use text::{ClientToken, ContactId, DisplayName, InstanceId, Name, OutOfBounds, UpstreamToken};
+pub use upstream::Upstream;

@@ -1,0 +1,87 @@
+//! Who calls, and what they may do.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{InstanceId, Name, Role};
+
+/// An internal service, or a group of them, with limits of its own.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Its name, as configured.
+    pub name: Name,
+    /// The Connect instances it may name.
+    pub instances: Instances,
+    /// The roles it may ask for.
+    pub roles: BTreeSet<Role>,
+    /// Its limits, which count per upstream, over all replicas.
+    pub limits: TenantLimits,
+}
+
+/// A tenant's limits on one upstream, over all replicas.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TenantLimits {
+    /// The tenant's ceiling.
+    pub rate: Rate,
+    /// The most calls it may start at once after a pause; at least 1.
+    pub burst: u32,
+    /// Its guaranteed share of the upstream's budget; may be zero.
+    pub committed: Rate,
+    /// The most calls it may have in flight; at least 1.
+    pub max_in_flight: u32,
+    /// Whether rate and in-flight limits refuse or only report.
+    pub enforcement: Enforcement,
+}
+
+/// Whether a tenant's own limits refuse calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enforcement {
+    /// They refuse.
+    Enforce,
+    /// They are decided, counted and logged, but the call goes on.
+    Shadow,
+}
+
+/// A set of Connect instances.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instances {
+    /// Every instance: `["*"]` in the config.
+    Any,
+    /// These, exactly.
+    Only(BTreeSet<InstanceId>),
+}
+
+impl Instances {
+    /// Whether the set holds the instance.
+    #[must_use]
+    pub fn contains(&self, instance: &InstanceId) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(instances) => instances.contains(instance),
+        }
+    }
+}
+
+/// Calls per second. Never negative, never infinite.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default)]
+pub struct Rate(f64);
+
+impl Rate {
+    /// The rate, or nothing where the figure is negative or not finite.
+    #[must_use]
+    pub fn new(per_second: f64) -> Option<Self> {
+        (per_second.is_finite() && per_second >= 0.0).then_some(Self(per_second))
+    }
+
+    /// Calls per second.
+    #[must_use]
+    pub const fn per_second(self) -> f64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", self.0)
+    }
+}

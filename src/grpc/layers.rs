@@ -1,0 +1,158 @@
+//! The layers around every call. [`crate::app`] puts them in order, and says why in that order.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::HeaderValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::status::{self, Verdict};
+use super::{Timeout, is_ours};
+use crate::config::Settings;
+use crate::error::{Error, Sent};
+use crate::identity::Identity;
+use crate::telemetry::{Call, REQUEST_ID};
+
+/// A place among the calls in flight. Whoever works for the call holds one, also after its caller has left.
+pub type Permit = Arc<OwnedSemaphorePermit>;
+
+/// When the caller stops listening.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub Instant);
+
+/// Deadlines, from the config.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// Where the caller sends no `grpc-timeout`.
+    pub default: Duration,
+    /// The longest that a caller gets.
+    pub max: Duration,
+}
+
+/// What identifies callers.
+#[derive(Debug)]
+pub struct Identities {
+    /// The mode.
+    pub identity: Identity,
+    /// The tenants, as they are now.
+    pub settings: Arc<ArcSwap<Settings>>,
+}
+
+/// Gives the call its name, catches what panics, gives every error its face, and writes the call's line in the log.
+/// `expired` is cancelled when `server.drain_timeout` runs out.
+pub async fn answer(State(expired): State<CancellationToken>, mut request: Request, next: Next) -> Response {
+    let call = Call::new(request.headers());
+    let path = request.uri().path().to_owned();
+    let mut line = Line { call: &call, started: Instant::now(), is_written: !is_ours(&path) };
+    request.extensions_mut().insert(call.clone());
+
+    let answered = tokio::select! {
+        answered = AssertUnwindSafe(next.run(request)).catch_unwind() => answered.unwrap_or_else(|panic| bug(&*panic)),
+        () = expired.cancelled(), if is_ours(&path) => refuse(Error::ShuttingDown),
+    };
+    let (mut finished, verdict, status) = status::finish(answered.map(Body::new), &path, &call);
+    if let Ok(id) = HeaderValue::from_str(call.request_id()) {
+        finished.headers_mut().insert(REQUEST_ID, id);
+    }
+    line.write(verdict, status.as_ref());
+    finished.map(axum::body::Body::new)
+}
+
+/// Bounds the call by the caller's `grpc-timeout`, the default and the maximum. The answer is DEADLINE_EXCEEDED, at
+/// the deadline. A `grpc-timeout` that cannot be read is reported once the caller is known.
+pub async fn deadline(State(deadlines): State<Deadlines>, mut request: Request, next: Next) -> Response {
+    let timeout = match Timeout::of(request.headers()) {
+        Timeout::Of(timeout) => timeout,
+        Timeout::Absent | Timeout::Malformed => deadlines.default,
+    };
+    let deadline = Instant::now() + timeout.min(deadlines.max);
+    request.extensions_mut().insert(Deadline(deadline));
+    if timeout.is_zero() {
+        return refuse(Error::DeadlineExceeded { sent: Sent::No });
+    }
+    let answered = tokio::time::timeout_at(deadline, next.run(request)).await;
+    answered.unwrap_or_else(|_| refuse(Error::DeadlineExceeded { sent: Sent::Maybe }))
+}
+
+/// Sheds load beyond `server.max_in_flight`.
+pub async fn shed(State(permits): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
+    let Ok(permit) = permits.try_acquire_owned() else { return refuse(Error::Overloaded) };
+    let permit: Permit = Arc::new(permit);
+    request.extensions_mut().insert(Arc::clone(&permit));
+    next.run(request).await
+}
+
+/// Finds the tenant. Then, and not before, a malformed `grpc-timeout` is refused.
+pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Request, next: Next) -> Response {
+    let tenant = match identities.identity.tenant(request.headers(), &identities.settings.load()) {
+        Ok(tenant) => tenant,
+        Err(error) => return refuse(error),
+    };
+    if let Some(call) = request.extensions().get::<Call>() {
+        call.is_of(&tenant.name);
+    }
+    if Timeout::of(request.headers()) == Timeout::Malformed {
+        return refuse(Error::MalformedRequest("grpc-timeout"));
+    }
+    request.extensions_mut().insert(tenant);
+    next.run(request).await
+}
+
+fn refuse(error: Error) -> Response {
+    status::refuse(error).map(axum::body::Body::new)
+}
+
+fn bug(panic: &(dyn Any + Send)) -> Response {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let detail = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    refuse(Error::GatewayBug { detail, sent: Sent::Maybe })
+}
+
+/// The call's line in the log, which is written also where the caller leaves before the answer.
+struct Line<'a> {
+    call: &'a Call,
+    started: Instant,
+    is_written: bool,
+}
+
+impl Line<'_> {
+    fn write(&mut self, verdict: Verdict, status: Option<&Status>) {
+        if std::mem::replace(&mut self.is_written, true) {
+            return;
+        }
+        let error = status.and_then(status::typed).map(chain).or_else(|| status.map(|status| status.message().into()));
+        tracing::info!(
+            request_id = self.call.request_id(),
+            tenant = self.call.tenant().map(|name| name.as_str()),
+            upstream = self.call.upstream().map(|name| name.as_str()),
+            code = status::name(verdict.code),
+            reason = verdict.reason,
+            duration = self.started.elapsed().as_secs_f64(),
+            attempts = self.call.attempts(),
+            error,
+            "call"
+        );
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.write(Verdict { code: Code::Cancelled, reason: "" }, None);
+    }
+}
+
+fn chain(error: &Error) -> String {
+    let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

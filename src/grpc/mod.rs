@@ -1,0 +1,19 @@
+//! What callers see: the layers around every call, the services, and the one table of statuses.
+
+mod decode;
+pub mod layers;
+mod service;
+pub mod status;
+mod timeout;
+
+pub use service::Participants;
+pub use timeout::Timeout;
+
+/// The full path of `CreateParticipant`, as it stands in the request's `:path`.
+pub const CREATE_PARTICIPANT: &str = "/participantgateway.v1.ParticipantService/CreateParticipant";
+
+/// Whether the path is a method of ours: one that asks for an identity, has a deadline and is counted.
+#[must_use]
+pub fn is_ours(path: &str) -> bool {
+    path == CREATE_PARTICIPANT
+}

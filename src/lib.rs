@@ -1,0 +1,40 @@
+//! A gRPC gateway to Amazon Connect's `CreateParticipant`.
+//!
+//! The flow; each arrow changes the type, so that the compiler checks the order:
+//!
+//! ```text
+//! http::Request ─[answer, deadline, shed, identify]→ + Call, Deadline, Permit, Tenant
+//!   ─decode→ CreateParticipant ─gateway→ attempts → sdk → translate → Participant | Error
+//!   ─status→ http::Response
+//! ```
+//!
+//! Who may import whom; `tests/integration/layout.rs` holds it:
+//!
+//! ```text
+//! domain     nothing
+//! error      domain
+//! config     domain
+//! telemetry  domain, config
+//! identity   domain, error, config, telemetry
+//! admission  domain, error, telemetry
+//! connect    domain, error, telemetry
+//! gateway    domain, error, telemetry, admission, connect
+//! grpc       domain, error, config, telemetry, identity, gateway, proto
+//! simulator  nothing of ours: it cannot share our bugs
+//! app        everything
+//! ```
+
+pub mod admin;
+pub mod app;
+pub mod config;
+pub mod connect;
+pub mod domain;
+pub mod error;
+pub mod gateway;
+pub mod grpc;
+pub mod identity;
+pub mod net;
+pub mod proto;
+#[cfg(feature = "simulator")]
+pub mod simulator;
+pub mod telemetry;

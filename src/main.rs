@@ -1,0 +1,28 @@
+//! Parse the command line, build, serve, say how it went.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// The AWS SDK allocates some hundred times a call; the system's allocator is the slowest there is for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { cli::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code().into()
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The accept loop under the gRPC port.
+//!
+//! tonic's own server has one age for all connections, no bound on a handshake and none on the number of connections;
+//! so its routes are served over hyper here, a task a connection.
+
+mod preface;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use preface::Preface;
+
+/// Beyond it, new connections wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 8192;
+
+/// For the HTTP/2 preface to arrive.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest header list of a request, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+
+/// How often a silent connection is asked whether it lives, and how long it may take to say so.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// After an accept failed, as for want of file descriptors: long enough not to spin, short enough to recover at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What bounds a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls in flight on one connection.
+    pub max_concurrent_streams: u32,
+    /// After this (±10 %), a connection is told to go away.
+    pub max_age: Duration,
+    /// How long calls in flight may take after that, before the connection is closed.
+    pub grace: Duration,
+}
+
+/// Serves connections until `draining`; then tells every connection to go away and returns once all have ended, or
+/// `expired` closes them.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    draining: CancellationToken,
+    expired: CancellationToken,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = draining.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let connection = Connection { limits, draining: draining.clone(), expired: expired.clone() };
+                connections.spawn(connection.serve(stream, router.clone(), place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    // Without it, an answer waits up to 40 ms for the acknowledgement of the one before.
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}
+
+struct Connection {
+    limits: Limits,
+    draining: CancellationToken,
+    expired: CancellationToken,
+}
+
+impl Connection {
+    async fn serve(self, stream: TcpStream, router: Router, _place: OwnedSemaphorePermit) {
+        let service = TowerToHyperService::new(tower::ServiceExt::<http::Request<_>>::map_request(
+            router,
+            |request: http::Request<hyper::body::Incoming>| request.map(axum::body::Body::new),
+        ));
+        let io = TokioIo::new(Preface::new(stream, Instant::now() + PREFACE_TIMEOUT));
+        let mut connection = std::pin::pin!(builder(self.limits).serve_connection(io, service));
+
+        let aged = tokio::time::sleep(self.limits.max_age.mul_f64(0.9 + 0.2 * fastrand::f64()));
+        let ended: Result<(), hyper::Error> = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async { tokio::select! { () = aged => {}, () = self.draining.cancelled() => {} } } => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = self.closing() => Ok(()),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection failed");
+        }
+    }
+
+    /// When a connection that was told to go away is closed all the same. The pause lets the last answers out.
+    async fn closing(&self) {
+        let expired = async {
+            self.expired.cancelled().await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
+        let aged_out = async {
+            tokio::time::sleep(self.limits.grace).await;
+            if self.draining.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! { () = expired => {}, () = aged_out => {} }
+    }
+}
+
+fn builder(limits: Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+    builder
+}

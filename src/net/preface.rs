@@ -1,0 +1,73 @@
+//! A connection that says nothing is closed: until its HTTP/2 preface has come, reading has a deadline.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// The client's connection preface and the head of the SETTINGS frame that must follow it (RFC 9113, section 3.4).
+const PREFACE_BYTES: usize = 24 + 9;
+
+/// A stream whose first bytes must come in time.
+pub struct Preface<S> {
+    stream: S,
+    /// What is still to come, and until when; nothing once it has.
+    awaited: Option<(usize, Pin<Box<Sleep>>)>,
+}
+
+impl<S> Preface<S> {
+    pub fn new(stream: S, deadline: Instant) -> Self {
+        Self { stream, awaited: Some((PREFACE_BYTES, Box::pin(tokio::time::sleep_until(deadline)))) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Preface<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let Some((missing, deadline)) = &mut this.awaited else {
+            return Pin::new(&mut this.stream).poll_read(context, buffer);
+        };
+        if deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface")));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        match missing.checked_sub(buffer.filled().len() - before) {
+            None | Some(0) => this.awaited = None,
+            Some(still) => *missing = still,
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Preface<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,191 @@
+//! What goes back to the client: Connect's error codes with their statuses, and bodies good and bad.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, DATE, HeaderName};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::participants::Participant;
+
+/// The error codes it can answer with: the operation's own from the model, then AWS's common ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ErrorCode {
+    InvalidRequest,
+    ResourceNotFound,
+    Conflict,
+    ServiceQuotaExceeded,
+    Throttling,
+    InternalService,
+    AccessDenied,
+    ExpiredToken,
+    IncompleteSignature,
+    InvalidSignature,
+    MissingAuthenticationToken,
+    RequestEntityTooLarge,
+    Serialization,
+    /// No code that AWS ever sent.
+    Teapot,
+    UnknownOperation,
+    UnrecognizedClient,
+}
+
+impl ErrorCode {
+    /// Its name in `x-amzn-ErrorType`.
+    pub(super) fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    fn row(self) -> (&'static str, StatusCode) {
+        match self {
+            Self::InvalidRequest => ("InvalidRequestException", StatusCode::BAD_REQUEST),
+            Self::ResourceNotFound => ("ResourceNotFoundException", StatusCode::NOT_FOUND),
+            Self::Conflict => ("ConflictException", StatusCode::CONFLICT),
+            Self::ServiceQuotaExceeded => ("ServiceQuotaExceededException", StatusCode::PAYMENT_REQUIRED),
+            Self::Throttling => ("ThrottlingException", StatusCode::TOO_MANY_REQUESTS),
+            Self::InternalService => ("InternalServiceException", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::AccessDenied => ("AccessDeniedException", StatusCode::FORBIDDEN),
+            Self::ExpiredToken => ("ExpiredTokenException", StatusCode::FORBIDDEN),
+            Self::IncompleteSignature => ("IncompleteSignatureException", StatusCode::FORBIDDEN),
+            Self::InvalidSignature => ("InvalidSignatureException", StatusCode::FORBIDDEN),
+            Self::MissingAuthenticationToken => ("MissingAuthenticationTokenException", StatusCode::FORBIDDEN),
+            Self::RequestEntityTooLarge => ("RequestEntityTooLargeException", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::Serialization => ("SerializationException", StatusCode::BAD_REQUEST),
+            Self::Teapot => ("TeapotException", StatusCode::BAD_REQUEST),
+            Self::UnknownOperation => ("UnknownOperationException", StatusCode::NOT_FOUND),
+            Self::UnrecognizedClient => ("UnrecognizedClientException", StatusCode::FORBIDDEN),
+        }
+    }
+}
+
+/// A refusal: its code and what the body's `Message` says.
+#[derive(Debug, PartialEq)]
+pub(super) struct Failure {
+    pub(super) code: ErrorCode,
+    pub(super) message: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+/// Bodies of a 200 that no client can use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Oddity {
+    /// JSON that ends in the middle.
+    Garbage,
+    /// Everything but the participant token.
+    NoToken,
+    /// Everything but the participant id.
+    NoId,
+    /// A whole and valid answer behind 10 MiB of blanks: only a limit on the size refuses it.
+    Huge,
+    /// A whole and valid answer with a member nested 100,000 deep.
+    Nested,
+}
+
+/// An answer, short of the headers that every answer carries.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: StatusCode,
+    error: Option<ErrorCode>,
+    retry_after: Option<Duration>,
+    body: Bytes,
+}
+
+impl Answer {
+    pub(super) fn participant(participant: &Participant, expiry: &str) -> Self {
+        let id = Some(&*participant.participant_id);
+        Self::ok(participant_body(id, Some(participant.participant_token()), expiry))
+    }
+
+    pub(super) fn failure(failure: Failure, retry_after: Option<Duration>) -> Self {
+        let (_, status) = failure.code.row();
+        let retry_after = retry_after.filter(|_| failure.code == ErrorCode::Throttling);
+        // The model's member is called `Message`; AWS's common errors say `message`, and clients read both.
+        let body = json!({ "Message": failure.message }).to_string().into();
+        Self { status, error: Some(failure.code), retry_after, body }
+    }
+
+    pub(super) fn odd(oddity: Oddity) -> Self {
+        let (id, token, expiry) = (Some("simulated"), Some("simulated"), "2999-12-31T23:59:59.999Z");
+        let whole = participant_body(id, token, expiry);
+        Self::ok(match oddity {
+            Oddity::Garbage => r#"{"ParticipantId":"simulated","ParticipantCredentials":{"Partic"#.to_owned(),
+            Oddity::NoToken => participant_body(id, None, expiry),
+            Oddity::NoId => participant_body(None, token, expiry),
+            Oddity::Huge => " ".repeat(HUGE_BYTES) + &whole,
+            Oddity::Nested => {
+                let (open, close) = ("[".repeat(NESTED_LEVELS), "]".repeat(NESTED_LEVELS));
+                format!(r#"{{"Nested":{open}{close},{}"#, whole.trim_start_matches('{'))
+            }
+        })
+    }
+
+    /// The status is 200..=599, as [`super::magic::Magic`] makes sure; anything else becomes a 500.
+    pub(super) fn status(status: u16) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self { status, error: None, retry_after: None, body: Bytes::new() }
+    }
+
+    pub(super) fn ok(json: String) -> Self {
+        Self { status: StatusCode::OK, error: None, retry_after: None, body: json.into() }
+    }
+
+    pub(super) fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn error_name(&self) -> Option<&'static str> {
+        self.error.map(ErrorCode::name)
+    }
+
+    /// The whole response. Its `Date` is `now`, from which SDKs learn how wrong their own clock is.
+    pub(super) fn into_response(self, request_id: Uuid, now: Timestamp) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        insert(headers, HeaderName::from_static("x-amzn-requestid"), &request_id.to_string());
+        if let Ok(date) = DateTimePrinter::new().timestamp_to_rfc9110_string(&now) {
+            insert(headers, DATE, &date);
+        }
+        if let Some(code) = self.error {
+            headers.insert("x-amzn-errortype", HeaderValue::from_static(code.name()));
+        }
+        if let Some(wait) = self.retry_after {
+            insert(headers, HeaderName::from_static("x-amz-retry-after"), &wait.as_millis().to_string());
+        }
+        response
+    }
+}
+
+fn participant_body(id: Option<&str>, token: Option<&str>, expiry: &str) -> String {
+    let mut credentials = json!({ "Expiry": expiry });
+    if let Some(token) = token {
+        credentials["ParticipantToken"] = token.into();
+    }
+    let mut body = json!({ "ParticipantCredentials": credentials });
+    if let Some(id) = id {
+        body["ParticipantId"] = id.into();
+    }
+    body.to_string()
+}
+
+// The values are digits, dates and UUIDs, which never fail to be header values.
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+const HUGE_BYTES: usize = 10 * 1024 * 1024;
+const NESTED_LEVELS: usize = 100_000;

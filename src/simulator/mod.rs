@@ -1,0 +1,134 @@
+//! An Amazon Connect of our own, as far as `CreateParticipant` goes: a real HTTP server, so that an AWS SDK's signing,
+//! retries and parsing run against it, on a laptop and in tests.
+//!
+//! It imports nothing of the gateway, so that it cannot share its bugs. Its rules come from the service model in
+//! botocore (`connect/2017-08-08`), from AWS's Signature Version 4 documentation, and from the contract's section 6.
+//!
+//! ```text
+//! server ─connection→ api ─head, body→ signature ─→ wire ─Call→ account ─Decision→ answer
+//!                      └──────────────── every attempt ──────────────→ journal
+//! ```
+//!
+//! A call takes effect when it has been read; delays hold back only the answer. So a client that gives up on a slow
+//! answer has nevertheless created its participant, as with the real service.
+
+mod account;
+mod answer;
+mod api;
+mod clock;
+mod journal;
+mod magic;
+mod participants;
+mod server;
+mod signature;
+mod throttle;
+mod wire;
+
+pub use journal::{Attempt, Journal};
+pub use participants::Participant;
+pub use throttle::Throttle;
+pub use wire::{Call, Role};
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+/// How the simulated Connect behaves. The default answers at once, never throttles and has the right time.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How long every answer to `CreateParticipant` is held back, refusals too.
+    pub latency: Duration,
+    /// The account's request quota; `None` never throttles.
+    pub throttle: Option<Throttle>,
+    /// Sent with every ThrottlingException as `x-amz-retry-after`, in whole milliseconds; `None` sends no such header.
+    pub retry_after: Option<Duration>,
+    /// How far the simulator's clock is ahead of the machine's, in seconds; negative is behind.
+    pub clock_offset: i64,
+}
+
+/// A bound simulator. Connections queue in the kernel from the moment it is bound; [`Simulator::run`] serves them.
+#[derive(Debug)]
+pub struct Simulator {
+    listener: TcpListener,
+    addr: SocketAddr,
+    api: Arc<api::Api>,
+}
+
+impl Simulator {
+    /// Binds `addr`; port 0 takes a free one, which [`Simulator::addr`] tells.
+    pub async fn bind(addr: SocketAddr, options: Options) -> io::Result<Simulator> {
+        let listener = TcpListener::bind(addr).await?;
+        let addr = listener.local_addr()?;
+        let api = Arc::new(api::Api::new(options));
+        Ok(Simulator { listener, addr, api })
+    }
+
+    /// The address it is bound to.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What a client on this machine configures as its endpoint: `http://HOST:PORT`.
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", reachable(self.addr))
+    }
+
+    /// The one access key id it knows: public and worthless.
+    pub fn access_key_id(&self) -> &'static str {
+        signature::ACCESS_KEY_ID
+    }
+
+    /// The secret of [`Simulator::access_key_id`]: public and worthless.
+    pub fn secret_access_key(&self) -> &'static str {
+        signature::SECRET_ACCESS_KEY
+    }
+
+    /// Three lines of shell that point an AWS SDK at this simulator; the last has no line end.
+    pub fn exports(&self) -> String {
+        format!(
+            "export AWS_ACCESS_KEY_ID={}\nexport AWS_SECRET_ACCESS_KEY={}\nexport AWS_ENDPOINT_URL_CONNECT={}",
+            self.access_key_id(),
+            self.secret_access_key(),
+            self.endpoint_url()
+        )
+    }
+
+    /// What it has seen and created so far; stays readable after [`Simulator::run`] has ended.
+    pub fn journal(&self) -> Journal {
+        self.api.journal().clone()
+    }
+
+    /// Serves until `shutdown` resolves, then drops every connection at once, answered or not.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
+        tracing::info!(addr = %self.addr, "simulator listening");
+        server::serve(self.listener, self.api, shutdown).await;
+        tracing::info!("simulator stopped");
+        Ok(())
+    }
+}
+
+// An unspecified address can be bound but is no destination that every client accepts.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reachable;
+
+    #[test]
+    fn an_unspecified_address_is_reached_over_loopback() {
+        let reached = |addr: &str| reachable(addr.parse().expect("an address")).to_string();
+        assert_eq!(reached("0.0.0.0:80"), "127.0.0.1:80");
+        assert_eq!(reached("[::]:80"), "[::1]:80");
+        assert_eq!(reached("10.1.2.3:80"), "10.1.2.3:80");
+    }
+}
