@@ -127,13 +127,14 @@ impl App {
             max_age: server.max_connection_age.get(),
             grace: server.max_timeout.get() + Duration::from_secs(5),
         };
+        let admin_address = admin.local_addr()?;
         let ended = CancellationToken::new();
         let operators = tokio::spawn(admin::serve(admin, Arc::clone(&readiness), Arc::clone(&settings), ended.clone()));
         let reloads = file.map(|file| tokio::spawn(reload(file, Arc::clone(&settings), log_level)));
         let address = grpc.local_addr()?;
         let callers = tokio::spawn(net::serve(grpc, router, limits, draining.clone(), expired.clone()));
         readiness.is_listening();
-        tracing::info!(%address, config_version = settings.load().version, "ready");
+        tracing::info!(%address, %admin_address, config_version = settings.load().version, "ready");
 
         shutdown.await;
 

@@ -24,7 +24,7 @@ const CONFIG: u8 = 78;
 
 /// A gRPC gateway to Amazon Connect's CreateParticipant.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "Exit codes: 0, 64 usage, 70 own failure, 78 config.")]
+#[command(version, propagate_version = true, about, after_help = "Exit codes: 0, 64 usage, 70 own failure, 78 config.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -75,7 +75,8 @@ impl Check {
         if config.tenants.is_empty() && !self.problems.touch("tenants") {
             self.add("tenants", None, "at least one tenant");
         }
-        let subjects_count = !matches!(config.identity.mode, Some(IdentityMode::Header) | None);
+        let subjects_count =
+            config.identity.mode != Some(IdentityMode::Header) && !self.problems.touch("identity.mode");
         let mut owners: HashMap<&str, &str> = HashMap::new();
         let mut tenants = BTreeMap::new();
         for (key, tenant) in &config.tenants {

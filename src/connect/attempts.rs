@@ -73,7 +73,9 @@ impl Attempts {
         let pass = self.breaker.enter(Instant::now()).map_err(|retry_after| Error::CircuitOpen { retry_after })?;
         self.budget.deposit();
         let mut plan = Plan::new();
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             call.attempted();
             let mut error = match self.client.attempt(request, token, terms.attempt_timeout).await {
                 Ok(participant) => {
@@ -98,7 +100,6 @@ impl Attempts {
             }
             tracing::debug!(request_id = call.request_id(), attempt, fault = ?error.fault, "attempt failed, trying again");
         }
-        unreachable!("the loop ends with its last attempt")
     }
 
     /// Waits, and says whether there is still reason for another attempt.

@@ -1,0 +1,134 @@
+//! The keys under `store` and `idempotency`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::values::{Count, Period};
+
+/// Where claims and levels live. A change needs a restart.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of store settings")]
+pub struct Store {
+    /// In this process, or in Redis for more than one replica.
+    pub kind: StoreKind,
+    /// For `kind: redis`.
+    pub redis: Redis,
+    /// What a lost Redis means: local limits, or refusal.
+    pub on_loss: OnLoss,
+    /// The most replicas that run; with `on_loss: local`, each then enforces 1/replicas of every limit.
+    pub replicas: Count,
+}
+
+/// In this process, or in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In this process: for one replica.
+    Memory,
+    /// In Redis.
+    Redis,
+}
+
+/// For `kind: redis`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of Redis settings")]
+pub struct Redis {
+    /// How the servers are arranged.
+    pub topology: Topology,
+    /// Where they are: `redis://` or, for TLS, `rediss://`.
+    pub urls: Vec<String>,
+    /// The name of the master that the sentinels watch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel_master: Option<String>,
+    /// The ACL user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// The file that holds the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
+    /// The TLS files, for `rediss://`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RedisTls>,
+    /// What every key begins with.
+    pub key_prefix: String,
+    /// For one round trip, whatever the connection is doing.
+    pub timeout: Period,
+}
+
+/// The TLS files, for `rediss://`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of TLS files")]
+pub struct RedisTls {
+    /// The servers' CA, PEM; absent: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// Our certificate, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<String>,
+    /// Its key, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+}
+
+/// How the Redis servers are arranged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Topology {
+    /// One server.
+    Standalone,
+    /// A master that sentinels watch.
+    Sentinel,
+    /// Redis Cluster.
+    Cluster,
+}
+
+/// What a lost Redis means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLoss {
+    /// Local limits at 1/replicas.
+    Local,
+    /// Calls are refused.
+    Reject,
+}
+
+/// How retries are recognised.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of idempotency settings")]
+pub struct Idempotency {
+    /// How long a `client_token` is remembered.
+    pub retention: Period,
+    /// One base64 32-byte key, which stays for good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_key_file: Option<String>,
+    /// A key a line: the first seals, all open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealing_keys_file: Option<String>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { kind: StoreKind::Memory, redis: Redis::default(), on_loss: OnLoss::Local, replicas: Count::of(1) }
+    }
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            topology: Topology::Standalone,
+            urls: vec!["redis://127.0.0.1:6379".to_owned()],
+            sentinel_master: None,
+            username: None,
+            password_file: None,
+            tls: None,
+            key_prefix: "pg".to_owned(),
+            timeout: Period::from_millis(250),
+        }
+    }
+}
+
+impl Default for Idempotency {
+    fn default() -> Self {
+        Self { retention: Period::from_secs(24 * 60 * 60), root_key_file: None, sealing_keys_file: None }
+    }
+}

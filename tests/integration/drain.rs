@@ -1,0 +1,100 @@
+//! The end: health first, GOAWAY, calls in flight finish, bounded by `drain_timeout`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+
+use crate::support::{gateway, http_get, of, request};
+
+#[tokio::test]
+async fn a_call_in_flight_finishes_and_health_says_not_serving_meanwhile() {
+    let mut gateway = gateway().start().await;
+    let mut client = gateway.client().await;
+    let channel = gateway.channel().await;
+    let mut health = HealthClient::new(channel);
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, ServingStatus::Serving as i32);
+
+    let call = tokio::spawn(async move { client.create_participant(of("demo", request("sim-slow-500"))).await });
+    gateway.attempted(1).await;
+    gateway.shut_down();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, ServingStatus::NotServing as i32);
+    assert_eq!(http_get(gateway.admin, "/readyz").await, (503, "draining\n".to_owned()));
+    call.await.unwrap().expect("the call in flight was lost");
+    drop((watch, health));
+    (&mut gateway.running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn callers_that_obey_goaway_see_no_error_while_one_replica_of_two_ends() {
+    let (ending, staying) = (gateway().start().await, gateway().start().await);
+    let shut_down = Arc::new(AtomicBool::new(false));
+    let done = Arc::new(AtomicU32::new(0));
+    let callers = (0..16).map(|_| {
+        let (shut_down, done) = (Arc::clone(&shut_down), Arc::clone(&done));
+        let first = ending.addr;
+        let second = staying.addr;
+        tokio::spawn(async move {
+            // As a load balancer does: new calls go elsewhere once the replica is no longer ready.
+            let mut client = connect(first).await;
+            let mut moved = false;
+            for _ in 0..60 {
+                if !moved && shut_down.load(Ordering::Acquire) {
+                    client = connect(second).await;
+                    moved = true;
+                }
+                client.create_participant(of("demo", request("sim-slow-20"))).await.expect("a call was lost");
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    crate::support::until(|| done.load(Ordering::Relaxed) > 200).await;
+    shut_down.store(true, Ordering::Release);
+    ending.shut_down();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(done.load(Ordering::Relaxed), 16 * 60);
+}
+
+async fn connect(
+    addr: std::net::SocketAddr,
+) -> participant_gateway::proto::participant_service_client::ParticipantServiceClient<tonic::transport::Channel> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).unwrap();
+    participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(
+        endpoint.connect().await.unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn what_is_left_when_the_drain_timeout_runs_out_is_told_so() {
+    let mut gateway = gateway().with("/server/drain_timeout", "300ms").start().await;
+    let mut client = gateway.client().await;
+    let call = tokio::spawn(async move { client.create_participant(of("demo", request("sim-slow-60000"))).await });
+    gateway.attempted(1).await;
+    let started = Instant::now();
+    gateway.shut_down();
+    let status = call.await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.get_details_error_info().unwrap().reason, "SHUTTING_DOWN");
+    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+    (&mut gateway.running).await.unwrap().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_goes_away_at_its_age_without_an_error() {
+    let gateway = gateway().with("/server/max_connection_age", "200ms").start().await;
+    let mut client = gateway.client().await;
+    // The channel connects again by itself; a call lost on the way would fail here.
+    for _ in 0..30 {
+        client.create_participant(of("demo", request("sim-slow-30"))).await.unwrap();
+    }
+}

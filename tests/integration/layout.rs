@@ -1,0 +1,101 @@
+//! Who may import whom: the list stands in `src/lib.rs`, and is held here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// The modules' files, by top-level module, with what stands before their tests.
+fn modules() -> BTreeMap<String, Vec<(PathBuf, String)>> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let mut modules: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap().to_owned();
+        let first = file.strip_prefix(&src).unwrap().components().next().unwrap();
+        let module = Path::new(&first).file_stem().unwrap().to_string_lossy().into_owned();
+        modules.entry(module).or_default().push((file, text));
+    }
+    modules
+}
+
+/// The rules as `src/lib.rs` states them: `module  allowed, allowed, …`.
+fn rules() -> BTreeMap<String, BTreeSet<String>> {
+    let lib = include_str!("../../src/lib.rs");
+    let table = lib.split("Who may import whom").nth(1).unwrap().split("```").nth(1).unwrap();
+    let row = |line: &str| {
+        let (module, allowed) = line.trim_start_matches("//!").trim().split_once(char::is_whitespace)?;
+        let allowed = match allowed.trim() {
+            "everything" => return None,
+            nothing if nothing.starts_with("nothing") => BTreeSet::new(),
+            list => list.split(',').map(|name| name.trim().to_owned()).collect(),
+        };
+        Some((module.to_owned(), allowed))
+    };
+    table.lines().filter_map(row).collect()
+}
+
+fn imports(text: &str) -> BTreeSet<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let names = code.flat_map(|line| line.match_indices("crate::").map(move |(at, found)| &line[at + found.len()..]));
+    names.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()).collect()
+}
+
+#[test]
+fn modules_import_only_what_the_list_allows() {
+    let rules = rules();
+    assert!(rules.len() >= 8, "{rules:?}");
+    let modules = modules();
+    for (module, allowed) in &rules {
+        for (file, text) in modules.get(module).into_iter().flatten() {
+            for import in imports(text) {
+                let fine = import == *module || allowed.contains(&import);
+                assert!(fine, "{} imports {import}, and {module} may not", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn only_their_own_modules_name_the_large_libraries() {
+    for (library, homes) in [
+        ("tonic::", &["grpc", "app", "proto"][..]),
+        ("aws_sdk_connect::", &["connect"]),
+        ("aws_config::", &["connect"]),
+        ("redis::", &["admission"]),
+    ] {
+        for (module, files) in modules() {
+            for (file, text) in files {
+                let named = text.lines().any(|line| !line.trim_start().starts_with("//") && names(line, library));
+                let allowed = homes.contains(&module.as_str());
+                assert!(!named || allowed, "{} names {library}", file.display());
+            }
+        }
+    }
+}
+
+/// The library at the start of a path, not as a module of that name further in.
+fn names(line: &str, library: &str) -> bool {
+    line.match_indices(library)
+        .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':'))
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    for (file, _) in modules().into_values().flatten() {
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        assert!(lines <= 500, "{} has {lines} lines: split it by responsibility", file.display());
+    }
+}

@@ -1,0 +1,121 @@
+//! What is refused before it costs anything: too large, unreadable, unknown, unfinished.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::support::raw::{METHOD, framed, post};
+use crate::support::{gateway, of, request};
+
+fn seen(status: &Status) -> (Code, String) {
+    (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_is_refused_before_it_is_buffered() {
+    let gateway = gateway().with("/server/max_request_bytes", 1024).start().await;
+    let mut large = request("contact-1");
+    large.client_token = "x".repeat(2000);
+    let status = gateway.call(large).await.unwrap_err();
+    assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()));
+
+    // Only the length is sent: where the body were awaited, this would end at the deadline.
+    let head = Bytes::from_static(&[0, 0x7f, 0xff, 0xff, 0xff]);
+    let status = post(&gateway, METHOD, &[("x-tenant-id", "demo")], head).await;
+    assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_malformed() {
+    let gateway = gateway().start().await;
+    for (name, body) in [
+        ("no message", Bytes::new()),
+        ("half a frame", Bytes::from_static(&[0, 0, 0, 0, 9, 1])),
+        ("not protobuf", framed(0, &[0xff; 16])),
+        ("a wrong flag", framed(7, &[])),
+        ("compressed without saying how", framed(1, &request("contact-1").encode_to_vec())),
+        ("not UTF-8", framed(0, &[0x0a, 0x01, 0xff])),
+    ] {
+        let status = post(&gateway, METHOD, &[("x-tenant-id", "demo")], body).await;
+        assert_eq!(seen(&status), (Code::InvalidArgument, "MALFORMED_REQUEST".to_owned()), "{name}");
+    }
+    assert_eq!(gateway.journal.attempt_count(), 0);
+}
+
+#[tokio::test]
+async fn a_compressed_request_is_refused_as_such() {
+    let gateway = gateway().start().await;
+    let body = framed(1, &request("contact-1").encode_to_vec());
+    let status = post(&gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-encoding", "gzip")], body).await;
+    assert_eq!(seen(&status), (Code::Unimplemented, "UNSUPPORTED_ENCODING".to_owned()));
+}
+
+#[tokio::test]
+async fn the_caller_is_known_before_the_message_is_read() {
+    let gateway = gateway().start().await;
+    let status = post(&gateway, METHOD, &[], framed(0, &[0xff; 16])).await;
+    assert_eq!(seen(&status), (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()));
+}
+
+#[tokio::test]
+async fn unknown_methods_and_services_are_unimplemented() {
+    let gateway = gateway().start().await;
+    for path in ["/participantgateway.v1.ParticipantService/DeleteParticipant", "/nobody.v1.Nothing/Do", "/"] {
+        let status = post(&gateway, path, &[], framed(0, &[])).await;
+        assert_eq!(seen(&status), (Code::Unimplemented, "UNKNOWN_METHOD".to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_list_over_16_kib_is_refused() {
+    let gateway = gateway().start().await;
+    let mut client = gateway.client().await;
+    let mut call = of("demo", request("contact-1"));
+    call.metadata_mut().insert("x-long", "x".repeat(17 * 1024).parse().unwrap());
+    assert!(client.create_participant(call).await.is_err());
+    assert_eq!(gateway.journal.attempt_count(), 0);
+    client.create_participant(of("demo", request("contact-1"))).await.expect("the connection was lost with it");
+}
+
+#[tokio::test]
+async fn a_connection_without_a_preface_is_closed_after_ten_seconds() {
+    let gateway = gateway().start().await;
+    let started = std::time::Instant::now();
+    let silent = async {
+        let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+        while stream.read(&mut [0; 1024]).await.is_ok_and(|bytes| bytes > 0) {}
+    };
+    let halting = async {
+        let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
+        while stream.read(&mut [0; 1024]).await.is_ok_and(|bytes| bytes > 0) {}
+    };
+    let both = async { tokio::join!(silent, halting) };
+    tokio::time::timeout(Duration::from_secs(15), both).await.expect("a connection was held");
+    assert!(started.elapsed() >= Duration::from_secs(9), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn streams_on_a_connection_are_bounded() {
+    let gateway = gateway().with("/server/max_concurrent_streams", 2).start().await;
+    let mut client = gateway.client().await;
+    // Only with the first answer does a client surely know the server's settings.
+    client.create_participant(of("demo", request("contact-1"))).await.unwrap();
+    let calls: Vec<_> = (0..4)
+        .map(|_| {
+            let mut client = client.clone();
+            tokio::spawn(async move { client.create_participant(of("demo", request("sim-slow-300"))).await })
+        })
+        .collect();
+    gateway.attempted(3).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(gateway.journal.attempt_count(), 3, "more streams than allowed");
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+}

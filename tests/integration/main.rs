@@ -1,0 +1,16 @@
+//! One test binary: the SDK is large, and each more would cost a link. A module a topic.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod calls;
+mod command;
+mod config;
+mod deadlines;
+mod drain;
+mod errors;
+mod grpcurl;
+mod layout;
+mod limits;
+mod logs;
+mod reload;
+mod support;

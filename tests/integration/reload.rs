@@ -1,0 +1,103 @@
+//! A changed file is in use without a restart; one that does not validate changes nothing.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::http_get;
+use crate::support::process::{Running, program};
+
+fn config(burst: u32) -> String {
+    format!(
+        "server: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\nidentity: {{mode: header}}\n\
+         tenants: {{demo: {{instances: ['*'], rate: 50/s, burst: {burst}}}}}\n\
+         upstreams: {{main: {{region: us-east-1, instances: ['*']}}}}\n"
+    )
+}
+
+fn serve(file: &Path) -> (Running, std::net::SocketAddr) {
+    let mut serve = program();
+    serve.args(["serve", "--config"]).arg(file);
+    let mut gateway = Running::start(serve);
+    let line: Value = serde_json::from_str(&gateway.line_with("\"ready\"")).unwrap();
+    let admin = line["admin_address"].as_str().unwrap().parse().unwrap();
+    (gateway, admin)
+}
+
+async fn burst(admin: std::net::SocketAddr) -> Value {
+    let config: Value = serde_json::from_str(&http_get(admin, "/config").await.1).unwrap();
+    config["tenants"]["demo"]["burst"].clone()
+}
+
+#[tokio::test]
+async fn a_changed_file_is_in_use_and_a_broken_one_is_not() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config.yaml");
+    fs::write(&file, config(1)).unwrap();
+    let (mut gateway, admin) = serve(&file);
+    assert_eq!(burst(admin).await, 1);
+
+    fs::write(&file, config(2)).unwrap();
+    gateway.next_with("config reloaded");
+    assert_eq!(burst(admin).await, 2);
+
+    fs::write(&file, config(0)).unwrap();
+    let line = gateway.next_with("config not reloaded");
+    assert!(line.contains("tenants.demo.burst"), "{line}");
+    assert_eq!(burst(admin).await, 2);
+
+    fs::write(&file, format!("{}store: {{on_loss: reject}}\n", config(3))).unwrap();
+    gateway.next_with("config reloaded");
+    let line = gateway.next_with("needs a restart");
+    assert!(line.contains("\"store\""), "{line}");
+    assert_eq!(burst(admin).await, 3);
+    let shown: Value = serde_json::from_str(&http_get(admin, "/config").await.1).unwrap();
+    assert_eq!(shown["store"]["on_loss"], "local", "what needs a restart was shown as in use");
+}
+
+#[tokio::test]
+async fn the_swap_of_a_config_maps_link_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    let version = |name: &str, burst| {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("config.yaml"), config(burst)).unwrap();
+    };
+    version("..v1", 1);
+    version("..v2", 2);
+    symlink("..v1", folder.path().join("..data")).unwrap();
+    symlink("..data/config.yaml", folder.path().join("config.yaml")).unwrap();
+    let (mut gateway, admin) = serve(&folder.path().join("config.yaml"));
+
+    symlink("..v2", folder.path().join("..data_tmp")).unwrap();
+    fs::rename(folder.path().join("..data_tmp"), folder.path().join("..data")).unwrap();
+    gateway.next_with("config reloaded");
+    assert_eq!(burst(admin).await, 2);
+}
+
+#[tokio::test]
+async fn sighup_reloads_at_once() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config.yaml");
+    fs::write(&file, config(1)).unwrap();
+    let (mut gateway, _) = serve(&file);
+    gateway.signal("HUP");
+    gateway.next_with("config reloaded");
+}
+
+#[tokio::test]
+async fn the_log_level_changes_while_running() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config.yaml");
+    fs::write(&file, config(1)).unwrap();
+    let (gateway, _) = serve(&file);
+    fs::write(&file, format!("{}telemetry: {{log: {{level: error}}}}\n", config(1))).unwrap();
+    // At this level even the word of the reload is left out, so the end is quiet, too.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    gateway.signal("TERM");
+    let (code, lines) = gateway.end();
+    assert_eq!(code, Some(0));
+    assert!(!lines.iter().any(|line| line.contains("draining")), "{lines:#?}");
+}

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Installs the tools of tests and lint that are missing, pinned, into .tools/. Says what it installs; asks nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+grpcurl=1.9.4
+buf=1.75.0
+cargo_deny=0.20.2
+
+bin="$PWD/.tools/bin"
+mkdir -p "$bin"
+
+# missing NAME VERSION: whether .tools/ lacks that version of the tool.
+missing() {
+  [ "$(cat "$bin/.$1-version" 2>/dev/null)" != "$2" ] || return 1
+  echo "installing $1 $2 into .tools/"
+}
+installed() { echo "$2" >"$bin/.$1-version"; }
+
+if missing grpcurl $grpcurl; then
+  GOBIN="$bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl"
+  installed grpcurl $grpcurl
+fi
+
+if missing buf $buf; then
+  npm install --silent --no-fund --no-audit --prefix .tools/npm "@bufbuild/buf@$buf"
+  ln -sf ../npm/node_modules/.bin/buf "$bin/buf"
+  installed buf $buf
+fi
+
+if missing cargo-deny $cargo_deny; then
+  # A debug build: it is ready in half the time, and the check takes seconds all the same.
+  cargo install --quiet --locked --debug --no-default-features --root .tools "cargo-deny@$cargo_deny"
+  installed cargo-deny $cargo_deny
+fi
