@@ -6,7 +6,9 @@ use std::{env, error, fs};
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_imports(true).open_file("participantgateway/v1/participant_service.proto")?;
+    compiler
+        .include_imports(true)
+        .open_files(["participantgateway/v1/participant_service.proto", "participantgateway/v1/quota_service.proto"])?;
 
     // Encoded by the compiler itself: a detour over prost's types would lose the `field_behavior` options.
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);

@@ -16,13 +16,19 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 
 /// Whether callers should be sent here.
-#[derive(Debug, Default)]
 pub struct Readiness {
     listening: AtomicBool,
     draining: AtomicBool,
+    store: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Readiness {
+    /// Not ready before `store` says that the store is, nor before the port listens.
+    #[must_use]
+    pub fn new(store: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { listening: AtomicBool::new(false), draining: AtomicBool::new(false), store: Box::new(store) }
+    }
+
     /// The gRPC port accepts connections.
     pub fn is_listening(&self) {
         self.listening.store(true, Ordering::Release);
@@ -36,10 +42,12 @@ impl Readiness {
     fn verdict(&self) -> Result<&'static str, &'static str> {
         if self.draining.load(Ordering::Acquire) {
             Err("draining\n")
-        } else if self.listening.load(Ordering::Acquire) {
-            Ok("ready\n")
-        } else {
+        } else if !self.listening.load(Ordering::Acquire) {
             Err("starting\n")
+        } else if !(self.store)() {
+            Err("waiting for the store\n")
+        } else {
+            Ok("ready\n")
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The only wiring: from settings to a process that serves, and back down again.
 
+mod stores;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -18,20 +20,22 @@ use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
 
 use crate::admin::{self, Readiness};
+use crate::admission::Keys;
 use crate::config::{Reload, Reloaded, Settings};
 use crate::connect::{Attempts, Client, StaticCredentials};
 use crate::error::Error;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Levels};
 use crate::grpc::layers::{self, Deadlines, Identities};
-use crate::grpc::{CREATE_PARTICIPANT, Participants, status};
+use crate::grpc::{CREATE_PARTICIPANT, GET_QUOTA, Participants, Quotas, status};
 use crate::identity::Identity;
 use crate::net;
 use crate::proto::DESCRIPTOR_SET;
-use crate::proto::participant_service_server::{ParticipantServiceServer, SERVICE_NAME};
+use crate::proto::participant_service_server::{self, ParticipantServiceServer};
+use crate::proto::quota_service_server::{self, QuotaServiceServer};
 use crate::telemetry::LogLevel;
 
 /// The health service's own names for "everything" and for the services.
-const HEALTH_NAMES: [&str; 2] = ["", SERVICE_NAME];
+const HEALTH_NAMES: [&str; 3] = ["", participant_service_server::SERVICE_NAME, quota_service_server::SERVICE_NAME];
 
 /// What an app is built from.
 pub struct Parts {
@@ -88,31 +92,38 @@ impl App {
         let Self { parts: Parts { settings, file, credentials, log_level }, grpc, admin } = self;
         let server = settings.shape.server.clone();
         let upstreams = connect(&settings, credentials).await;
+        let store = stores::Stores::start(&settings.shape.store).await?;
         let identity = Identity::new(&settings);
+        let keys = Arc::new(ArcSwap::from_pointee(settings.keys.clone()));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let gateway = Arc::new(Gateway::new(upstreams));
+        let levels = Arc::new(Levels::default());
+        let gateway = Gateway::new(upstreams, store.store(), Arc::clone(&keys), Arc::clone(&levels));
+        let gateway = Arc::new(gateway);
         let (draining, expired) = (CancellationToken::new(), CancellationToken::new());
-        let readiness = Arc::new(Readiness::default());
+        let readiness = Arc::new(Readiness::new(store.readiness()));
         let (health, health_service) = tonic_health::server::health_reporter();
         report(&health, ServingStatus::Serving).await;
 
-        let identities = Arc::new(Identities { identity, settings: Arc::clone(&settings) });
+        let identities = Arc::new(Identities { identity, settings: Arc::clone(&settings), levels });
         let deadlines = Deadlines { default: server.default_timeout.get(), max: server.max_timeout.get() };
         let permits = Arc::new(Semaphore::new(server.max_in_flight.get() as usize));
         let participants =
             ParticipantServiceServer::new(Participants::new(Arc::clone(&settings), Arc::clone(&gateway)))
                 .max_decoding_message_size(server.max_request_bytes.get() as usize);
+        let quotas = QuotaServiceServer::new(Quotas::new(Arc::clone(&settings), Arc::clone(&gateway)))
+            .max_decoding_message_size(server.max_request_bytes.get() as usize);
 
         // What only calls of ours pass, from the outside in.
-        let calls = Router::new().route_service(CREATE_PARTICIPANT, participants).layer(
-            ServiceBuilder::new()
-                // First, so that it bounds everything behind it, a slow body included.
-                .layer(from_fn_with_state(deadlines, layers::deadline))
-                // Before any work is done: shedding must cost next to nothing.
-                .layer(from_fn_with_state(permits, layers::shed))
-                // Last, so that the request is only read for callers that we know.
-                .layer(from_fn_with_state(identities, layers::identify)),
-        );
+        let calls =
+            Router::new().route_service(CREATE_PARTICIPANT, participants).route_service(GET_QUOTA, quotas).layer(
+                ServiceBuilder::new()
+                    // First, so that it bounds everything behind it, a slow body included.
+                    .layer(from_fn_with_state(deadlines, layers::deadline))
+                    // Before any work is done: shedding must cost next to nothing.
+                    .layer(from_fn_with_state(permits, layers::shed))
+                    // Last, so that the request is only read for callers that we know.
+                    .layer(from_fn_with_state(identities, layers::identify)),
+            );
         let mut router = calls.route_service("/grpc.health.v1.Health/{*method}", health_service);
         if server.reflection {
             router = with_reflection(router)?;
@@ -130,7 +141,7 @@ impl App {
         let admin_address = admin.local_addr()?;
         let ended = CancellationToken::new();
         let operators = tokio::spawn(admin::serve(admin, Arc::clone(&readiness), Arc::clone(&settings), ended.clone()));
-        let reloads = file.map(|file| tokio::spawn(reload(file, Arc::clone(&settings), log_level)));
+        let reloads = file.map(|file| tokio::spawn(reload(file, Arc::clone(&settings), keys, log_level)));
         let address = grpc.local_addr()?;
         let callers = tokio::spawn(net::serve(grpc, router, limits, draining.clone(), expired.clone()));
         readiness.is_listening();
@@ -145,6 +156,7 @@ impl App {
         let drained = async {
             let _ = callers.await;
             gateway.idle().await;
+            store.drain(server.drain_timeout.get()).await;
         };
         let mut drained = std::pin::pin!(drained);
         if tokio::time::timeout(server.drain_timeout.get(), drained.as_mut()).await.is_err() {
@@ -205,7 +217,7 @@ fn with_reflection(router: Router) -> io::Result<Router> {
         ))
 }
 
-async fn reload(file: PathBuf, settings: Arc<ArcSwap<Settings>>, log_level: LogLevel) {
+async fn reload(file: PathBuf, settings: Arc<ArcSwap<Settings>>, keys: Arc<ArcSwap<Keys>>, log_level: LogLevel) {
     let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
     let Ok(mut hangup) = hangup.inspect_err(|error| tracing::error!(%error, "cannot reload")) else { return };
     let asked = async move || {
@@ -216,6 +228,7 @@ async fn reload(file: PathBuf, settings: Arc<ArcSwap<Settings>>, log_level: LogL
     let observe = |reloaded| match reloaded {
         Reloaded::Applied { settings, needs_restart } => {
             log_level.set(settings.shape.telemetry.log.level);
+            keys.store(Arc::new(settings.keys.clone()));
             tracing::info!(config_version = settings.version, "config reloaded");
             for path in needs_restart {
                 tracing::warn!(path, "changed, but needs a restart");

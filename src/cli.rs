@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use participant_gateway::admission;
 use participant_gateway::app::{App, Parts};
 use participant_gateway::config::{self, Problems, Settings};
 use participant_gateway::telemetry;
@@ -41,6 +42,8 @@ enum Command {
     Check(ConfigFile),
     /// Print the config's JSON Schema
     Schema,
+    /// Print a fresh key line (base64, 32 random bytes) for either file of `idempotency`
+    Keygen,
     /// Serve the simulated Amazon Connect by itself
     #[cfg(feature = "simulator")]
     Simulate(dev::Simulate),
@@ -109,6 +112,11 @@ impl Cli {
             }
             Command::Schema => {
                 println!("{:#}", config::json_schema());
+                Ok(())
+            }
+            Command::Keygen => {
+                let key = admission::keygen().map_err(io::Error::other)?;
+                println!("{}", *key);
                 Ok(())
             }
             #[cfg(feature = "simulator")]

@@ -13,10 +13,10 @@
 //! ```text
 //! domain     nothing
 //! error      domain
-//! config     domain
+//! config     domain, admission
 //! telemetry  domain, config
 //! identity   domain, error, config, telemetry
-//! admission  domain, error, telemetry
+//! admission  domain, error
 //! connect    domain, error, telemetry
 //! gateway    domain, error, telemetry, admission, connect
 //! grpc       domain, error, config, telemetry, identity, gateway, proto
@@ -25,6 +25,7 @@
 //! ```
 
 pub mod admin;
+pub mod admission;
 pub mod app;
 pub mod config;
 pub mod connect;

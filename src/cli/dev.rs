@@ -23,6 +23,9 @@ pub struct Dev {
     /// Where operators find it
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     admin_listen: SocketAddr,
+    /// A Redis to keep claims and limits in; absent: this process's memory
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 }
 
 /// Serve the simulated Amazon Connect by itself.
@@ -79,9 +82,13 @@ impl Dev {
                     "burst": 100,
                 },
             },
+            "store": match &self.redis {
+                Some(url) => serde_json::json!({ "kind": "redis", "redis": { "urls": [url] } }),
+                None => serde_json::json!({ "kind": "memory" }),
+            },
             "telemetry": { "log": { "format": "text" } },
         });
-        Ok(Settings::parse(&config.to_string(), [])?)
+        Ok(Settings::for_development(&config.to_string())?)
     }
 }
 

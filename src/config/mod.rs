@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::admission::Keys;
 use crate::domain::{InstanceId, Instances, Name, Tenant, Upstream};
 
 pub use problem::{Problem, Problems};
@@ -38,7 +39,12 @@ pub struct Settings {
     pub version: String,
     /// What is valid but likely not meant.
     pub warnings: Vec<Problem>,
+    /// For record names, fingerprints, upstream tokens and stored results.
+    pub keys: Keys,
+    /// Changes with anything that was read, the key files included.
+    stamp: String,
     routes: Routes,
+    committed_bursts: BTreeMap<Name, u32>,
 }
 
 /// How callers are known.
@@ -76,17 +82,39 @@ impl Settings {
     /// # Errors
     /// Every problem of the config.
     pub fn parse(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        Self::read(text, environment, resolve::Purpose::Service)
+    }
+
+    /// Reads a text for a laptop: Redis then needs no root key of one's own.
+    ///
+    /// # Errors
+    /// Every problem of the config.
+    pub fn for_development(text: &str) -> Result<Self, Problems> {
+        Self::read(text, [], resolve::Purpose::Development)
+    }
+
+    fn read(
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+        purpose: resolve::Purpose,
+    ) -> Result<Self, Problems> {
         let tree = read::tree(text, environment)?;
-        let version = version_of(&tree.value);
+        let version = digest([tree.value.to_string().as_bytes()]);
         let mut problems = Problems::default();
         let shape = read::shape(tree, &mut problems)?;
-        resolve::settings(shape, version, problems)
+        resolve::settings(shape, version, problems, purpose)
     }
 
     /// The upstream that owns the instance: the one that lists it, else the one that takes any.
     #[must_use]
     pub fn upstream_of(&self, instance: &InstanceId) -> Option<&Arc<Upstream>> {
         self.routes.by_instance.get(instance).or(self.routes.of_any.as_ref())
+    }
+
+    /// What the committed shares on the upstream may hold together, in calls: Σbᵢ over the tenants that may use it.
+    #[must_use]
+    pub fn committed_burst(&self, upstream: &Name) -> u32 {
+        self.committed_bursts.get(upstream).copied().unwrap_or_default()
     }
 
     /// The effective config without its secrets, for people: every default filled in.
@@ -98,6 +126,26 @@ impl Settings {
             map.insert("version".to_owned(), Value::String(self.version.clone()));
         }
         value
+    }
+}
+
+/// Σbᵢ of each upstream.
+fn committed_bursts(
+    tenants: &BTreeMap<Name, Arc<Tenant>>,
+    upstreams: &BTreeMap<Name, Arc<Upstream>>,
+) -> BTreeMap<Name, u32> {
+    let sum = |upstream: &Upstream| {
+        let users = tenants.values().filter(|tenant| may_use(tenant, upstream));
+        users.fold(0_u32, |sum, tenant| sum.saturating_add(tenant.limits.committed_burst()))
+    };
+    upstreams.iter().map(|(name, upstream)| (name.clone(), sum(upstream))).collect()
+}
+
+/// Whether any call of the tenant's can go to the upstream.
+fn may_use(tenant: &Tenant, upstream: &Upstream) -> bool {
+    match (&tenant.instances, &upstream.instances) {
+        (Instances::Only(theirs), Instances::Only(its)) => !theirs.is_disjoint(its),
+        (Instances::Any, _) | (_, Instances::Any) => true,
     }
 }
 
@@ -126,7 +174,9 @@ pub fn json_schema() -> Value {
     schema
 }
 
-fn version_of(tree: &Value) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, tree.to_string().as_bytes());
-    digest.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+/// Twelve hexadecimal digits that name the parts' content.
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    parts.into_iter().for_each(|part| context.update(part));
+    context.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Problems, Routes, Settings, shape};
+use super::{Problems, Routes, Settings, committed_bursts, shape};
 use crate::domain::Upstream;
 
 /// How often the file is looked at. The contract promises that changes are in use within 10 s.
@@ -44,8 +44,8 @@ impl Reload {
     /// Watches the file that `current` was read from.
     #[must_use]
     pub fn new(file: PathBuf, current: Arc<ArcSwap<Settings>>) -> Self {
-        let version = current.load().version.clone();
-        Self { file, current, seen: Ok(version) }
+        let stamp = current.load().stamp.clone();
+        Self { file, current, seen: Ok(stamp) }
     }
 
     /// Looks at the file every two seconds, and at once whenever `asked` yields; tells `observe` of every change, and
@@ -65,7 +65,7 @@ impl Reload {
     fn look(&mut self, asked: bool) -> Option<Reloaded> {
         let loaded = Settings::load(&self.file);
         let seen = match &loaded {
-            Ok(settings) => Ok(settings.version.clone()),
+            Ok(settings) => Ok(settings.stamp.clone()),
             Err(problems) => Err(problems.to_string()),
         };
         if seen == self.seen && !asked {
@@ -96,6 +96,10 @@ fn over(mut new: Settings, old: &Settings) -> (Settings, Vec<String>) {
     let format = &mut new.shape.telemetry.log.format;
     keep("telemetry.log.format", format, &old.shape.telemetry.log.format, &mut needs_restart);
     new.identity = old.identity.clone();
+    if !new.keys.same_root(&old.keys) {
+        needs_restart.push("idempotency.root_key_file".to_owned());
+        new.keys = old.keys.clone();
+    }
 
     new.shape.upstreams = upstream_shapes(&new.shape.upstreams, &old.shape.upstreams, &mut needs_restart);
     new.upstreams.retain(|name, _| old.upstreams.contains_key(name));
@@ -114,6 +118,7 @@ fn over(mut new: Settings, old: &Settings) -> (Settings, Vec<String>) {
         new.upstreams.insert(name.clone(), Arc::new(merged));
     }
     new.routes = Routes::new(new.upstreams.values());
+    new.committed_bursts = committed_bursts(&new.tenants, &new.upstreams);
     (new, needs_restart)
 }
 

@@ -1,6 +1,7 @@
 //! From the typed shape to settings: what is required, what crosses keys, what only looks right.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,26 +10,45 @@ use serde_json::{Value, json};
 use super::problem::{Problem, Problems};
 use super::shape::{self, Config, IdentityMode};
 use super::values::Share;
-use super::{Identity, Routes, Settings};
+use super::{Identity, Routes, Settings, committed_bursts, digest, may_use};
+use crate::admission::{KeyFile, Keys};
 use crate::domain::{Enforcement, InstanceId, Instances, Name, Rate, Role, Tenant, TenantLimits, Upstream};
 
+/// What the settings are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// `serve` and `check`.
+    Service,
+    /// `dev`.
+    Development,
+}
+
 /// Settings of the shape, or every problem: those found while it was typed, and these.
-pub fn settings(shape: Config, version: String, problems: Problems) -> Result<Settings, Problems> {
+pub fn settings(shape: Config, version: String, problems: Problems, purpose: Purpose) -> Result<Settings, Problems> {
     let mut check = Check { problems, warnings: Vec::new() };
     let identity = check.identity(&shape.identity);
     let tenants = check.tenants(&shape);
     let upstreams = check.upstreams(&shape.upstreams);
     check.server(&shape);
     check.store(&shape);
+    let keys = check.keys(&shape, purpose);
     check.committed(&tenants, &upstreams);
 
+    let (Some(identity), Some(keys), true) = (identity, keys, check.problems.is_empty()) else {
+        return Err(check.problems);
+    };
     let routes = Routes::new(upstreams.values());
-    match identity {
-        Some(identity) if check.problems.is_empty() => {
-            Ok(Settings { shape, identity, tenants, upstreams, version, warnings: check.warnings, routes })
-        }
-        _ => Err(check.problems),
-    }
+    let committed_bursts = committed_bursts(&tenants, &upstreams);
+    let warnings = check.warnings;
+    let stamp = stamp(&shape, &version);
+    Ok(Settings { shape, identity, tenants, upstreams, version, warnings, keys, stamp, routes, committed_bursts })
+}
+
+/// The version, and the content of the files that the config names and the program holds in memory.
+fn stamp(shape: &Config, version: &str) -> String {
+    let files = [&shape.idempotency.root_key_file, &shape.idempotency.sealing_keys_file];
+    let contents: Vec<_> = files.into_iter().flatten().filter_map(|file| std::fs::read(file).ok()).collect();
+    digest(contents.iter().map(Vec::as_slice).chain([version.as_bytes()]))
 }
 
 struct Check {
@@ -116,10 +136,7 @@ impl Check {
         }
         let enforcement = match tenant.enforcement {
             shape::Enforcement::Enforce => Enforcement::Enforce,
-            shape::Enforcement::Shadow => {
-                self.add(format!("{path}.enforcement"), json!("shadow"), "enforce: this version has no other");
-                Enforcement::Shadow
-            }
+            shape::Enforcement::Shadow => Enforcement::Shadow,
         };
         let roles = tenant.roles.iter().map(|role| match role {
             shape::Role::CustomBot => Role::CustomBot,
@@ -215,8 +232,9 @@ impl Check {
 
     fn store(&mut self, config: &Config) {
         let store = &config.store;
-        if store.kind == shape::StoreKind::Redis {
-            self.add("store.kind", json!("redis"), "memory: this version has no other store");
+        match store.kind {
+            shape::StoreKind::Redis => self.redis(&store.redis),
+            shape::StoreKind::Memory => {}
         }
         if store.kind == shape::StoreKind::Memory && store.replicas.get() > 1 {
             let expected = "1 with store.kind memory: replicas share nothing without Redis";
@@ -231,9 +249,80 @@ impl Check {
         }
     }
 
+    fn redis(&mut self, redis: &shape::Redis) {
+        if redis.urls.is_empty() && !self.problems.touch("store.redis.urls") {
+            self.add("store.redis.urls", json!([]), "at least one URL");
+        }
+        for (index, url) in redis.urls.iter().enumerate() {
+            self.url(&format!("store.redis.urls[{index}]"), Some(url), &["redis", "rediss"]);
+        }
+        let with_tls = redis.urls.iter().filter(|url| url.starts_with("rediss://")).count();
+        if with_tls != 0 && with_tls != redis.urls.len() {
+            self.add("store.redis.urls", json!(redis.urls), "all of them redis://, or all of them rediss://");
+        }
+        if redis.topology == shape::Topology::Sentinel {
+            self.required(&redis.sentinel_master, "store.redis.sentinel_master", "the name of the sentinels' master");
+        }
+        if redis.topology == shape::Topology::Standalone && redis.urls.len() > 1 {
+            self.add("store.redis.urls", json!(redis.urls), "one URL with topology standalone");
+        }
+        if redis.key_prefix.is_empty() || redis.key_prefix.contains(['{', '}']) {
+            self.add("store.redis.key_prefix", json!(redis.key_prefix), "a text without braces: they choose a slot");
+        }
+        let file = |this: &mut Self, path: &str, file: &Option<String>| {
+            if let Some(file) = file
+                && let Err(error) = std::fs::File::open(file)
+            {
+                this.add(format!("store.redis.{path}"), json!(file), format!("a readable file: {error}"));
+            }
+        };
+        file(self, "password_file", &redis.password_file);
+        if let Some(tls) = &redis.tls {
+            file(self, "tls.ca_file", &tls.ca_file);
+            file(self, "tls.cert_file", &tls.cert_file);
+            file(self, "tls.key_file", &tls.key_file);
+            if tls.cert_file.is_some() != tls.key_file.is_some() {
+                self.add("store.redis.tls", json!(tls), "cert_file and key_file together, or neither");
+            }
+        }
+    }
+
+    fn keys(&mut self, config: &Config, purpose: Purpose) -> Option<Keys> {
+        let idempotency = &config.idempotency;
+        let root = idempotency.root_key_file.as_deref().map(Path::new);
+        if root.is_none() {
+            let path = "idempotency.root_key_file";
+            if config.store.kind == shape::StoreKind::Redis && purpose == Purpose::Service {
+                self.add(path, None, "a file with one base64 32-byte key; it is required with store.kind redis");
+            } else if purpose == Purpose::Service {
+                self.warn(path, "a file with one base64 32-byte key: upstream tokens are predictable without one");
+            }
+        }
+        let sealing = idempotency.sealing_keys_file.as_deref().map(Path::new);
+        match Keys::load(root, sealing) {
+            Ok(keys) => Some(keys),
+            Err(problems) => {
+                for (kind, path, file) in [
+                    (KeyFile::Root, "idempotency.root_key_file", root),
+                    (KeyFile::Sealing, "idempotency.sealing_keys_file", sealing),
+                ] {
+                    let faults = problems.iter().filter(|problem| problem.file == kind);
+                    let faults: Vec<_> = faults.map(|problem| problem.fault.to_string()).collect();
+                    if !faults.is_empty() {
+                        let expected = format!("a file of base64 32-byte keys, but it {}", faults.join("; it "));
+                        self.add(path, file.map(|file| json!(file)), expected);
+                    }
+                }
+                None
+            }
+        }
+    }
+
     /// ΣCᵢ ≤ R on every upstream, over the tenants that may use it.
     fn committed(&mut self, tenants: &BTreeMap<Name, Arc<Tenant>>, upstreams: &BTreeMap<Name, Arc<Upstream>>) {
+        let bursts = committed_bursts(tenants, upstreams);
         for (name, upstream) in upstreams {
+            self.committed_bursts(name, upstream, bursts.get(name).copied().unwrap_or_default());
             let users = tenants.values().filter(|tenant| may_use(tenant, upstream));
             let sum: f64 = users.map(|tenant| tenant.limits.committed.per_second()).sum();
             let budget = upstream.rate.per_second();
@@ -243,6 +332,27 @@ impl Check {
                 self.add(path, json!(upstream.rate.to_string()), expected);
             }
         }
+    }
+
+    /// What the shares' bursts, all at once, mean for the budget's own.
+    fn committed_bursts(&mut self, name: &Name, upstream: &Upstream, shares: u32) {
+        let (rate, burst) = (upstream.rate.per_second(), f64::from(upstream.burst));
+        let (shares, reserve) = (f64::from(shares), f64::from(shares.min(upstream.burst - 1)));
+        if rate <= 0.0 || shares == 0.0 {
+            return;
+        }
+        let path = format!("upstreams.{name}.burst");
+        if (shares - reserve) / rate > upstream.max_wait.as_secs_f64() {
+            let expected = format!("at least {}: committed calls may be refused below it", shares + 1.0);
+            self.warn(&path, expected);
+        } else if burst - 1.0 - shares < (rate * 0.05).max(1.0) {
+            let enough = shares + 1.0 + (rate * 0.05).max(1.0).ceil();
+            self.warn(&path, format!("at least {enough}: calls that queue lose throughput below it"));
+        }
+    }
+
+    fn warn(&mut self, path: &str, expected: impl Into<String>) {
+        self.warnings.push(Problem::new(path, None, expected));
     }
 
     fn name(&mut self, path: &str, key: &str) -> Option<Name> {
@@ -302,13 +412,5 @@ impl Check {
         if !good {
             self.add(path, json!(url), format!("a URL that begins with {}://", schemes.join(":// or ")));
         }
-    }
-}
-
-/// Whether any call of the tenant's can go to the upstream.
-fn may_use(tenant: &Tenant, upstream: &Upstream) -> bool {
-    match (&tenant.instances, &upstream.instances) {
-        (Instances::Only(theirs), Instances::Only(its)) => !theirs.is_disjoint(its),
-        (Instances::Any, _) | (_, Instances::Any) => true,
     }
 }

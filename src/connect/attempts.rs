@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower::retry::budget::{Budget, TpsBudget};
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Pass};
 use super::sdk::Client;
 use crate::domain::{CreateParticipant, Participant, UpstreamToken};
-use crate::error::{Error, Fault, UpstreamError};
+use crate::error::{Fault, UpstreamError};
 use crate::telemetry::Call;
 
 /// The wait before the first further attempt; it doubles, with jitter, up to [`MAX_BACKOFF`].
@@ -48,6 +48,12 @@ pub struct Terms {
     pub left: CancellationToken,
 }
 
+/// Pays for further attempts: each is charged to the upstream's budget.
+pub trait Payer: Send {
+    /// Whether the attempt after this failure may be made.
+    fn pay(&mut self, failed: &UpstreamError) -> impl Future<Output = bool> + Send;
+}
+
 impl Attempts {
     /// For one upstream.
     #[must_use]
@@ -58,19 +64,27 @@ impl Attempts {
         Self { client, breaker: Breaker::default(), budget }
     }
 
-    /// Tries until there is a participant, or a reason to stop. Every further attempt is paid for with `charge`.
+    /// Leave for one call.
     ///
     /// # Errors
-    /// The last attempt's error; or [`Error::CircuitOpen`] with nothing sent.
+    /// How long until the next probe, while the circuit is open.
+    pub fn enter(&self) -> Result<Pass<'_>, Duration> {
+        self.breaker.enter(Instant::now())
+    }
+
+    /// Tries until there is a participant, or a reason to stop. Every further attempt is paid for by `payer`.
+    ///
+    /// # Errors
+    /// The last attempt's error.
     pub async fn run(
         &self,
+        pass: Pass<'_>,
         request: &CreateParticipant,
         token: &UpstreamToken,
         terms: &Terms,
         call: &Call,
-        mut charge: impl AsyncFnMut(&UpstreamError) -> Result<(), Error>,
-    ) -> Result<Participant, Error> {
-        let pass = self.breaker.enter(Instant::now()).map_err(|retry_after| Error::CircuitOpen { retry_after })?;
+        payer: &mut impl Payer,
+    ) -> Result<Participant, UpstreamError> {
         self.budget.deposit();
         let mut plan = Plan::new();
         let mut attempt = 0;
@@ -89,14 +103,14 @@ impl Attempts {
                 Some(wait) if attempt < terms.max_attempts => !self.pause(wait, terms).await,
                 _ => true,
             };
-            if stop || charge(&error).await.is_err() {
+            if stop || !payer.pay(&error).await {
                 match error.fault {
                     Fault::Internal | Fault::TimedOut | Fault::Unreachable => pass.failed(Instant::now()),
                     // Says nothing of Connect.
                     Fault::CredentialsMissing | Fault::CredentialsUnavailable => {}
                     _ => pass.answered(),
                 }
-                return Err(error.into());
+                return Err(error);
             }
             tracing::debug!(request_id = call.request_id(), attempt, fault = ?error.fault, "attempt failed, trying again");
         }

@@ -62,6 +62,16 @@ impl Breaker {
 }
 
 impl Pass<'_> {
+    /// The call was not made after all: where it was to be the probe, the next one is.
+    pub fn unused(self) {
+        let mut circuit = self.breaker.circuit();
+        if let Circuit::Probing { since } = *circuit
+            && self.is_probe
+        {
+            *circuit = Circuit::Open { probe_at: since };
+        }
+    }
+
     /// Connect answered, were it with a refusal or a throttle.
     pub fn answered(self) {
         *self.breaker.circuit() = Circuit::default();
@@ -108,6 +118,14 @@ mod tests {
         assert!(breaker.enter(later).is_err(), "a second call went through beside the probe");
         probe.answered();
         assert!(breaker.enter(later).is_ok());
+    }
+
+    #[test]
+    fn a_probe_that_is_not_made_leaves_its_place_to_the_next_call() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        fail(&breaker, 5, now);
+        breaker.enter(now + PROBE_INTERVAL).unwrap().unused();
+        assert!(breaker.enter(now + PROBE_INTERVAL).is_ok());
     }
 
     #[test]

@@ -33,6 +33,16 @@ pub struct TenantLimits {
     pub enforcement: Enforcement,
 }
 
+impl TenantLimits {
+    /// The most that the committed share can save up, in calls: one second of its rate, at least a whole call; nothing
+    /// without a share.
+    #[must_use]
+    pub fn committed_burst(&self) -> u32 {
+        let rate = self.committed.per_second();
+        if rate > 0.0 { (rate - 1e-9).ceil().clamp(1.0, f64::from(u32::MAX)) as u32 } else { 0 }
+    }
+}
+
 /// Whether a tenant's own limits refuse calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enforcement {

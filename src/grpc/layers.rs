@@ -21,8 +21,9 @@ use super::status::{self, Verdict};
 use super::{Timeout, is_ours};
 use crate::config::Settings;
 use crate::error::{Error, Sent};
+use crate::gateway::Levels;
 use crate::identity::Identity;
-use crate::telemetry::{Call, REQUEST_ID};
+use crate::telemetry::{Call, REQUEST_ID, RateLimit};
 
 /// A place among the calls in flight. Whoever works for the call holds one, also after its caller has left.
 pub type Permit = Arc<OwnedSemaphorePermit>;
@@ -47,6 +48,8 @@ pub struct Identities {
     pub identity: Identity,
     /// The tenants, as they are now.
     pub settings: Arc<ArcSwap<Settings>>,
+    /// Their levels, as this replica knows them.
+    pub levels: Arc<Levels>,
 }
 
 /// Gives the call its name, catches what panics, gives every error its face, and writes the call's line in the log.
@@ -64,6 +67,11 @@ pub async fn answer(State(expired): State<CancellationToken>, mut request: Reque
     let (mut finished, verdict, status) = status::finish(answered.map(Body::new), &path, &call);
     if let Ok(id) = HeaderValue::from_str(call.request_id()) {
         finished.headers_mut().insert(REQUEST_ID, id);
+    }
+    if let Some(RateLimit { limit, remaining, reset_s }) = call.levels() {
+        finished.headers_mut().insert("ratelimit-limit", limit.into());
+        finished.headers_mut().insert("ratelimit-remaining", remaining.into());
+        finished.headers_mut().insert("ratelimit-reset", reset_s.into());
     }
     line.write(verdict, status.as_ref());
     finished.map(axum::body::Body::new)
@@ -101,6 +109,7 @@ pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Re
     };
     if let Some(call) = request.extensions().get::<Call>() {
         call.is_of(&tenant.name);
+        call.note_levels(identities.levels.estimate(&tenant));
     }
     if Timeout::of(request.headers()) == Timeout::Malformed {
         return refuse(Error::MalformedRequest("grpc-timeout"));
@@ -132,10 +141,13 @@ impl Line<'_> {
             return;
         }
         let error = status.and_then(status::typed).map(chain).or_else(|| status.map(|status| status.message().into()));
+        let decision = self.call.decision();
         tracing::info!(
             request_id = self.call.request_id(),
             tenant = self.call.tenant().map(|name| name.as_str()),
             upstream = self.call.upstream().map(|name| name.as_str()),
+            decision = decision.map(|(decision, _)| decision.as_str()),
+            enforcement = decision.and_then(|(_, shadow)| shadow.then_some("shadow")),
             code = status::name(verdict.code),
             reason = verdict.reason,
             duration = self.started.elapsed().as_secs_f64(),

@@ -2,18 +2,23 @@
 
 mod decode;
 pub mod layers;
-mod service;
+mod participants;
+mod quotas;
 pub mod status;
 mod timeout;
 
-pub use service::Participants;
+pub use participants::Participants;
+pub use quotas::Quotas;
 pub use timeout::Timeout;
 
 /// The full path of `CreateParticipant`, as it stands in the request's `:path`.
 pub const CREATE_PARTICIPANT: &str = "/participantgateway.v1.ParticipantService/CreateParticipant";
 
+/// The full path of `GetQuota`.
+pub const GET_QUOTA: &str = "/participantgateway.v1.QuotaService/GetQuota";
+
 /// Whether the path is a method of ours: one that asks for an identity, has a deadline and is counted.
 #[must_use]
 pub fn is_ours(path: &str) -> bool {
-    path == CREATE_PARTICIPANT
+    matches!(path, CREATE_PARTICIPANT | GET_QUOTA)
 }

@@ -31,18 +31,16 @@ pub struct Verdict {
     pub reason: &'static str,
 }
 
-impl From<Error> for Status {
-    /// A status without a face: [`finish`] gives it code, sentence and details.
-    fn from(error: Error) -> Self {
-        let mut status = Self::unknown("");
-        status.set_source(Arc::new(error));
-        status
-    }
+/// A status without a face: [`finish`] gives it code, sentence and details.
+pub fn carrying(error: impl Into<Arc<Error>>) -> Status {
+    let mut status = Status::unknown("");
+    status.set_source(error.into());
+    status
 }
 
 /// An answer for the error, not finished yet.
 pub fn refuse(error: Error) -> Response<Body> {
-    Status::from(error).into_http()
+    carrying(error).into_http()
 }
 
 /// Turns whatever the layers and services answered into what the caller sees. Returns the error too, for the log.

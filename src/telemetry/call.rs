@@ -1,8 +1,7 @@
 //! What belongs to one call from its first byte to its answer.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::HeaderMap;
 use uuid::Uuid;
@@ -20,6 +19,56 @@ struct Notes {
     upstream: OnceLock<Name>,
     retry_safe: AtomicBool,
     attempts: AtomicU32,
+    admission: Mutex<Admission>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Admission {
+    decision: Option<(Decision, bool)>,
+    levels: Option<RateLimit>,
+}
+
+/// What admission decided of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// It went on.
+    Admitted,
+    /// It got the first call's result.
+    Replayed,
+    /// Its `client_token` was used with other content.
+    Reused,
+    /// The tenant's rate.
+    TenantRate,
+    /// The tenant's calls in flight.
+    InFlight,
+    /// The upstream's budget.
+    Budget,
+}
+
+impl Decision {
+    /// Its name in the log and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Replayed => "replayed",
+            Self::Reused => "reused",
+            Self::TenantRate => "tenant_rate",
+            Self::InFlight => "in_flight",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// What the `ratelimit-*` metadata tells a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The tenant's burst.
+    pub limit: u32,
+    /// Calls that its rate admits now.
+    pub remaining: u32,
+    /// Seconds until its bucket is full, rounded up; at least 1 when nothing remains.
+    pub reset_s: u64,
 }
 
 impl Call {
@@ -34,6 +83,7 @@ impl Call {
             upstream: OnceLock::new(),
             retry_safe: AtomicBool::new(false),
             attempts: AtomicU32::new(0),
+            admission: Mutex::default(),
         }))
     }
 
@@ -80,6 +130,37 @@ impl Call {
     /// Notes whether the call has a `client_token`.
     pub fn is_retry_safe(&self, safe: bool) {
         self.0.retry_safe.store(safe, Ordering::Relaxed);
+    }
+
+    /// What admission decided, and whether only in shadow; nothing where it was not asked.
+    #[must_use]
+    pub fn decision(&self) -> Option<(Decision, bool)> {
+        self.admission(|admission| admission.decision)
+    }
+
+    /// The tenant's levels, once they are known.
+    #[must_use]
+    pub fn levels(&self) -> Option<RateLimit> {
+        self.admission(|admission| admission.levels)
+    }
+
+    /// Notes what admission decided.
+    pub fn decided(&self, decision: Decision) {
+        self.admission(|admission| admission.decision = Some((decision, false)));
+    }
+
+    /// Notes a limit that was exceeded and let through.
+    pub fn decided_in_shadow(&self, decision: Decision) {
+        self.admission(|admission| admission.decision = Some((decision, true)));
+    }
+
+    /// Notes the tenant's levels.
+    pub fn note_levels(&self, levels: RateLimit) {
+        self.admission(|admission| admission.levels = Some(levels));
+    }
+
+    fn admission<T>(&self, with: impl FnOnce(&mut Admission) -> T) -> T {
+        with(&mut self.0.admission.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Counts an attempt.

@@ -3,5 +3,5 @@
 mod call;
 mod log;
 
-pub use call::{Call, REQUEST_ID};
+pub use call::{Call, Decision, REQUEST_ID, RateLimit};
 pub use log::{LogLevel, init};

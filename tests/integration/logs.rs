@@ -45,7 +45,7 @@ async fn call(addr: SocketAddr, contact: &str) -> crate::support::Reply {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).unwrap();
     let channel = endpoint.connect().await.unwrap();
     let mut client = participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(channel);
-    let mut request = request_with_token(contact, "canary-client-token");
+    let mut request = request_with_token(contact, &format!("canary-client-token-{contact}"));
     request.participant_details.as_mut().unwrap().display_name = "canary-display-name".to_owned();
     let mut request = of("demo", request);
     request.metadata_mut().insert("x-request-id", "req-1".parse().unwrap());

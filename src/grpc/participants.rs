@@ -1,4 +1,4 @@
-//! The services: glue between what came over the wire and the call's life.
+//! `ParticipantService`: glue between what came over the wire and the call's life.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,16 +8,17 @@ use http::Extensions;
 use tonic::{Request, Response, Status};
 
 use super::layers::{Deadline, Permit};
+use super::status::carrying;
 use crate::config::Settings;
-use crate::domain::{CreateParticipant, Participant, Tenant};
+use crate::domain::{CreateParticipant, InstanceId, Participant, Tenant};
 use crate::error::{Error, Sent};
-use crate::gateway::{Created, Gateway, Order};
+use crate::gateway::{Created, Gateway, Order, Route};
 use crate::proto::participant_service_server::ParticipantService;
 use crate::proto::{CreateParticipantRequest, CreateParticipantResponse, ParticipantCredentials};
 use crate::telemetry::Call;
 
 /// `ParticipantService`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Participants {
     settings: Arc<ArcSwap<Settings>>,
     gateway: Arc<Gateway>,
@@ -30,7 +31,7 @@ impl Participants {
         Self { settings, gateway }
     }
 
-    async fn create(&self, request: Request<CreateParticipantRequest>) -> Result<Created, Error> {
+    async fn create(&self, request: Request<CreateParticipantRequest>) -> Result<Created, Arc<Error>> {
         let (_, extensions, message) = request.into_parts();
         let tenant: Arc<Tenant> = from_layer(&extensions)?;
         let call: Call = from_layer(&extensions)?;
@@ -40,14 +41,14 @@ impl Participants {
         let request = CreateParticipant::try_from(message)?;
         call.is_retry_safe(request.client_token.is_some());
         let settings = self.settings.load();
-        let allowed = tenant.instances.contains(&request.instance_id);
-        let upstream = settings.upstream_of(&request.instance_id).filter(|_| allowed);
-        let upstream = Arc::clone(upstream.ok_or(Error::InstanceNotAllowed)?);
-        if !tenant.roles.contains(&request.role) {
-            return Err(Error::RoleNotAllowed);
+        let route = route(&settings, tenant, &request.instance_id)?;
+        if !route.tenant.roles.contains(&request.role) {
+            return Err(Error::RoleNotAllowed.into());
         }
-        call.goes_to(&upstream.name);
-        self.gateway.create(Order { request, upstream, deadline, call, permit }).await
+        call.goes_to(&route.upstream.name);
+        let retention = settings.shape.idempotency.retention.get();
+        drop(settings);
+        self.gateway.create(Order { request, route, retention, deadline, call, permit }).await
     }
 }
 
@@ -57,7 +58,8 @@ impl ParticipantService for Participants {
         &self,
         request: Request<CreateParticipantRequest>,
     ) -> Result<Response<CreateParticipantResponse>, Status> {
-        Ok(Response::new(self.create(request).await?.into()))
+        let created = self.create(request).await.map_err(carrying)?;
+        Ok(Response::new(created.into()))
     }
 }
 
@@ -80,8 +82,16 @@ fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     prost_types::Timestamp::from(time)
 }
 
+/// The tenant's way to the upstream that owns the instance.
+pub(super) fn route(settings: &Settings, tenant: Arc<Tenant>, instance: &InstanceId) -> Result<Route, Error> {
+    let allowed = tenant.instances.contains(instance);
+    let upstream = settings.upstream_of(instance).filter(|_| allowed).ok_or(Error::InstanceNotAllowed)?;
+    let committed_burst = settings.committed_burst(&upstream.name);
+    Ok(Route { tenant, upstream: Arc::clone(upstream), committed_burst })
+}
+
 /// What a layer has put beside the request. The layers are there for every method of ours, so its absence is a bug.
-fn from_layer<T: Clone + Send + Sync + 'static>(extensions: &Extensions) -> Result<T, Error> {
+pub(super) fn from_layer<T: Clone + Send + Sync + 'static>(extensions: &Extensions) -> Result<T, Error> {
     extensions.get::<T>().cloned().ok_or_else(|| Error::GatewayBug {
         detail: format!("no layer provides {}", std::any::type_name::<T>()),
         sent: Sent::No,

@@ -1,0 +1,73 @@
+//! Time, for stores that keep it themselves.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::figures::micros;
+
+/// Where the in-memory store gets its time.
+pub trait Clock: Send + Sync + 'static {
+    /// Microseconds since any fixed point. Levels, leases and lives are in these; a step back counts as no time.
+    fn now(&self) -> u64;
+
+    /// Microseconds since the Unix epoch: for the credentials' absolute expiry only.
+    fn wall(&self) -> u64;
+}
+
+/// The process's own clocks: a monotonic one, and the wall's.
+#[derive(Debug)]
+pub struct SystemClock(Instant);
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> u64 {
+        micros(self.0.elapsed())
+    }
+
+    fn wall(&self) -> u64 {
+        unix_micros(SystemTime::now())
+    }
+}
+
+/// A clock that is set by hand, for tests: one time for both, as Redis `TIME` is.
+#[derive(Debug, Clone)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// Stands at this many microseconds since the Unix epoch.
+    #[must_use]
+    pub fn at(micros: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(micros)))
+    }
+
+    /// Goes forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(micros(by), Ordering::SeqCst);
+    }
+
+    /// Steps to any time, back too.
+    pub fn set(&self, micros: u64) {
+        self.0.store(micros, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn wall(&self) -> u64 {
+        self.now()
+    }
+}
+
+/// Microseconds since the Unix epoch; nothing before it.
+pub(super) fn unix_micros(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, micros)
+}

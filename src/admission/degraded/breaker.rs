@@ -1,0 +1,145 @@
+//! Whether the primary store is asked at all.
+
+use std::sync::{Mutex, PoisonError};
+
+/// Opens after [`THRESHOLD`] failures in a row. A probe's success alone does not close it but puts it on trial, because
+/// a store can answer probes and still refuse every write (READONLY, OOM): on trial the first answer decides.
+#[derive(Debug)]
+pub(super) struct Breaker(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    era: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed { failures: u32 },
+    Open,
+    Trial,
+}
+
+/// Leave to ask the primary. Belongs to an era, so that what was asked before an outage does not decide after it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass {
+    era: u64,
+}
+
+/// What an answer, or its absence, has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The store is lost: somebody must probe it from now on.
+    Lost,
+    /// The same, where it had only been on trial.
+    LostOnTrial,
+    /// The store is back for good.
+    Back,
+}
+
+impl Breaker {
+    pub(super) const fn new(open: bool) -> Self {
+        let state = if open { State::Open } else { State::Closed { failures: 0 } };
+        Self(Mutex::new(Inner { state, era: 0 }))
+    }
+
+    pub(super) fn enter(&self) -> Option<Pass> {
+        self.with(|inner| (inner.state != State::Open).then_some(Pass { era: inner.era }))
+    }
+
+    pub(super) fn succeeded(&self, pass: Pass) -> Option<Change> {
+        self.with(|inner| match inner.state {
+            _ if pass.era != inner.era => None,
+            State::Open => None,
+            State::Closed { .. } => {
+                inner.state = State::Closed { failures: 0 };
+                None
+            }
+            State::Trial => {
+                inner.state = State::Closed { failures: 0 };
+                Some(Change::Back)
+            }
+        })
+    }
+
+    pub(super) fn failed(&self, pass: Pass) -> Option<Change> {
+        self.with(|inner| match inner.state {
+            _ if pass.era != inner.era => None,
+            State::Open => None,
+            State::Closed { failures } if failures + 1 < THRESHOLD => {
+                inner.state = State::Closed { failures: failures + 1 };
+                None
+            }
+            State::Closed { .. } => {
+                inner.state = State::Open;
+                Some(Change::Lost)
+            }
+            State::Trial => {
+                inner.state = State::Open;
+                Some(Change::LostOnTrial)
+            }
+        })
+    }
+
+    /// A probe was answered: calls may try again.
+    pub(super) fn try_again(&self) {
+        self.with(|inner| {
+            if inner.state == State::Open {
+                *inner = Inner { state: State::Trial, era: inner.era + 1 };
+            }
+        });
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Failures in a row that open the breaker.
+const THRESHOLD: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened() -> (Breaker, Pass) {
+        let breaker = Breaker::new(false);
+        let pass = breaker.enter().unwrap();
+        assert_eq!([(); 3].map(|()| breaker.failed(pass)), [None, None, Some(Change::Lost)]);
+        (breaker, pass)
+    }
+
+    #[test]
+    fn three_failures_in_a_row_open_it_and_a_success_between_them_does_not() {
+        let breaker = Breaker::new(false);
+        let pass = breaker.enter().unwrap();
+        for _ in 0..10 {
+            assert_eq!([breaker.failed(pass), breaker.failed(pass), breaker.succeeded(pass)], [None; 3]);
+        }
+        assert!(breaker.enter().is_some());
+        assert!(opened().0.enter().is_none());
+    }
+
+    #[test]
+    fn on_trial_the_first_answer_decides() {
+        let (breaker, _) = opened();
+        breaker.try_again();
+        assert_eq!(breaker.failed(breaker.enter().unwrap()), Some(Change::LostOnTrial));
+        assert!(breaker.enter().is_none());
+
+        breaker.try_again();
+        let pass = breaker.enter().unwrap();
+        assert_eq!(breaker.succeeded(pass), Some(Change::Back));
+        assert_eq!([breaker.failed(pass), breaker.failed(pass)], [None; 2], "it is closed again in full");
+    }
+
+    #[test]
+    fn answers_from_before_an_outage_decide_nothing_after_it() {
+        let (breaker, stale) = opened();
+        assert_eq!([breaker.failed(stale), breaker.succeeded(stale)], [None; 2]);
+        assert!(breaker.enter().is_none());
+        breaker.try_again();
+        assert_eq!([breaker.succeeded(stale), breaker.failed(stale)], [None; 2]);
+        assert!(breaker.enter().is_some());
+    }
+}

@@ -1,0 +1,94 @@
+//! Which store holds a granted call: it is settled there, and nowhere else.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+use crate::admission::{Nonce, Store};
+
+/// The granted calls of this process, until they are settled or their leases have ended.
+#[derive(Default)]
+pub(super) struct Claims(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    held: HashMap<Nonce, Claim>,
+    sweep_at: usize,
+}
+
+/// Where one call's claims may stand.
+#[derive(Clone)]
+pub(super) struct Claim {
+    pub(super) primary: Hold,
+    pub(super) local: Option<Arc<dyn Store>>,
+    pub(super) last: Last,
+    pub(super) lease_ends: Instant,
+}
+
+/// Whether the primary holds a claim of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hold {
+    /// It was never asked.
+    No,
+    /// It was asked, and the reply was lost.
+    Maybe,
+    /// It granted.
+    Yes,
+}
+
+/// Which store granted last. The clock that a grant is told by is that store's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    Primary,
+    Local,
+}
+
+impl Claims {
+    pub(super) fn find(&self, nonce: Nonce) -> Option<Claim> {
+        self.with(|table| table.held.get(&nonce).cloned())
+    }
+
+    pub(super) fn take(&self, nonce: Nonce) -> Option<Claim> {
+        self.with(|table| table.held.remove(&nonce))
+    }
+
+    pub(super) fn put(&self, nonce: Nonce, claim: Claim) {
+        self.with(|table| {
+            // A call that is never settled is a bug elsewhere; its entry must not stay for good.
+            if table.held.len() >= table.sweep_at {
+                let now = Instant::now();
+                table.held.retain(|_, claim| claim.lease_ends > now);
+                table.sweep_at = SWEEP_FROM.max(2 * table.held.len());
+            }
+            table.held.insert(nonce, claim);
+        });
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+const SWEEP_FROM: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_never_settled_goes_when_its_lease_has_ended() {
+        let claims = Claims::default();
+        for nonce in 0..20_000 {
+            let lease_ends = Instant::now() + Duration::from_secs(5);
+            claims.put(Nonce(nonce), Claim { primary: Hold::Yes, local: None, last: Last::Primary, lease_ends });
+            tokio::time::advance(Duration::from_millis(5)).await;
+        }
+        let held = claims.with(|table| table.held.len());
+        assert!(held <= 2 * 1000 + SWEEP_FROM, "{held} entries for 1000 live leases");
+        assert!(claims.find(Nonce(19_999)).is_some());
+        assert!(claims.find(Nonce(0)).is_none());
+    }
+}

@@ -1,0 +1,109 @@
+//! Asking the primary store, losing it, and finding it again.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval_at, timeout};
+
+use super::Inner;
+use super::breaker::{Change, Pass};
+use super::health::{Failure, Operation};
+use crate::admission::StoreError;
+
+impl Inner {
+    /// Asks the primary: bounded, counted, and told to the breaker.
+    pub(super) async fn ask<T>(
+        self: &Arc<Self>,
+        operation: Operation,
+        pass: Pass,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let answer = self.bounded(operation, answer).await;
+        match &answer {
+            Ok(_) => {
+                if let Some(local) = &self.local {
+                    local.primary_answered();
+                }
+                if self.breaker.succeeded(pass) == Some(Change::Back) {
+                    tracing::info!("store is back");
+                }
+            }
+            Err(error) => {
+                let change = self.breaker.failed(pass);
+                if change == Some(Change::Lost) {
+                    self.health.losses.fetch_add(1, Relaxed);
+                    let error = error as &dyn Error;
+                    tracing::warn!(error, on_loss = self.on_loss(), "store lost");
+                }
+                if let Some(Change::Lost | Change::LostOnTrial) = change {
+                    self.health.degraded.store(true, Relaxed);
+                    self.watch();
+                }
+            }
+        }
+        answer
+    }
+
+    async fn bounded<T>(
+        &self,
+        operation: Operation,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let asked = Instant::now();
+        // The primary keeps the timeout itself, and draws conclusions from it; to cut it off first would take them away.
+        let error = match timeout(self.timeout + self.timeout / 5, answer).await {
+            Ok(Ok(answer)) => {
+                self.health.reached.store(true, Relaxed);
+                return Ok(answer);
+            }
+            Ok(Err(error)) => error,
+            Err(elapsed) => StoreError { what: "timed out".into(), source: Some(elapsed.into()) },
+        };
+        let failure = if asked.elapsed() < self.timeout { Failure::Failed } else { Failure::TimedOut };
+        self.health.failed(operation, failure);
+        Err(error)
+    }
+
+    /// Probes once a second until the primary answers. One task at a time: only what opens the breaker calls this.
+    pub(super) fn watch(self: &Arc<Self>) {
+        let inner = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut ticks = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
+            // In tasks of their own: one that hangs must not put off the next, and a panic below must not end the watch.
+            let mut probes = JoinSet::new();
+            loop {
+                let probe = tokio::select! {
+                    _ = ticks.tick() => {
+                        let Some(inner) = inner.upgrade() else { return };
+                        probes.spawn(async move { inner.probe().await.map(|()| inner) });
+                        continue;
+                    }
+                    Some(probe) = probes.join_next() => probe,
+                };
+                if let Ok(Ok(inner)) = probe {
+                    inner.health.degraded.store(false, Relaxed);
+                    return inner.breaker.try_again();
+                }
+            }
+        });
+    }
+
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        self.bounded(Operation::Probe, self.primary.probe()).await
+    }
+
+    pub(super) fn not_reached(&self, error: &StoreError) {
+        self.health.degraded.store(true, Relaxed);
+        tracing::warn!(error = error as &dyn Error, on_loss = self.on_loss(), "store not reached yet");
+    }
+
+    fn on_loss(&self) -> &'static str {
+        if self.local.is_some() { "local" } else { "reject" }
+    }
+}
+
+/// The store is back in use within 2 s of its return.
+const PROBE_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,75 @@
+//! Settling that outlives its answer: retried in the background until the lease ends.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::claims::Hold;
+use super::health::{Operation, StoreHealth};
+use super::{Inner, Pass};
+use crate::admission::Settlement;
+
+/// One settlement that is still open. However its task ends, it is counted.
+struct Open {
+    health: Arc<StoreHealth>,
+    counts: bool,
+}
+
+impl Inner {
+    /// Settles on the primary in the background. A claim that the primary never confirmed is tried as well, because it
+    /// may stand, but is not counted where that fails.
+    pub(super) fn settle_later(self: &Arc<Self>, settlement: &Settlement, held: Hold, lease_ends: Instant) {
+        let waiting = self.health.settling.fetch_add(1, Relaxed);
+        let open = Open { health: Arc::clone(&self.health), counts: held == Hold::Yes };
+        if waiting < SETTLING_MAX {
+            self.tasks.spawn(Arc::clone(self).keep_settling(settlement.clone(), lease_ends, open));
+        }
+    }
+
+    async fn keep_settling(self: Arc<Self>, settlement: Settlement, lease_ends: Instant, open: Open) {
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            let wake = Instant::now() + backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
+            if wake >= lease_ends {
+                return;
+            }
+            tokio::time::sleep_until(wake).await;
+            backoff = BACKOFF_MAX.min(2 * backoff);
+            let Some(pass) = self.breaker.enter() else { continue };
+            if self.settle_once(pass, &settlement).await.is_ok() {
+                return open.settled();
+            }
+        }
+    }
+
+    pub(super) async fn settle_once(
+        self: &Arc<Self>,
+        pass: Pass,
+        settlement: &Settlement,
+    ) -> Result<crate::admission::Settled, crate::admission::StoreError> {
+        self.ask(Operation::Settle, pass, self.primary.settle(settlement)).await
+    }
+}
+
+impl Open {
+    fn settled(mut self) {
+        self.counts = false;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.health.settling.fetch_sub(1, Relaxed);
+        if self.counts {
+            self.health.unsettled.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// Beyond this many the rest is given up and counted at once: a store that answers now and then must not fill memory.
+const SETTLING_MAX: u64 = 4096;

@@ -1,0 +1,214 @@
+//! A scripted primary under paused time.
+
+mod holding;
+mod losing;
+mod settling;
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::{Instant, advance, sleep};
+
+use super::*;
+use crate::admission::{Moment, Nonce, Verdict};
+use crate::domain::{Enforcement, Name, Rate, TenantLimits};
+
+const TIMEOUT: Duration = Duration::from_millis(250);
+/// What a store costs that does not keep the timeout itself.
+const CUT_OFF: Duration = Duration::from_millis(300);
+const LEASE: Duration = Duration::from_secs(10);
+
+/// How the scripted store behaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mood {
+    Up,
+    Refuses(&'static str),
+    Hangs,
+    /// Keeps the timeout itself.
+    GivesUp,
+    /// Answers probes and refuses everything else.
+    ReadOnly,
+    /// Panics in probes and refuses everything else.
+    Panics,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Seen {
+    Admit(Stage, Option<Moment>, Scope),
+    Settle(Nonce, Option<Moment>),
+    Quota,
+    Probe,
+}
+
+struct Scripted {
+    mood: Mutex<Mood>,
+    seen: Mutex<Vec<Seen>>,
+    at: Moment,
+}
+
+impl Scripted {
+    fn new(mood: Mood, at: f64) -> Arc<Self> {
+        Arc::new(Self { mood: Mutex::new(mood), seen: Mutex::default(), at: Moment(at) })
+    }
+
+    fn turns(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().iter().filter(|seen| **seen != Seen::Probe).cloned().collect()
+    }
+
+    fn settled(&self) -> usize {
+        self.seen().iter().filter(|seen| matches!(seen, Seen::Settle(..))).count()
+    }
+
+    async fn meets(&self, seen: Seen) -> Result<(), StoreError> {
+        let probe = seen == Seen::Probe;
+        let mood = *self.mood.lock().unwrap();
+        match mood {
+            Mood::Up => {}
+            Mood::ReadOnly if probe => {}
+            Mood::Panics if probe => panic!("on purpose"),
+            Mood::Hangs => std::future::pending().await,
+            Mood::GivesUp => {
+                sleep(TIMEOUT).await;
+                return Err(StoreError { what: "timed out".into(), source: None });
+            }
+            Mood::Refuses(what) => return Err(StoreError { what: what.into(), source: None }),
+            Mood::ReadOnly | Mood::Panics => return Err(StoreError { what: "READONLY".into(), source: None }),
+        }
+        self.seen.lock().unwrap().push(seen);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Store for Scripted {
+    async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
+        self.meets(Seen::Admit(ask.stage, ask.throttled, ask.scope.clone())).await?;
+        let decision = Decision::Granted { at: self.at, upstream_token: None, takeover: false };
+        Ok(Answer { decision, shadowed: None, quota: quota() })
+    }
+
+    async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        self.meets(Seen::Settle(settlement.nonce, settlement.throttled)).await?;
+        Ok(Settled::Closed)
+    }
+
+    async fn quota(&self, _: &Scope) -> Result<Quota, StoreError> {
+        self.meets(Seen::Quota).await?;
+        Ok(quota())
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.meets(Seen::Probe).await
+    }
+}
+
+/// A guarded store over a scripted primary, with every local store it made.
+struct Bench {
+    primary: Arc<Scripted>,
+    locals: Arc<Mutex<Vec<Arc<Scripted>>>>,
+    store: Guarded,
+}
+
+impl Bench {
+    async fn local(mood: Mood) -> Self {
+        let locals: Arc<Mutex<Vec<Arc<Scripted>>>> = Arc::default();
+        let made = Arc::clone(&locals);
+        let fresh: Fresh = Box::new(move || {
+            let store = Scripted::new(Mood::Up, 7.0);
+            made.lock().unwrap().push(Arc::clone(&store));
+            store
+        });
+        let replicas = NonZeroU32::new(3).unwrap();
+        Self::over(mood, OnLoss::Local { replicas, fresh }, locals).await
+    }
+
+    async fn reject(mood: Mood) -> Self {
+        Self::over(mood, OnLoss::Reject, Arc::default()).await
+    }
+
+    async fn over(mood: Mood, on_loss: OnLoss, locals: Arc<Mutex<Vec<Arc<Scripted>>>>) -> Self {
+        let primary = Scripted::new(mood, 1000.0);
+        let store = Guarded::start(Arc::clone(&primary) as Arc<dyn Store>, TIMEOUT, on_loss).await;
+        Self { primary, locals, store }
+    }
+
+    /// Lost, and known to be lost.
+    async fn lost(self, mood: Mood) -> Self {
+        self.primary.turns(mood);
+        for nonce in 900..903 {
+            let _whatever = self.store.admit(&ask(nonce)).await;
+        }
+        assert!(self.store.health().degraded());
+        self
+    }
+
+    async fn admits(&self, nonce: u128) -> Moment {
+        granted(&self.store.admit(&ask(nonce)).await.unwrap())
+    }
+
+    fn locals(&self) -> usize {
+        self.locals.lock().unwrap().len()
+    }
+
+    fn last_local(&self) -> Arc<Scripted> {
+        Arc::clone(self.locals.lock().unwrap().last().unwrap())
+    }
+}
+
+const PRIMARY: Moment = Moment(1000.0);
+const LOCAL: Moment = Moment(7.0);
+
+fn granted(answer: &Answer) -> Moment {
+    match answer.decision {
+        Decision::Granted { at, .. } => at,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+fn quota() -> Quota {
+    Quota { remaining: 1, until_full: Duration::ZERO, in_flight: 0, factor: 1.0 }
+}
+
+fn scope() -> Scope {
+    let rate = |per_second| Rate::new(per_second).unwrap();
+    Scope {
+        tenant: Name::parse("acme").unwrap(),
+        limits: TenantLimits {
+            rate: rate(20.0),
+            burst: 40,
+            committed: rate(2.0),
+            max_in_flight: 2,
+            enforcement: Enforcement::Shadow,
+        },
+        upstream: Name::parse("main").unwrap(),
+        rate: rate(2.0),
+        burst: 5,
+        committed_burst: 2,
+    }
+}
+
+fn ask(nonce: u128) -> Ask {
+    Ask {
+        scope: scope(),
+        nonce: Nonce(nonce),
+        record: None,
+        lease: LEASE,
+        wait: Duration::ZERO,
+        stage: Stage::First,
+        throttled: None,
+    }
+}
+
+fn attempt(nonce: u128, throttled: Option<Moment>) -> Ask {
+    Ask { stage: Stage::Attempt { uncertain: true, again: false }, throttled, ..ask(nonce) }
+}
+
+fn settlement(nonce: u128) -> Settlement {
+    Settlement { scope: scope(), nonce: Nonce(nonce), record: None, verdict: Verdict::Uncertain, throttled: None }
+}

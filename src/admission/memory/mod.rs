@@ -1,0 +1,154 @@
+//! The store of a single process: the same decisions as Redis makes, from a mutex an upstream.
+
+mod budget;
+mod record;
+mod shard;
+mod tenant;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::clock::{Clock, SystemClock};
+use super::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
+use crate::domain::Name;
+use shard::Shard;
+
+/// The most records an upstream keeps: beyond it the one that ends first is lost, as a full Redis would lose it.
+const MAX_RECORDS: usize = 250_000;
+
+/// Claims, levels and leases in this process's memory. Gone with it; never unavailable.
+pub struct MemoryStore {
+    shards: Mutex<HashMap<Name, Arc<Mutex<Shard>>>>,
+    clock: Box<dyn Clock>,
+    max_records: usize,
+}
+
+impl MemoryStore {
+    /// A store on the process's own clocks.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_clock(SystemClock::default())
+    }
+
+    /// A store on another clock.
+    #[must_use]
+    pub fn with_clock(clock: impl Clock) -> Self {
+        Self { shards: Mutex::default(), clock: Box::new(clock), max_records: MAX_RECORDS }
+    }
+
+    /// With another bound on the records that an upstream keeps.
+    #[must_use]
+    pub fn max_records(mut self, max_records: usize) -> Self {
+        self.max_records = max_records.max(1);
+        self
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) {
+        lock(&self.shards).clear();
+    }
+
+    fn shard(&self, scope: &Scope, now: u64) -> Arc<Mutex<Shard>> {
+        let mut shards = lock(&self.shards);
+        if let Some(shard) = shards.get(&scope.upstream) {
+            return Arc::clone(shard);
+        }
+        let shard = Arc::new(Mutex::new(Shard::new(now, scope, self.max_records)));
+        shards.insert(scope.upstream.clone(), Arc::clone(&shard));
+        shard
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
+        let shard = self.shard(&ask.scope, self.clock.now());
+        Ok(lock(&shard).admit(ask, self.clock.now()))
+    }
+
+    async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        let shard = self.shard(&settlement.scope, self.clock.now());
+        Ok(lock(&shard).settle(settlement, self.clock.now(), self.clock.wall()))
+    }
+
+    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+        let shard = self.shard(scope, self.clock.now());
+        Ok(lock(&shard).quota(scope, self.clock.now()))
+    }
+}
+
+/// A panic under the lock would be a bug; what it leaves is whole enough to go on with.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{ManualClock, Nonce, RecordAsk, Stage};
+    use super::*;
+    use crate::domain::{Enforcement, Rate, TenantLimits, UpstreamToken};
+
+    fn ask(number: u32) -> Ask {
+        let name = |text| Name::parse(text).unwrap();
+        let rate = Rate::new(1e6).unwrap();
+        let (burst, enforcement) = (1_000_000, Enforcement::Enforce);
+        let limits = TenantLimits { rate, burst, committed: Rate::default(), max_in_flight: 1_000_000, enforcement };
+        Ask {
+            scope: Scope { tenant: name("acme"), limits, upstream: name("main"), rate, burst, committed_burst: 0 },
+            nonce: Nonce(u128::from(number)),
+            record: Some(RecordAsk {
+                name: number.to_string(),
+                version: 1,
+                fingerprint: "print".into(),
+                upstream_token: UpstreamToken::new("token").unwrap(),
+                mac: "mac".into(),
+                retention: Duration::from_secs(100),
+                distrust: None,
+            }),
+            lease: Duration::from_secs(1),
+            wait: Duration::ZERO,
+            stage: Stage::First,
+            throttled: None,
+        }
+    }
+
+    fn sizes(store: &MemoryStore) -> (usize, usize) {
+        let shard = Arc::clone(lock(&store.shards).values().next().unwrap());
+        lock(&shard).sizes()
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_takes_no_memory() {
+        let clock = ManualClock::at(0);
+        let store = MemoryStore::with_clock(clock.clone());
+        for number in 0..5_000 {
+            store.admit(&ask(number)).await.unwrap();
+            clock.advance(Duration::from_secs(1));
+        }
+        assert!(sizes(&store).0 <= 101, "{:?}", sizes(&store));
+        assert_eq!(sizes(&store).0, sizes(&store).1);
+    }
+
+    #[tokio::test]
+    async fn a_full_store_loses_the_record_that_ends_first() {
+        let clock = ManualClock::at(0);
+        let store = MemoryStore::with_clock(clock.clone()).max_records(10);
+        for number in 0..50 {
+            store.admit(&ask(number)).await.unwrap();
+            clock.advance(Duration::from_millis(1));
+        }
+        assert_eq!(sizes(&store), (10, 10));
+        let replayed = store.admit(&Ask { nonce: Nonce(999), ..ask(49) }).await.unwrap().decision;
+        assert!(matches!(replayed, super::super::Decision::Busy { .. }));
+    }
+}

@@ -1,0 +1,218 @@
+//! New connections: what is dialled, and with what.
+
+use std::path::Path;
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, IntoConnectionInfo, RedisResult,
+    TlsCertificates, TlsMode, Value,
+};
+
+use super::settings::{RedisSettings, SettingsError, Topology};
+use crate::error::Source;
+
+/// A connection of any topology. Cheap to clone; commands of all clones are pipelined.
+#[derive(Clone)]
+pub(super) enum Wire {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Wire {
+    pub async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Self::One(connection) => connection.req_packed_command(command).await,
+            Self::Cluster(connection) => connection.req_packed_command(command).await,
+        }
+    }
+}
+
+/// Settings that have been looked through once, ready to be dialled any number of times.
+pub(super) struct Dialer {
+    settings: RedisSettings,
+    nodes: Vec<ConnectionInfo>,
+    tls: bool,
+}
+
+impl Dialer {
+    pub fn new(settings: RedisSettings) -> Result<Self, SettingsError> {
+        if settings.key_prefix.contains(['{', '}']) {
+            return Err(SettingsError::KeyPrefix);
+        }
+        if settings.tls.cert_file.is_some() != settings.tls.key_file.is_some() {
+            return Err(SettingsError::HalfIdentity);
+        }
+        let mut nodes = Vec::new();
+        for (index, url) in settings.urls.iter().enumerate() {
+            let number = index + 1;
+            let speaks_tcp = url.starts_with("redis://") || url.starts_with("rediss://");
+            let node = url.as_str().into_connection_info().ok().filter(|_| speaks_tcp);
+            nodes.push(node.ok_or(SettingsError::Url { number })?);
+        }
+        let secure = settings.urls.iter().filter(|url| url.starts_with("rediss://")).count();
+        match (nodes.len(), secure) {
+            (0, _) => return Err(SettingsError::NoUrl),
+            (all, secure) if secure != 0 && secure != all => return Err(SettingsError::MixedTls),
+            _ => {}
+        }
+        if secure > 0 {
+            // One TLS stack in the whole process; a provider that is installed already is as good.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        }
+        Ok(Self { settings, nodes, tls: secure > 0 })
+    }
+
+    pub fn settings(&self) -> &RedisSettings {
+        &self.settings
+    }
+
+    /// The longest that all of a dial may take: some nodes may be silent.
+    pub fn patience(&self) -> Duration {
+        self.connect_timeout() * 4
+    }
+
+    /// The longest that one node may take: more round trips than a command, and a handshake.
+    fn connect_timeout(&self) -> Duration {
+        (self.settings.timeout * 3).max(Duration::from_millis(500))
+    }
+
+    /// Whether other nodes' answers say nothing of a silent one.
+    pub fn has_many_nodes(&self) -> bool {
+        self.settings.topology == Topology::Cluster
+    }
+
+    pub async fn dial(&self) -> Result<Wire, Source> {
+        let password = match &self.settings.password_file {
+            Some(path) => Some(String::from_utf8(read(path).await?)?.trim().to_owned()),
+            // A user without a password is a user all the same: unasked, the client would stay the default one.
+            None => self.settings.username.as_ref().map(|_| String::new()),
+        };
+        let certificates = if self.tls { Some(self.certificates().await?) } else { None };
+        match &self.settings.topology {
+            Topology::Standalone => self.standalone(password, certificates).await,
+            Topology::Sentinel { master } => self.sentinel(master, password, certificates).await,
+            Topology::Cluster => self.cluster(password, certificates).await,
+        }
+    }
+
+    async fn standalone(
+        &self,
+        password: Option<String>,
+        certificates: Option<TlsCertificates>,
+    ) -> Result<Wire, Source> {
+        let mut last = None;
+        for node in &self.nodes {
+            let mut redis = node.redis_settings().clone().set_skip_set_lib_name();
+            if let Some(username) = &self.settings.username {
+                redis = redis.set_username(username);
+            }
+            if let Some(password) = &password {
+                redis = redis.set_password(password);
+            }
+            let node = node.clone().set_tcp_settings(tcp()).set_redis_settings(redis);
+            let client = match &certificates {
+                Some(certificates) => Client::build_with_tls(node, certificates.clone())?,
+                None => Client::open(node)?,
+            };
+            match client.get_multiplexed_async_connection_with_config(&self.config()).await {
+                Ok(connection) => return Ok(Wire::One(connection)),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.map_or_else(|| "no url".into(), Source::from))
+    }
+
+    async fn sentinel(
+        &self,
+        master: &str,
+        password: Option<String>,
+        certificates: Option<TlsCertificates>,
+    ) -> Result<Wire, Source> {
+        let addresses: Vec<_> = self.nodes.iter().map(|node| node.addr().clone()).collect();
+        let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
+            .set_client_to_redis_tcp_settings(tcp())
+            .set_client_to_sentinel_tcp_settings(tcp());
+        if let Some(username) = &self.settings.username {
+            builder = builder.set_client_to_redis_username(username);
+        }
+        if let Some(password) = password {
+            builder = builder.set_client_to_redis_password(password);
+        }
+        if let Some(own) = self.nodes.first().map(ConnectionInfo::redis_settings) {
+            if let Some(username) = own.username() {
+                builder = builder.set_client_to_sentinel_username(username);
+            }
+            if let Some(password) = own.password() {
+                builder = builder.set_client_to_sentinel_password(password);
+            }
+        }
+        if let Some(certificates) = certificates {
+            builder = builder
+                .set_client_to_redis_tls_mode(TlsMode::Secure)
+                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+                .set_client_to_redis_certificates(certificates.clone())
+                .set_client_to_sentinel_certificates(certificates);
+        }
+        let mut client: SentinelClient = builder.build()?;
+        Ok(Wire::One(client.get_async_connection_with_config(&self.config()).await?))
+    }
+
+    async fn cluster(&self, password: Option<String>, certificates: Option<TlsCertificates>) -> Result<Wire, Source> {
+        let timeout = self.settings.timeout;
+        let mut builder = ClusterClient::builder(self.nodes.iter().cloned())
+            .tcp_settings(tcp())
+            .connection_timeout(self.connect_timeout())
+            .response_timeout(timeout)
+            .overall_response_timeout(Some(timeout))
+            // The first redirection must not cost the caller's patience.
+            .retries(8)
+            .min_retry_wait(5)
+            .max_retry_wait(50);
+        if let Some(username) = &self.settings.username {
+            builder = builder.username(username);
+        }
+        if let Some(password) = password {
+            builder = builder.password(password);
+        }
+        if let Some(certificates) = certificates {
+            builder = builder.tls(TlsMode::Secure).certs(certificates);
+        }
+        Ok(Wire::Cluster(builder.build()?.get_async_connection().await?))
+    }
+
+    /// Every wait is ours: a timeout of the connection's own would only come second.
+    fn config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.connect_timeout()))
+    }
+
+    async fn certificates(&self) -> Result<TlsCertificates, Source> {
+        let files = &self.settings.tls;
+        let client_tls = match (&files.cert_file, &files.key_file) {
+            (Some(cert), Some(key)) => {
+                Some(ClientTlsConfig { client_cert: read(cert).await?, client_key: read(key).await? })
+            }
+            _ => None,
+        };
+        let root_cert = match &files.ca_file {
+            Some(ca) => Some(read(ca).await?),
+            None => None,
+        };
+        Ok(TlsCertificates { client_tls, root_cert })
+    }
+}
+
+/// Without NODELAY two thirds of the throughput are gone; without the other two a half-open socket stays for minutes.
+fn tcp() -> TcpSettings {
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(1)).with_retries(3);
+    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(3))
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, Source> {
+    tokio::fs::read(path).await.map_err(|error| format!("{}: {error}", path.display()).into())
+}

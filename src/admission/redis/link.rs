@@ -1,0 +1,196 @@
+//! One connection to Redis, replaced when it is of no more use.
+//!
+//! What is different from a connection manager: every wait ends within the timeout, also while connecting; a connection
+//! that lets two answers in a row pass their time is replaced, since a half-open socket looks like nothing else; and a
+//! dial goes on when its callers have left, or a slow network would never connect at all.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::super::StoreError;
+use super::dial::{Dialer, Wire};
+
+/// Late answers in a row that a connection survives.
+const LATE_ANSWERS: u32 = 2;
+
+/// A connection, and how many answers in a row were late on it; of a cluster's, how many ever.
+struct Live {
+    wire: Wire,
+    late: AtomicU32,
+}
+
+type Dialled = Option<Result<Arc<Live>, Arc<str>>>;
+
+/// The way to Redis.
+pub(super) struct Link(Arc<Inner>);
+
+struct Inner {
+    dialer: Dialer,
+    live: ArcSwapOption<Live>,
+    /// The dial under way, for all who wait on it.
+    dialling: Mutex<Option<watch::Receiver<Dialled>>>,
+}
+
+impl Link {
+    pub fn new(dialer: Dialer) -> Self {
+        Self(Arc::new(Inner { dialer, live: ArcSwapOption::empty(), dialling: Mutex::default() }))
+    }
+
+    /// Sends what `command` makes of each try, and has the answer within the timeout.
+    ///
+    /// A connection that turns out to be broken is replaced and the command sent once more: whatever goes this way may
+    /// be done twice. Dropping the future takes no command back.
+    pub async fn send(&self, command: &Cmd, on_no_script: impl FnOnce() -> Cmd) -> Result<Value, StoreError> {
+        let limit = self.0.dialer.settings().timeout;
+        let mut used = None;
+        match timeout(limit, self.0.exchange(command, on_no_script, &mut used)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                if let Some(live) = used
+                    && live.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE_ANSWERS
+                {
+                    self.0.give_up(&live);
+                }
+                Err(StoreError { what: "timed out".into(), source: None })
+            }
+        }
+    }
+}
+
+impl Inner {
+    async fn exchange(
+        self: &Arc<Self>,
+        command: &Cmd,
+        on_no_script: impl FnOnce() -> Cmd,
+        used: &mut Option<Arc<Live>>,
+    ) -> Result<Value, StoreError> {
+        let mut replaced = false;
+        let mut script = None;
+        let mut on_no_script = Some(on_no_script);
+        loop {
+            let live = self.live().await?;
+            *used = Some(Arc::clone(&live));
+            let answer = live.wire.clone().send(script.as_ref().unwrap_or(command)).await;
+            if !self.dialer.has_many_nodes() {
+                live.late.store(0, Ordering::Relaxed);
+            }
+            let error = match answer.and_then(Value::extract_error) {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+                && let Some(load) = on_no_script.take()
+            {
+                script = Some(load());
+                continue;
+            }
+            if spoils_connection(&error) {
+                self.drop_live(&live, error.category());
+                if !replaced {
+                    replaced = true;
+                    continue;
+                }
+            }
+            return Err(store_error(error));
+        }
+    }
+
+    async fn live(self: &Arc<Self>) -> Result<Arc<Live>, StoreError> {
+        if let Some(live) = self.live.load_full() {
+            return Ok(live);
+        }
+        let mut dialled = self.dial();
+        let outcome = match dialled.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => None,
+        };
+        match outcome {
+            Some(Ok(live)) => Ok(live),
+            Some(Err(why)) => Err(StoreError { what: "not connected".into(), source: Some((*why).into()) }),
+            None => Err(StoreError { what: "not connected".into(), source: Some("the dial broke off".into()) }),
+        }
+    }
+
+    /// Joins the dial under way, or starts one, which goes on by itself.
+    fn dial(self: &Arc<Self>) -> watch::Receiver<Dialled> {
+        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dialled) = dialling.as_ref()
+            && dialled.has_changed().is_ok()
+        {
+            return dialled.clone();
+        }
+        let (tell, dialled) = watch::channel(None);
+        *dialling = Some(dialled.clone());
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            let outcome: Result<Arc<Live>, Arc<str>> = match timeout(inner.dialer.patience(), inner.dialer.dial()).await
+            {
+                Ok(Ok(wire)) => Ok(Arc::new(Live { wire, late: AtomicU32::new(0) })),
+                Ok(Err(error)) => Err(chain(error.as_ref()).into()),
+                Err(_) => Err("timed out while connecting".into()),
+            };
+            match &outcome {
+                Ok(live) => {
+                    tracing::info!("connected to redis");
+                    inner.live.store(Some(Arc::clone(live)));
+                }
+                Err(error) => tracing::debug!(error = &**error, "cannot connect to redis"),
+            }
+            // Nobody may join an ended dial: its connection may be spoilt by then.
+            *inner.dialling.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            let _ = tell.send(Some(outcome));
+        });
+        dialled
+    }
+
+    /// A connection is silent.
+    fn give_up(self: &Arc<Self>, silent: &Arc<Live>) {
+        if self.dialer.has_many_nodes() {
+            // Most of a cluster may be well: the old one serves until there is another.
+            tracing::warn!("a node of the redis cluster is silent, connecting anew");
+            drop(self.dial());
+        } else {
+            self.drop_live(silent, "late answers");
+        }
+    }
+
+    fn drop_live(&self, spoilt: &Arc<Live>, why: &str) {
+        let before = self.live.compare_and_swap(spoilt, None);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, spoilt)) {
+            tracing::warn!(why, "redis connection dropped");
+        }
+    }
+}
+
+/// Whether a new connection may do what this one could not: it is broken, or leads to what is not the master any more.
+fn spoils_connection(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed | ErrorKind::ClusterConnectionNotFound => {
+            true
+        }
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => true,
+        // NOAUTH, after the server got a password.
+        _ => error.code() == Some("NOAUTH") || error.is_unrecoverable_error(),
+    }
+}
+
+fn store_error(error: RedisError) -> StoreError {
+    let what = error.code().map_or_else(|| error.category().to_owned(), str::to_owned);
+    StoreError { what, source: Some(Box::new(error)) }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        below = error.source();
+    }
+    text
+}

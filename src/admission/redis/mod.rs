@@ -1,0 +1,196 @@
+//! The store that all replicas share: two scripts on Redis or Valkey, 6.2 or later.
+//!
+//! An upstream is one hash slot, so that one script may decide over its budget, a tenant's levels and leases, and a
+//! record together, on a cluster too. The keys, their fields and the scripts' arguments are documented in `admit.lua`.
+
+mod dial;
+mod link;
+mod reply;
+mod settings;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use redis::{Cmd, Script, Value};
+
+use super::clock::{Clock, unix_micros};
+use super::figures::{lease_micros, micros, share_burst};
+use super::{
+    Answer, Ask, EXPIRY_SKEW, Moment, Nonce, Quota, Scope, Settled, Settlement, Stage, Store, StoreError, Verdict,
+};
+use dial::Dialer;
+use link::Link;
+pub use settings::{RedisSettings, SettingsError, TlsFiles, Topology};
+
+/// Claims, levels and leases in Redis.
+pub struct RedisStore {
+    link: Link,
+    prefix: String,
+    admit: Prepared,
+    settle: Prepared,
+    clock: Option<Arc<dyn Clock>>,
+}
+
+/// A script and its digest.
+struct Prepared {
+    source: &'static str,
+    digest: String,
+}
+
+impl RedisStore {
+    /// A store by these settings. Connects when it is first asked; must be asked inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`SettingsError`] where they can never work.
+    pub fn new(settings: RedisSettings) -> Result<Self, SettingsError> {
+        let prefix = settings.key_prefix.clone();
+        Ok(Self {
+            link: Link::new(Dialer::new(settings)?),
+            prefix,
+            admit: Prepared::new(concat!(include_str!("common.lua"), include_str!("admit.lua"))),
+            settle: Prepared::new(concat!(include_str!("common.lua"), include_str!("settle.lua"))),
+            clock: None,
+        })
+    }
+
+    /// For tests: the scripts take their time from here, not from Redis. No setting leads to this.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// The keys of an upstream share the part in braces, and with it the cluster's slot.
+    fn keys(&self, upstream: &str, tenant: &str, record: Option<&str>) -> Vec<String> {
+        let prefix = &self.prefix;
+        let mut keys = vec![
+            format!("{prefix}:{{{upstream}}}:u"),
+            format!("{prefix}:{{{upstream}}}:t:{tenant}"),
+            format!("{prefix}:{{{upstream}}}:f:{tenant}"),
+        ];
+        keys.extend(record.map(|name| format!("{prefix}:{{{upstream}}}:r:{name}")));
+        keys
+    }
+
+    async fn run(&self, script: &Prepared, keys: &[String], args: impl Fn(&mut Cmd)) -> Result<Value, StoreError> {
+        let command = |name, script: &str| {
+            let mut command = redis::cmd(name);
+            command.arg(script).arg(keys.len()).arg(keys);
+            args(&mut command);
+            command
+        };
+        let by_digest = command("EVALSHA", &script.digest);
+        // EVAL keeps the script, on the very node that forgot it.
+        self.link.send(&by_digest, || command("EVAL", script.source)).await
+    }
+
+    fn clock_arg(&self) -> String {
+        self.clock.as_ref().map_or_else(String::new, |clock| clock.now().to_string())
+    }
+
+    /// The arguments 1 to 12 of `admit.lua`.
+    fn scope_args(&self, command: &mut Cmd, what: &str, scope: &Scope, throttled: Option<Moment>) {
+        let limits = &scope.limits;
+        command
+            .arg(what)
+            .arg(self.clock_arg())
+            .arg(scope.rate.per_second())
+            .arg(scope.burst)
+            .arg(scope.reserve())
+            .arg(moment(throttled))
+            .arg(limits.rate.per_second())
+            .arg(limits.burst)
+            .arg(limits.committed.per_second())
+            .arg(share_burst(limits.committed))
+            .arg(limits.max_in_flight)
+            .arg(u8::from(scope.shadow()));
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
+        let scope = &ask.scope;
+        let record = ask.record.as_ref();
+        let keys = self.keys(scope.upstream.as_str(), scope.tenant.as_str(), record.map(|record| record.name.as_str()));
+        let (what, uncertain) = match ask.stage {
+            Stage::First => ("f", false),
+            Stage::Again => ("a", false),
+            Stage::Look => ("p", false),
+            Stage::Attempt { uncertain, again } => (if again { "T" } else { "t" }, uncertain),
+        };
+        let reply = self.run(&self.admit, &keys, |command| {
+            self.scope_args(command, what, scope, ask.throttled);
+            command.arg(hex(ask.nonce)).arg(lease_micros(ask.lease)).arg(micros(ask.wait));
+            if let Some(record) = record {
+                command
+                    .arg(record.version)
+                    .arg(&record.fingerprint)
+                    .arg(record.upstream_token.as_str())
+                    .arg(&record.mac)
+                    .arg(micros(record.retention))
+                    .arg(u8::from(uncertain))
+                    .arg(record.distrust.as_deref().unwrap_or_default());
+            }
+        });
+        reply::answer(scope, reply.await?)
+    }
+
+    async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        let scope = &settlement.scope;
+        let keys = self.keys(scope.upstream.as_str(), scope.tenant.as_str(), settlement.record.as_deref());
+        let verdict = match settlement.verdict {
+            Verdict::Done { .. } => "d",
+            Verdict::Release { refund: false } => "r",
+            Verdict::Release { refund: true } => "R",
+            Verdict::Uncertain => "u",
+        };
+        let reply = self.run(&self.settle, &keys, |command| {
+            command
+                .arg(verdict)
+                .arg(self.clock_arg())
+                .arg(scope.rate.per_second())
+                .arg(scope.burst)
+                .arg(hex(settlement.nonce))
+                .arg(moment(settlement.throttled))
+                .arg(scope.limits.rate.per_second())
+                .arg(scope.limits.burst);
+            if let Verdict::Done { sealed, expires } = &settlement.verdict {
+                let ends = expires.map(|expires| unix_micros(expires).saturating_sub(micros(EXPIRY_SKEW)));
+                command.arg(sealed.as_slice()).arg(ends.map_or_else(String::new, |ends| ends.to_string()));
+            }
+        });
+        Ok(if reply::settled(&reply.await?)? { Settled::Closed } else { Settled::NotOurs })
+    }
+
+    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+        let keys = self.keys(scope.upstream.as_str(), scope.tenant.as_str(), None);
+        let reply = self.run(&self.admit, &keys, |command| self.scope_args(command, "q", scope, None));
+        reply::quota(scope, reply.await?)
+    }
+
+    /// Runs the script on keys of its own, which no upstream can have: a PING is answered by a replica, by a full
+    /// server and by one that lets us run nothing, too.
+    async fn probe(&self) -> Result<(), StoreError> {
+        let keys = self.keys("_probe", "_probe", None);
+        let reply = self.run(&self.admit, &keys, |command| {
+            command.arg("q").arg("").arg(&[1, 1, 0, -1, 1, 1, 0, 0, 1, 0]);
+        });
+        reply.await.map(drop)
+    }
+}
+
+impl Prepared {
+    fn new(source: &'static str) -> Self {
+        Self { source, digest: Script::new(source).get_hash().to_owned() }
+    }
+}
+
+fn moment(moment: Option<Moment>) -> String {
+    moment.map_or_else(|| "-1".into(), |moment| moment.micros().to_string())
+}
+
+fn hex(nonce: Nonce) -> String {
+    format!("{:032x}", nonce.0)
+}

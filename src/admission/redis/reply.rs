@@ -1,0 +1,126 @@
+//! What the scripts answer, as the store's own types. The forms are documented in `admit.lua`.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::super::figures::up_to_micros;
+use super::super::{Answer, Decision, Moment, Quota, Refused, Scope, StoreError};
+use crate::domain::UpstreamToken;
+use crate::error::Limit;
+
+/// The parts of a reply, in order.
+struct Parts(std::vec::IntoIter<Value>);
+
+/// Reads the reply of `admit.lua` to anything but a quota.
+pub(super) fn answer(scope: &Scope, reply: Value) -> Result<Answer, StoreError> {
+    read_answer(scope, reply).ok_or_else(unreadable)
+}
+
+/// Reads the reply of `admit.lua` to a quota.
+pub(super) fn quota(scope: &Scope, reply: Value) -> Result<Quota, StoreError> {
+    let read = || {
+        let (mut parts, _) = Parts::of(reply)?;
+        Some(parts.head(scope)?.0)
+    };
+    read().ok_or_else(unreadable)
+}
+
+/// Reads the reply of `settle.lua`.
+pub(super) fn settled(reply: &Value) -> Result<bool, StoreError> {
+    match reply {
+        Value::Int(closed) => Ok(*closed == 1),
+        _ => Err(unreadable()),
+    }
+}
+
+fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
+    let (mut parts, decision) = Parts::of(reply)?;
+    let (quota, shadowed) = parts.head(scope)?;
+    let decision = match decision.as_slice() {
+        b"g" => {
+            let at = Moment::from_micros(parts.whole()?);
+            let takeover = parts.whole()? == 1;
+            let token = parts.text()?;
+            let upstream_token = if token.is_empty() { None } else { Some(UpstreamToken::new(token).ok()?) };
+            Decision::Granted { at, upstream_token, takeover }
+        }
+        b"r" => Decision::Replay { sealed: parts.bytes()?, mac: parts.text()? },
+        b"m" => Decision::Mismatch {
+            mac: parts.text()?,
+            fingerprint: parts.text()?,
+            upstream_token: parts.text()?,
+            version: parts.text()?.parse().ok()?,
+        },
+        b"b" => Decision::Busy { lease: Duration::from_micros(parts.whole()?) },
+        b"t" => Decision::Tombstone,
+        b"l" => Decision::Lost,
+        b"x" => {
+            let limit = match parts.whole()? {
+                1 => Limit::TenantRate,
+                2 => Limit::TenantInFlight,
+                3 => Limit::UpstreamBudget,
+                _ => return None,
+            };
+            Decision::Refused(Refused::seconds(limit, parts.number()?))
+        }
+        b"w" => Decision::AskAgain { after: up_to_micros(parts.number()?) },
+        _ => return None,
+    };
+    Some(Answer { decision, shadowed, quota })
+}
+
+impl Parts {
+    /// All parts, and the first of them.
+    fn of(reply: Value) -> Option<(Self, Vec<u8>)> {
+        let Value::Array(parts) = reply else { return None };
+        let mut parts = Self(parts.into_iter());
+        let decision = parts.bytes()?;
+        Some((parts, decision))
+    }
+
+    /// What every reply begins with: the levels, and the limit that was let through.
+    fn head(&mut self, scope: &Scope) -> Option<(Quota, Option<Refused>)> {
+        let level = self.number()?;
+        let quota = scope.quota(level, self.whole()?, self.number()?);
+        let limit = match self.whole()? {
+            0 => None,
+            1 => Some(Limit::TenantRate),
+            2 => Some(Limit::TenantInFlight),
+            _ => return None,
+        };
+        let wait = self.text()?;
+        let shadowed = match limit {
+            Some(limit) => Some(Refused::seconds(limit, wait.parse().ok()?)),
+            None => None,
+        };
+        Some((quota, shadowed))
+    }
+
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        match self.0.next()? {
+            Value::BulkString(bytes) => Some(bytes),
+            Value::SimpleString(text) => Some(text.into_bytes()),
+            _ => None,
+        }
+    }
+
+    fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?).ok()
+    }
+
+    fn number(&mut self) -> Option<f64> {
+        self.text()?.parse().ok()
+    }
+
+    fn whole(&mut self) -> Option<u64> {
+        match self.0.next()? {
+            Value::Int(whole) => u64::try_from(whole).ok(),
+            _ => None,
+        }
+    }
+}
+
+fn unreadable() -> StoreError {
+    StoreError { what: "unreadable answer".into(), source: None }
+}

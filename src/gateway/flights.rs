@@ -1,0 +1,117 @@
+//! Duplicates in this process: one of them runs the call, the others wait for how it ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{Outcome, Route};
+use crate::admission::RecordAsk;
+use crate::domain::{Enforcement, Name};
+use crate::error::{Error, Limit};
+
+/// Name and fingerprint of a record: the same call, not only the same token.
+type Key = (String, String);
+
+/// The calls with a `client_token` that run in this process.
+#[derive(Default)]
+pub struct Flights(Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>);
+
+/// A call's part among its duplicates.
+pub enum Seat {
+    /// It runs.
+    Leader(Lead),
+    /// It waits.
+    Follower(Flight),
+}
+
+/// The duty to run a call, and to say how it ended. Dropped without a word, the next duplicate takes over.
+pub struct Lead {
+    flights: Arc<Flights>,
+    key: Key,
+    landed: watch::Sender<Option<Outcome>>,
+}
+
+/// A call that somebody else runs.
+pub struct Flight(watch::Receiver<Option<Outcome>>);
+
+impl Flights {
+    /// Takes the lead where nobody has it.
+    pub fn join(self: &Arc<Self>, record: &RecordAsk) -> Seat {
+        let key = (record.name.clone(), record.fingerprint.clone());
+        let mut flights = self.flights();
+        if let Some(flight) = flights.get(&key) {
+            return Seat::Follower(Flight(flight.clone()));
+        }
+        let (landed, flight) = watch::channel(None);
+        flights.insert(key.clone(), flight);
+        Seat::Leader(Lead { flights: Arc::clone(self), key, landed })
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Outcome>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lead {
+    /// Tells every duplicate that waits.
+    pub fn land(self, outcome: Outcome) {
+        self.landed.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.flights.flights().remove(&self.key);
+    }
+}
+
+impl Flight {
+    /// How the call ended; nothing where whoever ran it has gone without a word.
+    pub async fn landed(mut self) -> Option<Outcome> {
+        self.0.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
+    }
+}
+
+/// What waits without a claim of its own: duplicates and questions. Bounded per tenant and upstream in this process by
+/// the tenant's `max_in_flight`, so that they cannot fill the gateway.
+#[derive(Clone, Default)]
+pub struct Waiting(Arc<Mutex<HashMap<(Name, Name), u32>>>);
+
+/// A place among those that wait.
+pub struct Place {
+    waiting: Waiting,
+    key: (Name, Name),
+}
+
+/// When one of those that wait is likely to have gone.
+const WAITING_RETRY: Duration = Duration::from_secs(1);
+
+impl Waiting {
+    /// Takes a place.
+    pub fn enter(&self, route: &Route) -> Result<Place, Arc<Error>> {
+        let limits = &route.tenant.limits;
+        let key = (route.tenant.name.clone(), route.upstream.name.clone());
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.entry(key.clone()).or_default();
+        if *count >= limits.max_in_flight && limits.enforcement == Enforcement::Enforce {
+            return Err(Arc::new(Error::Limited { limit: Limit::TenantInFlight, retry_after: WAITING_RETRY }));
+        }
+        *count += 1;
+        drop(waiting);
+        Ok(Place { waiting: self.clone(), key })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.key);
+            }
+        }
+    }
+}

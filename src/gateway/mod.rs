@@ -1,0 +1,215 @@
+//! A call's life, from the moment it is valid until it has an answer.
+//!
+//! The call is not the caller's: from its first ask to its settlement it runs in a task of its own, so that a caller
+//! that hangs up, or whose deadline passes, leaves no claim behind. What was begun finishes, within one
+//! `attempt_timeout`; nothing new begins. Duplicates of a call in this process join it; those elsewhere wait for it.
+
+mod claim;
+mod flights;
+mod levels;
+mod run;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::{Keys, Quota, RecordAsk, Scope, Store};
+use crate::connect::Attempts;
+use crate::domain::{CreateParticipant, Name, Participant, Tenant, Upstream};
+use crate::error::{Error, Sent};
+use crate::telemetry::{Call, Decision};
+use flights::{Flights, Seat, Waiting};
+pub use levels::Levels;
+
+/// A validated call of a known tenant, to the upstream that owns its instance.
+#[derive(Debug)]
+pub struct Order<P> {
+    /// What is asked for.
+    pub request: CreateParticipant,
+    /// Whose limits, and where it goes.
+    pub route: Route,
+    /// How long its `client_token` is remembered.
+    pub retention: Duration,
+    /// When the caller stops listening.
+    pub deadline: Instant,
+    /// For the log and the answer's metadata.
+    pub call: Call,
+    /// Held until the call has ended, also where its caller has left before.
+    pub permit: P,
+}
+
+/// A tenant's way to an upstream.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Who calls.
+    pub tenant: Arc<Tenant>,
+    /// Where the call goes.
+    pub upstream: Arc<Upstream>,
+    /// What the committed shares on the upstream may hold together, in calls.
+    pub committed_burst: u32,
+}
+
+/// The participant, and whether an earlier call had made it.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// What Connect handed back.
+    pub participant: Participant,
+    /// False only for the call that ran it.
+    pub replayed: bool,
+}
+
+/// How a call ended. Shared, since duplicates get the same.
+pub type Outcome = Result<Created, Arc<Error>>;
+
+/// Runs calls.
+pub struct Gateway {
+    upstreams: BTreeMap<Name, Arc<Attempts>>,
+    store: Arc<dyn Store>,
+    keys: Arc<ArcSwap<Keys>>,
+    levels: Arc<Levels>,
+    flights: Arc<Flights>,
+    waiting: Waiting,
+    tasks: TaskTracker,
+}
+
+impl Route {
+    fn scope(&self) -> Scope {
+        Scope {
+            tenant: self.tenant.name.clone(),
+            limits: self.tenant.limits,
+            upstream: self.upstream.name.clone(),
+            rate: self.upstream.rate,
+            burst: self.upstream.burst,
+            committed_burst: self.committed_burst,
+        }
+    }
+}
+
+impl Gateway {
+    /// A gateway to these upstreams, with claims and levels in `store`.
+    #[must_use]
+    pub fn new(
+        upstreams: BTreeMap<Name, Arc<Attempts>>,
+        store: Arc<dyn Store>,
+        keys: Arc<ArcSwap<Keys>>,
+        levels: Arc<Levels>,
+    ) -> Self {
+        let (flights, waiting) = (Arc::default(), Waiting::default());
+        Self { upstreams, store, keys, levels, flights, waiting, tasks: TaskTracker::new() }
+    }
+
+    /// Runs the call to its end, or joins the one in this process that it duplicates.
+    ///
+    /// # Errors
+    /// Why there is no participant.
+    pub async fn create<P: Send + Sync + 'static>(&self, order: Order<P>) -> Outcome {
+        let keys = self.keys.load_full();
+        let Route { tenant, upstream, .. } = &order.route;
+        let Some(record) = keys.record(&tenant.name, &upstream.name, &order.request, order.retention) else {
+            return self.start(order, keys, None).await;
+        };
+        loop {
+            match self.flights.join(&record) {
+                Seat::Leader(lead) => return self.start(order, keys, Some((record, lead))).await,
+                Seat::Follower(flight) => {
+                    let _place = self.waiting.enter(&order.route)?;
+                    let shared = tokio::select! {
+                        shared = flight.landed() => shared,
+                        () = tokio::time::sleep_until(patience(order.deadline)) => return Err(Arc::new(in_progress())),
+                    };
+                    // Its leader ran out of time, or into a bug: that is the leader's, and not this call's end.
+                    if let Some(outcome) = shared.filter(is_for_all) {
+                        return self.joined(&order, outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The tenant's levels on the upstream; charges nothing.
+    ///
+    /// # Errors
+    /// [`Error::StoreUnavailable`], or the tenant's in-flight limit, which bounds these questions as well.
+    pub async fn quota(&self, route: &Route, call: &Call) -> Result<Quota, Arc<Error>> {
+        let _place = self.waiting.enter(route)?;
+        let quota = self.store.quota(&route.scope()).await;
+        let quota = quota.map_err(|error| Arc::new(Error::StoreUnavailable(Box::new(error))))?;
+        call.note_levels(self.levels.note(&route.tenant, &quota));
+        Ok(quota)
+    }
+
+    /// Waits until no call runs any more, with or without its caller.
+    pub async fn idle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn start<P: Send + Sync + 'static>(
+        &self,
+        order: Order<P>,
+        keys: Arc<Keys>,
+        record: Option<(RecordAsk, flights::Lead)>,
+    ) -> Outcome {
+        let upstream = &order.route.upstream.name;
+        let Some(attempts) = self.upstreams.get(upstream).cloned() else {
+            let detail = format!("no client for upstream {upstream}");
+            return Err(Arc::new(Error::GatewayBug { detail, sent: Sent::No }));
+        };
+        let left = CancellationToken::new();
+        let (record, lead) = record.unzip();
+        let life = run::Life {
+            attempts,
+            store: Arc::clone(&self.store),
+            keys,
+            levels: Arc::clone(&self.levels),
+            waiting: self.waiting.clone(),
+            record,
+            left: left.clone(),
+        };
+        let task = self.tasks.spawn(async move {
+            let outcome = life.run(order).await;
+            if let Some(lead) = lead {
+                lead.land(outcome.clone());
+            }
+            outcome
+        });
+        let _leaves = left.drop_guard();
+        task.await
+            .unwrap_or_else(|error| Err(Arc::new(Error::GatewayBug { detail: error.to_string(), sent: Sent::Maybe })))
+    }
+
+    fn joined<P>(&self, order: &Order<P>, outcome: Outcome) -> Outcome {
+        order.call.note_levels(self.levels.estimate(&order.route.tenant));
+        if outcome.is_ok() {
+            order.call.decided(Decision::Replayed);
+        }
+        outcome.map(|created| Created { replayed: true, ..created })
+    }
+}
+
+/// Whether duplicates share the outcome; otherwise one of them runs the call anew.
+fn is_for_all(outcome: &Outcome) -> bool {
+    !matches!(
+        outcome.as_ref().map_err(|error| &**error),
+        Err(Error::DeadlineExceeded { .. } | Error::GatewayBug { .. } | Error::RequestInProgress { .. })
+    )
+}
+
+/// A duplicate's wait ends a moment before its caller's deadline, so that the caller hears what it waited for.
+fn patience(deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(Instant::now());
+    deadline - (left / 10).min(Duration::from_millis(50))
+}
+
+/// A duplicate is still in flight; its lease is longer than the longest hint.
+fn in_progress() -> Error {
+    Error::RequestInProgress { retry_after: MAX_HINT }
+}
+
+/// The longest hint for a duplicate in flight.
+const MAX_HINT: Duration = Duration::from_secs(1);

@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""Writes the four Grafana dashboards of the chart: `dashboards.py [--check]`.
+
+JSON for Grafana is long and says everything four times; here a panel is a line. With --check nothing is written: it
+fails where a file is not what this script says.
+"""
+
+import json
+import pathlib
+import sys
+
+FOLDER = pathlib.Path(__file__).parents[2] / "helm/participant-gateway/files/dashboards"
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+# Of the release that the variables name.
+OURS = 'namespace="$namespace",job="$job"'
+CREATE = OURS + ',rpc_method="participantgateway.v1.ParticipantService/CreateParticipant"'
+FAILED = 'rpc_response_status_code=~"UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS"'
+UPSTREAM = OURS + ',upstream=~"$upstream"'
+
+
+def rate(metric, labels=OURS, by=""):
+    by = f" by ({by})" if by else ""
+    return f"sum{by} (rate({metric}{{{labels}}}[$__rate_interval]))"
+
+
+def quantile(q, metric, labels=OURS, by=""):
+    return f"histogram_quantile({q}, {rate(metric + '_bucket', labels, 'le' + (', ' + by if by else ''))})"
+
+
+def quantiles(metric, labels=OURS):
+    return [(f"p{int(q * 100)}", quantile(q, metric, labels)) for q in (0.5, 0.95, 0.99)]
+
+
+def panel(title, description, *queries, unit="short", kind="timeseries", stack=False, width=12, least=0):
+    """A panel of queries, each (legend, PromQL)."""
+    custom = {"fillOpacity": 20 if stack else 5, "stacking": {"mode": "normal" if stack else "none"}}
+    defaults = {"unit": unit, "min": least}
+    if kind == "timeseries":
+        defaults["custom"] = custom
+    return {
+        "type": kind,
+        "title": title,
+        "description": description,
+        "datasource": DATASOURCE,
+        "gridPos": {"h": 8 if kind == "timeseries" else 4, "w": width},
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "targets": [
+            {"refId": chr(65 + i), "datasource": DATASOURCE, "expr": expr, "legendFormat": legend}
+            for i, (legend, expr) in enumerate(queries)
+        ],
+    }
+
+
+def variable(name, query, many=False):
+    return {
+        "name": name,
+        "type": "query",
+        "datasource": DATASOURCE,
+        "query": {"query": query, "refId": name},
+        "refresh": 2,
+        "sort": 1,
+        **({"multi": True, "includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}} if many else {}),
+    }
+
+
+CALLS = "rpc_server_call_duration_seconds"
+CONNECT = "rpc_client_call_duration_seconds"
+REDIS = "db_client_operation_duration_seconds"
+ATTEMPTS = "participant_gateway_upstream_attempts_total"
+DECISIONS = "participant_gateway_admission_decisions_total"
+BUILD = "participant_gateway_build_info"
+VARIABLES = [
+    {"name": "datasource", "type": "datasource", "query": "prometheus"},
+    variable("namespace", f"label_values({BUILD}, namespace)"),
+    variable("job", f'label_values({BUILD}{{namespace="$namespace"}}, job)'),
+]
+BY_UPSTREAM = variable("upstream", f"label_values({ATTEMPTS}{{{OURS}}}, upstream)", many=True)
+BY_TENANT = variable("tenant", f"label_values({DECISIONS}{{{OURS}}}, tenant)", many=True)
+
+
+def dashboard(name, title, description, variables, *panels):
+    x = y = height = 0
+    for number, one in enumerate(panels, 1):
+        position = one["gridPos"]
+        if x + position["w"] > 24:
+            x, y, height = 0, y + height, 0
+        position.update(x=x, y=y)
+        x, height = x + position["w"], max(height, position["h"])
+        one["id"] = number
+    return name, {
+        "uid": f"participant-gateway-{name}",
+        "title": f"Participant Gateway / {title}",
+        "description": description,
+        "tags": ["participant-gateway"],
+        "schemaVersion": 39,
+        "editable": False,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {"list": VARIABLES + variables},
+        "links": [{"type": "dashboards", "title": "Participant Gateway", "tags": ["participant-gateway"], "includeVars": True, "keepTime": True, "asDropdown": True}],
+        "annotations": {"list": []},
+        "panels": list(panels),
+    }
+
+
+TENANT = CREATE + ',tenant=~"$tenant"'
+THROTTLED = UPSTREAM + ',outcome="throttled"'
+REFUSED = UPSTREAM + ',tenant=~"$tenant",decision=~"tenant_rate|in_flight|budget"'
+
+DASHBOARDS = [
+    dashboard(
+        "slo",
+        "SLO and calls",
+        "What callers see: how many calls, how many fail, how long they take.",
+        [BY_TENANT],
+        panel("Failed by our fault, 30 days", "The codes that count against the objective.",
+              ("", f"sum(rate({CALLS}_count{{{CREATE},{FAILED}}}[30d])) / sum(rate({CALLS}_count{{{CREATE}}}[30d]))"), unit="percentunit", kind="stat", width=6),
+        panel("Failed by our fault, 1 hour", "As above.",
+              ("", f"sum(rate({CALLS}_count{{{CREATE},{FAILED}}}[1h])) / sum(rate({CALLS}_count{{{CREATE}}}[1h]))"), unit="percentunit", kind="stat", width=6),
+        panel("Calls a second", "CreateParticipant, over all replicas.",
+              ("", rate(f"{CALLS}_count", CREATE)), unit="reqps", kind="stat", width=6),
+        panel("p99", "How long the slowest hundredth takes at least.",
+              ("", quantile(0.99, CALLS, CREATE)), unit="s", kind="stat", width=6),
+        panel("Calls by code", "CreateParticipant.",
+              ("{{rpc_response_status_code}}", rate(f"{CALLS}_count", TENANT, "rpc_response_status_code")), unit="reqps", stack=True),
+        panel("Calls by tenant", "CreateParticipant; callers that no config names have none.",
+              ("{{tenant}}", rate(f"{CALLS}_count", TENANT, "tenant")), unit="reqps", stack=True),
+        panel("Failed by our fault, by tenant", "The share of each tenant's calls.",
+              ("{{tenant}}", f"{rate(f'{CALLS}_count', TENANT + ',' + FAILED, 'tenant')} / {rate(f'{CALLS}_count', TENANT, 'tenant')}"), unit="percentunit"),
+        panel("Duration", "CreateParticipant, with retries and waits.", *quantiles(CALLS, TENANT), unit="s"),
+        panel("p95 by tenant", "CreateParticipant.", ("{{tenant}}", quantile(0.95, CALLS, TENANT, "tenant")), unit="s"),
+        panel("Refused for their identity", "By reason.",
+              ("{{reason}}", rate("participant_gateway_identity_refusals_total", OURS, "reason")), unit="reqps"),
+    ),
+    dashboard(
+        "connect",
+        "Amazon Connect",
+        "What Connect answers, and what the gateway makes of it.",
+        [BY_UPSTREAM],
+        panel("Duration of calls", "Of one call at Connect, all its attempts.", *quantiles(CONNECT), unit="s"),
+        panel("Attempts by outcome", "Every attempt is charged to the budget.",
+              ("{{upstream}} {{outcome}}", rate(ATTEMPTS, UPSTREAM, "upstream, outcome")), unit="reqps", stack=True),
+        panel("Attempts a call", "Above one where attempts are tried again.",
+              ("attempts", f"{rate(ATTEMPTS)} / {rate(f'{CONNECT}_count')}")),
+        panel("Exceptions", "Outcomes but ok and throttled.",
+              ("{{upstream}} {{outcome}}", rate(ATTEMPTS, UPSTREAM + ',outcome!~"ok|throttled"', "upstream, outcome")), unit="reqps"),
+        panel("Throttled", "The share of the attempts.",
+              ("{{upstream}}", f"{rate(ATTEMPTS, THROTTLED, 'upstream')} / {rate(ATTEMPTS, UPSTREAM, 'upstream')}"), unit="percentunit"),
+        panel("Budget factor", "1 is the whole configured rate; throttles halve it, time brings it back.",
+              ("{{upstream}}", f"min by (upstream) (participant_gateway_upstream_budget_factor{{{UPSTREAM}}})"), unit="percentunit"),
+        panel("Circuit", "0 is closed.",
+              ("{{upstream}} {{pod}}", f"max by (upstream, pod) (participant_gateway_upstream_circuit_state{{{UPSTREAM}}})")),
+    ),
+    dashboard(
+        "admission",
+        "Admission and Redis",
+        "Who is let in, who is not and why, and the store that decides.",
+        [BY_TENANT, BY_UPSTREAM],
+        panel("Decisions", "tenant_rate, in_flight and budget are refusals.",
+              ("{{decision}}", rate(DECISIONS, UPSTREAM + ',tenant=~"$tenant"', "decision")), unit="reqps", stack=True),
+        panel("Refused, by tenant", "By the limit that refused.",
+              ("{{tenant}} {{decision}}", rate(DECISIONS, REFUSED + ',enforcement="enforce"', "tenant, decision")), unit="reqps"),
+        panel("Would have been refused", "Tenants in shadow: decided, but let through.",
+              ("{{tenant}} {{decision}}", rate(DECISIONS, REFUSED + ',enforcement="shadow"', "tenant, decision")), unit="reqps"),
+        panel("Replays", "Calls that were answered with an earlier call's result.",
+              ("replays", rate("participant_gateway_replays_total"))),
+        panel("Redis, p99", "By operation.",
+              ("{{db_operation_name}} {{db_stored_procedure_name}}", quantile(0.99, REDIS, OURS, "db_operation_name, db_stored_procedure_name")), unit="s"),
+        panel("Redis, operations", "By operation.",
+              ("{{db_operation_name}} {{db_stored_procedure_name}}", rate(f"{REDIS}_count", OURS, "db_operation_name, db_stored_procedure_name")), unit="ops"),
+        panel("Degraded replicas", "Those that work without Redis.",
+              ("replicas", f"sum(participant_gateway_store_degraded{{{OURS}}})")),
+        panel("Unsettled results", "Results that could not be written.",
+              ("{{pod}}", rate("participant_gateway_results_unsettled_total", OURS, "pod"))),
+    ),
+    dashboard(
+        "saturation",
+        "Saturation",
+        "How full the replicas are, and whether what they tell arrives.",
+        [],
+        panel("Replicas", "Those that can be scraped.", ("replicas", f"sum(up{{{OURS}}})"), kind="stat", width=6),
+        panel("Versions", "Replicas of each.",
+              ("{{version}}", f"count by (version) ({BUILD}{{{OURS}}})"), kind="stat", width=6),
+        panel("First certificate ends in", "Nothing without TLS.",
+              ("", f"min(participant_gateway_certificate_expiry_seconds{{{OURS}}}) - time()"), unit="s", kind="stat", width=6, least=None),
+        panel("Refused reloads, 24 hours", "A changed config with problems.",
+              ("", f'sum(increase(participant_gateway_config_reloads_total{{{OURS},result="failure"}}[24h]))'), kind="stat", width=6),
+        panel("Calls in flight", "server.max_in_flight is the most.",
+              ("{{pod}}", f"participant_gateway_in_flight{{{OURS}}}")),
+        panel("Shed", "Answered OVERLOADED.",
+              ("{{pod}}", rate("participant_gateway_shed_total", OURS, "pod")), unit="reqps"),
+        panel("CPU", "Seconds a second.", ("{{pod}}", rate("process_cpu_seconds_total", OURS, "pod"))),
+        panel("Memory", "Resident.", ("{{pod}}", f"process_resident_memory_bytes{{{OURS}}}"), unit="bytes"),
+        panel("File descriptors", "Of those that the process may have.",
+              ("{{pod}}", f"process_open_fds{{{OURS}}} / process_max_fds{{{OURS}}}"), unit="percentunit"),
+        panel("Telemetry dropped", "Spans and metrics that did not reach the collector.",
+              ("{{pod}}", rate("participant_gateway_telemetry_dropped_total", OURS, "pod"))),
+        panel("Config reloads", "By result.",
+              ("{{result}}", rate("participant_gateway_config_reloads_total", OURS, "result"))),
+    ),
+]
+
+for name, content in DASHBOARDS:
+    file = FOLDER / f"{name}.json"
+    text = json.dumps(content, indent=2) + "\n"
+    if "--check" not in sys.argv[1:]:
+        file.write_text(text)
+    elif not file.exists() or file.read_text() != text:
+        sys.exit(f"{file.name} is not what tools/chart/dashboards.py says: run it")
