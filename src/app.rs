@@ -14,6 +14,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -41,12 +42,20 @@ const HEALTH_NAMES: [&str; 3] = ["", participant_service_server::SERVICE_NAME, q
 pub struct Parts {
     /// The config.
     pub settings: Settings,
-    /// Where the config came from; absent: it is not reloaded.
-    pub file: Option<PathBuf>,
+    /// Absent: the config is not reloaded.
+    pub reload: Option<Reloading>,
     /// Keys that need no chain: the simulator's.
     pub credentials: Option<StaticCredentials>,
     /// The running log's level, for reloads.
     pub log_level: LogLevel,
+}
+
+/// Where the config came from, and what asks for it to be read again.
+pub struct Reloading {
+    /// The file.
+    pub file: PathBuf,
+    /// SIGHUP.
+    pub hangup: tokio::signal::unix::Signal,
 }
 
 /// A gateway that is bound to its ports, and serves with [`App::run`].
@@ -89,7 +98,7 @@ impl App {
     /// # Errors
     /// Where the admin port fails.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { parts: Parts { settings, file, credentials, log_level }, grpc, admin } = self;
+        let Self { parts: Parts { settings, reload, credentials, log_level }, grpc, admin } = self;
         let server = settings.shape.server.clone();
         let upstreams = connect(&settings, credentials).await;
         let store = stores::Stores::start(&settings.shape.store).await?;
@@ -100,6 +109,7 @@ impl App {
         let gateway = Gateway::new(upstreams, store.store(), Arc::clone(&keys), Arc::clone(&levels));
         let gateway = Arc::new(gateway);
         let (draining, expired) = (CancellationToken::new(), CancellationToken::new());
+        let closing = expired.child_token();
         let readiness = Arc::new(Readiness::new(store.readiness()));
         let (health, health_service) = tonic_health::server::health_reporter();
         report(&health, ServingStatus::Serving).await;
@@ -120,7 +130,7 @@ impl App {
                     // First, so that it bounds everything behind it, a slow body included.
                     .layer(from_fn_with_state(deadlines, layers::deadline))
                     // Before any work is done: shedding must cost next to nothing.
-                    .layer(from_fn_with_state(permits, layers::shed))
+                    .layer(from_fn_with_state(Arc::clone(&permits), layers::shed))
                     // Last, so that the request is only read for callers that we know.
                     .layer(from_fn_with_state(identities, layers::identify)),
             );
@@ -141,9 +151,9 @@ impl App {
         let admin_address = admin.local_addr()?;
         let ended = CancellationToken::new();
         let operators = tokio::spawn(admin::serve(admin, Arc::clone(&readiness), Arc::clone(&settings), ended.clone()));
-        let reloads = file.map(|file| tokio::spawn(reload(file, Arc::clone(&settings), keys, log_level)));
+        let reloads = reload.map(|from| tokio::spawn(keep_current(from, Arc::clone(&settings), keys, log_level)));
         let address = grpc.local_addr()?;
-        let callers = tokio::spawn(net::serve(grpc, router, limits, draining.clone(), expired.clone()));
+        let callers = tokio::spawn(net::serve(grpc, router, limits, draining.clone(), closing.clone()));
         readiness.is_listening();
         tracing::info!(%address, %admin_address, config_version = settings.load().version, "ready");
 
@@ -154,13 +164,15 @@ impl App {
         report(&health, ServingStatus::NotServing).await;
         draining.cancel();
         let drained = async {
+            quiet(&permits, server.max_in_flight.get() as usize).await;
+            closing.cancel();
             let _ = callers.await;
             gateway.idle().await;
             store.drain(server.drain_timeout.get()).await;
         };
         let mut drained = std::pin::pin!(drained);
         if tokio::time::timeout(server.drain_timeout.get(), drained.as_mut()).await.is_err() {
-            tracing::warn!("drain timeout ran out with calls in flight");
+            tracing::warn!("drain timeout ran out with calls in flight or unsettled");
             expired.cancel();
             let _ = tokio::time::timeout(LAST_ANSWERS, drained).await;
         }
@@ -175,7 +187,22 @@ impl App {
 }
 
 /// For SHUTTING_DOWN to reach the callers, once `drain_timeout` has run out.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
+/// Without a call for this long, every caller that listens has heard that it should go away.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// Waits until no call of ours has been in flight for a while. What else may keep a connection open, as a health watch or
+/// a peer that says nothing, is not waited for.
+async fn quiet(permits: &Semaphore, all: usize) {
+    let mut since = Instant::now();
+    while since.elapsed() < QUIET {
+        tokio::time::sleep(QUIET / 20).await;
+        if permits.available_permits() < all {
+            since = Instant::now();
+        }
+    }
+}
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
@@ -217,9 +244,13 @@ fn with_reflection(router: Router) -> io::Result<Router> {
         ))
 }
 
-async fn reload(file: PathBuf, settings: Arc<ArcSwap<Settings>>, keys: Arc<ArcSwap<Keys>>, log_level: LogLevel) {
-    let hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
-    let Ok(mut hangup) = hangup.inspect_err(|error| tracing::error!(%error, "cannot reload")) else { return };
+async fn keep_current(
+    from: Reloading,
+    settings: Arc<ArcSwap<Settings>>,
+    keys: Arc<ArcSwap<Keys>>,
+    log_level: LogLevel,
+) {
+    let Reloading { file, mut hangup } = from;
     let asked = async move || {
         if hangup.recv().await.is_none() {
             std::future::pending::<()>().await;

@@ -4,12 +4,12 @@ mod dev;
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use participant_gateway::admission;
-use participant_gateway::app::{App, Parts};
+use participant_gateway::app::{App, Parts, Reloading};
 use participant_gateway::config::{self, Problems, Settings};
 use participant_gateway::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -102,22 +102,17 @@ impl Cli {
         match self.command {
             #[cfg(feature = "simulator")]
             Command::Dev(dev) => block_on(dev.run()),
-            Command::Serve(ConfigFile { file }) => serve(file),
+            Command::Serve(ConfigFile { file }) => block_on(serve(file)),
             Command::Check(ConfigFile { file }) => {
                 for warning in Settings::load(&file)?.warnings {
                     eprintln!("warning: {warning}");
                 }
-                println!("{} is valid", file.display());
-                Ok(())
+                print(format_args!("{} is valid", file.display()))
             }
-            Command::Schema => {
-                println!("{:#}", config::json_schema());
-                Ok(())
-            }
+            Command::Schema => print(format_args!("{:#}", config::json_schema())),
             Command::Keygen => {
                 let key = admission::keygen().map_err(io::Error::other)?;
-                println!("{}", *key);
-                Ok(())
+                print(&*key)
             }
             #[cfg(feature = "simulator")]
             Command::Simulate(simulate) => block_on(simulate.run()),
@@ -125,18 +120,40 @@ impl Cli {
     }
 }
 
-fn serve(file: PathBuf) -> Result<(), Failure> {
+async fn serve(file: PathBuf) -> Result<(), Failure> {
+    // Before anything else: a signal that comes early must not kill the process.
+    let (shutdown, hangup) = (shutdown()?, signal(SignalKind::hangup())?);
     let settings = Settings::load(&file)?;
     let log = &settings.shape.telemetry.log;
     let log_level = telemetry::init(log.format, log.level);
     for warning in &settings.warnings {
         tracing::warn!(%warning, "config");
     }
-    block_on(async {
-        let shutdown = shutdown()?;
-        let app = App::bind(Parts { settings, file: Some(file), credentials: None, log_level }).await?;
-        Ok(app.run(shutdown).await?)
-    })
+    raise_descriptor_limit();
+    let reload = Some(Reloading { file, hangup });
+    let app = App::bind(Parts { settings, reload, credentials: None, log_level }).await?;
+    Ok(app.run(shutdown).await?)
+}
+
+/// The usual soft limit is 1,024 descriptors: too few for the connections that are held. The hard limit is the
+/// operator's word.
+fn raise_descriptor_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit >= ENOUGH_DESCRIPTORS => {}
+        Ok(limit) => tracing::warn!(limit, expected = ENOUGH_DESCRIPTORS, "few file descriptors"),
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors cannot be raised"),
+    }
+}
+
+/// For 4,096 callers' connections, as many to Connect, and what else is open.
+const ENOUGH_DESCRIPTORS: u64 = 8_448;
+
+/// Prints for whoever reads. That somebody has stopped reading is no failure.
+fn print(text: impl fmt::Display) -> Result<(), Failure> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {

@@ -37,6 +37,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After an accept failed, as for want of file descriptors: long enough not to spin, short enough to recover at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// From the word to close a connection until it is: for the last answers on it.
+const LAST_BYTES: Duration = Duration::from_millis(100);
+
 /// What bounds a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -49,13 +52,13 @@ pub struct Limits {
 }
 
 /// Serves connections until `draining`; then tells every connection to go away and returns once all have ended, or
-/// `expired` closes them.
+/// `closing` closes them.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     draining: CancellationToken,
-    expired: CancellationToken,
+    closing: CancellationToken,
 ) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
@@ -66,7 +69,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, place)) => {
-                let connection = Connection { limits, draining: draining.clone(), expired: expired.clone() };
+                let connection = Connection { limits, draining: draining.clone(), closing: closing.clone() };
                 connections.spawn(connection.serve(stream, router.clone(), place));
             }
             Err(error) => {
@@ -91,7 +94,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
 struct Connection {
     limits: Limits,
     draining: CancellationToken,
-    expired: CancellationToken,
+    closing: CancellationToken,
 }
 
 impl Connection {
@@ -110,7 +113,7 @@ impl Connection {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,
-                    () = self.closing() => Ok(()),
+                    () = self.over() => Ok(()),
                 }
             }
         };
@@ -120,10 +123,10 @@ impl Connection {
     }
 
     /// When a connection that was told to go away is closed all the same. The pause lets the last answers out.
-    async fn closing(&self) {
-        let expired = async {
-            self.expired.cancelled().await;
-            tokio::time::sleep(Duration::from_millis(500)).await;
+    async fn over(&self) {
+        let closed = async {
+            self.closing.cancelled().await;
+            tokio::time::sleep(LAST_BYTES).await;
         };
         let aged_out = async {
             tokio::time::sleep(self.limits.grace).await;
@@ -131,7 +134,7 @@ impl Connection {
                 std::future::pending::<()>().await;
             }
         };
-        tokio::select! { () = expired => {}, () = aged_out => {} }
+        tokio::select! { () = closed => {}, () = aged_out => {} }
     }
 }
 

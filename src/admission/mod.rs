@@ -48,7 +48,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] where no answer was had in time.
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError>;
 
-    /// Whether the store answers; cheap, and touches no key. A store that cannot be lost always does.
+    /// Whether the store answers and takes writes; cheap, and touches no key of a call. A store that cannot be lost
+    /// always does.
     ///
     /// # Errors
     /// [`StoreError`] where no answer was had in time.
@@ -207,10 +208,11 @@ pub enum Decision {
     },
     /// The result is gone for good.
     Tombstone,
-    /// To [`Stage::Look`]: the record has no answer. To [`Stage::Attempt`]: the claim is not this call's any more, and nobody else's either (its lease ran out,
-    /// another took it over and left it uncertain; or the store has lost it). Send nothing; either end the call with
-    /// its last attempt's error, or claim afresh with [`Stage::First`] and the same nonce. A stale attempt whose
-    /// record has a live owner or a result gets what any duplicate gets: busy, replay, tombstone, mismatch.
+    /// To [`Stage::Look`]: the record has no answer. To [`Stage::Attempt`]: the claim is not this call's any more, and
+    /// nobody else's either (its lease ran out, another took it over and left it uncertain; or the store has lost it).
+    /// Send nothing; either end the call with its last attempt's error, or claim afresh with [`Stage::First`] and the
+    /// same nonce. A stale attempt whose record has a live owner or a result gets what any duplicate gets: busy,
+    /// replay, tombstone, mismatch.
     Lost,
     /// A limit refuses.
     Refused(Refused),

@@ -12,7 +12,7 @@ use participant_gateway::simulator::{Options, Simulator, Throttle};
 use participant_gateway::telemetry;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, shutdown};
+use super::{Failure, print, shutdown};
 
 /// Serve with nothing installed.
 #[derive(Debug, Args)]
@@ -56,8 +56,8 @@ impl Dev {
             access_key_id: simulator.access_key_id().to_owned(),
             secret_access_key: simulator.secret_access_key().to_owned(),
         });
-        let app = App::bind(Parts { settings, file: None, credentials, log_level }).await?;
-        println!("{}", greeting(app.addr()?, app.admin_addr()?, &simulator));
+        let app = App::bind(Parts { settings, reload: None, credentials, log_level }).await?;
+        print(greeting(app.addr()?, app.admin_addr()?, &simulator))?;
 
         let stopped = CancellationToken::new();
         let simulating = tokio::spawn(simulator.run(stopped.clone().cancelled_owned()));
@@ -100,8 +100,10 @@ impl Simulate {
         let burst = f64::from(self.burst);
         let throttle = self.rate.map(|rate| Throttle { rate_per_second: rate.get().per_second(), burst });
         let options = Options { latency: self.latency, throttle, ..Options::default() };
-        let simulator = Simulator::bind(self.listen, options).await?;
-        println!("{}", simulator.exports());
+        let simulator = Simulator::bind(self.listen, options)
+            .await
+            .map_err(|error| std::io::Error::new(error.kind(), format!("cannot listen on {}: {error}", self.listen)))?;
+        print(simulator.exports())?;
         Ok(simulator.run(shutdown).await?)
     }
 }

@@ -71,10 +71,10 @@ impl Settings {
     pub fn load(file: &Path) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(file)
             .map_err(|error| Problem::new("", None, format!("a readable file at {}: {error}", file.display())))?;
-        Self::parse(
-            &text,
-            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
-        )
+        // A value that is not UTF-8 is none of any key's, and is reported as such.
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+        Self::parse(&text, environment)
     }
 
     /// Reads a text and an environment.
@@ -98,9 +98,9 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
         purpose: resolve::Purpose,
     ) -> Result<Self, Problems> {
-        let tree = read::tree(text, environment)?;
-        let version = digest([tree.value.to_string().as_bytes()]);
         let mut problems = Problems::default();
+        let tree = read::tree(text, environment, &mut problems)?;
+        let version = digest([tree.value.to_string().as_bytes()]);
         let shape = read::shape(tree, &mut problems)?;
         resolve::settings(shape, version, problems, purpose)
     }
@@ -135,17 +135,21 @@ fn committed_bursts(
     upstreams: &BTreeMap<Name, Arc<Upstream>>,
 ) -> BTreeMap<Name, u32> {
     let sum = |upstream: &Upstream| {
-        let users = tenants.values().filter(|tenant| may_use(tenant, upstream));
+        let users = tenants.values().filter(|tenant| may_use(tenant, upstream, upstreams));
         users.fold(0_u32, |sum, tenant| sum.saturating_add(tenant.limits.committed_burst()))
     };
     upstreams.iter().map(|(name, upstream)| (name.clone(), sum(upstream))).collect()
 }
 
-/// Whether any call of the tenant's can go to the upstream.
-fn may_use(tenant: &Tenant, upstream: &Upstream) -> bool {
+/// Whether any call of the tenant's can go to the upstream, which is one of these.
+fn may_use(tenant: &Tenant, upstream: &Upstream, upstreams: &BTreeMap<Name, Arc<Upstream>>) -> bool {
+    let is_listed = |id: &InstanceId| {
+        upstreams.values().any(|other| matches!(&other.instances, Instances::Only(listed) if listed.contains(id)))
+    };
     match (&tenant.instances, &upstream.instances) {
+        (Instances::Any, _) => true,
         (Instances::Only(theirs), Instances::Only(its)) => !theirs.is_disjoint(its),
-        (Instances::Any, _) | (_, Instances::Any) => true,
+        (Instances::Only(theirs), Instances::Any) => !theirs.iter().all(is_listed),
     }
 }
 

@@ -19,20 +19,29 @@ pub struct Tree {
 }
 
 /// Reads the YAML text and lays the environment's overrides over it.
-pub fn tree(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Tree, Problems> {
-    let mut value: Value = serde_saphyr::from_str::<Option<Value>>(text)
-        .map_err(|error| Problem::new("", None, format!("one YAML document: {error}")))?
+pub fn tree(
+    text: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+    problems: &mut Problems,
+) -> Result<Tree, Problems> {
+    let mut value = serde_saphyr::from_str::<Option<Value>>(text)
+        .map_err(|error| not_yaml(&error))?
         .unwrap_or_else(|| Value::Object(Map::new()));
     if !value.is_object() {
         return Err(Problem::new("", Some(&value), "a mapping of sections").into());
     }
-    drop_nulls(&mut value);
-
-    let mut problems = Problems::default();
-    let mut overrides = BTreeMap::new();
+    // The outer keys first, whatever the order of the environment: an inner one then changes what an outer one set.
+    let mut named: BTreeMap<(usize, Vec<String>), String> = BTreeMap::new();
     for (name, raw) in environment {
         let Some(keys) = name.strip_prefix(ENV_PREFIX) else { continue };
         let keys: Vec<String> = keys.split("__").map(str::to_lowercase).collect();
+        let path = keys.join(".");
+        if named.insert((keys.len(), keys), raw).is_some() {
+            problems.add(Problem::new(path, None, "one override of this key: it is set in upper and in lower case"));
+        }
+    }
+    let mut overrides = BTreeMap::new();
+    for ((_, keys), raw) in named {
         let path = keys.join(".");
         let parsed = serde_saphyr::from_str::<Value>(&raw).unwrap_or_else(|_| Value::String(raw.clone()));
         match insert(&mut value, &keys, parsed) {
@@ -42,7 +51,7 @@ pub fn tree(text: &str, environment: impl IntoIterator<Item = (String, String)>)
             Err(expected) => problems.add(Problem::new(path, Some(&Value::String(raw)), expected)),
         }
     }
-    if problems.is_empty() { Ok(Tree { value, overrides }) } else { Err(problems) }
+    Ok(Tree { value, overrides })
 }
 
 /// Types the tree. Serde stops at the first error, so what is bad is recorded, left out, and the rest is read again,
@@ -66,6 +75,18 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             }
             _ => (segments, path),
         };
+        if unknown_key(&message).is_none()
+            && let Some(found) = find(&mut value, &segments).filter(|found| found.is_null())
+            && !segments.is_empty()
+        {
+            // An empty key, as in `tls:`, means its default; an empty tenant still lacks what it lacks.
+            if message.contains("expected a mapping") {
+                *found = Value::Object(Map::new());
+            } else {
+                let _ = remove(&mut value, &segments);
+            }
+            continue;
+        }
         if let Some(raw) = overrides.remove(&path)
             && let Some(found) = find(&mut value, &segments)
             && !found.is_string()
@@ -146,16 +167,20 @@ fn insert(value: &mut Value, keys: &[String], new: Value) -> Result<(), &'static
     }
 }
 
-/// An empty key, as in `tls:`, means its default.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, value| !value.is_null());
-            map.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
+/// Where the text stops being YAML. The parser's own message shows the lines around it, and a secret may stand there.
+fn not_yaml(error: &serde_saphyr::Error) -> Problem {
+    let place =
+        error.location().map_or_else(String::new, |at| format!(" at line {}, column {}", at.line(), at.column()));
+    let text = error.without_snippet().to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let why = if first.contains("uplicate") {
+        "a key stands there twice"
+    } else if first.contains("multiple YAML documents") {
+        "a second document begins"
+    } else {
+        "it cannot be read"
+    };
+    Problem::new("", None, format!("one YAML document, but {why}{place}"))
 }
 
 fn unknown_key(message: &str) -> Option<&str> {
@@ -166,6 +191,12 @@ fn unknown_key(message: &str) -> Option<&str> {
 fn expectation(message: &str) -> String {
     let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
     let expected = expected.replace('`', "");
+    let expected = match expected.as_str() {
+        "a sequence" => "a list".to_owned(),
+        "a map" => "a mapping".to_owned(),
+        "f64" => "a number".to_owned(),
+        _ => expected,
+    };
     match unknown_key(message) {
         Some(_) if message.contains("there are no fields") => "no such key".to_owned(),
         Some(_) => format!("a known key: {expected}"),

@@ -111,6 +111,7 @@ fn over(mut new: Settings, old: &Settings) -> (Settings, Vec<String>) {
                 role_arn: old.role_arn.clone(),
                 external_id: old.external_id.clone(),
                 connect_timeout: old.connect_timeout,
+                instances: old.instances.clone(),
                 ..Upstream::clone(new)
             },
             None => Upstream::clone(old),
@@ -137,6 +138,7 @@ fn upstream_shapes(
         let mut merged = new.clone();
         let path = |key: &str| format!("upstreams.{name}.{key}");
         keep(&path("region"), &mut merged.region, &old.region, needs_restart);
+        keep(&path("instances"), &mut merged.instances, &old.instances, needs_restart);
         keep(&path("endpoint_url"), &mut merged.endpoint_url, &old.endpoint_url, needs_restart);
         keep(&path("role_arn"), &mut merged.role_arn, &old.role_arn, needs_restart);
         keep(&path("external_id"), &mut merged.external_id, &old.external_id, needs_restart);

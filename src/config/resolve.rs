@@ -80,11 +80,9 @@ impl Check {
         let path = "identity.header.name";
         let name = http::HeaderName::from_bytes(identity.header.name.as_bytes()).ok();
         match name {
-            Some(name) if !name.as_str().ends_with("-bin") && !name.as_str().starts_with("grpc-") => {
-                Some(Identity::Header { name })
-            }
+            Some(name) if !is_reserved(name.as_str()) => Some(Identity::Header { name }),
             _ => {
-                let expected = "a header name such as x-tenant-id, neither grpc-… nor …-bin";
+                let expected = "a header name of its own, such as x-tenant-id";
                 self.add(path, json!(identity.header.name), expected);
                 None
             }
@@ -184,13 +182,15 @@ impl Check {
         let instances = self.instances(&format!("{path}.instances"), shape.instances.as_ref());
         let region_path = format!("{path}.region");
         let region = self.required(&shape.region, &region_path, "an AWS region such as us-east-1").cloned();
-        let is_region = |r: &String| !r.is_empty() && r.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let is_part =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let is_region = |region: &String| region.contains('-') && region.split('-').all(is_part);
         if let Some(region) = region.as_ref().filter(|region| !is_region(region)) {
             self.add(&region_path, json!(region), "an AWS region such as us-east-1");
         }
         let rate = self.positive(&format!("{path}.rate"), Some(&shape.rate));
         self.url(&format!("{path}.endpoint_url"), shape.endpoint_url.as_deref(), &["http", "https"]);
-        if let Some(arn) = shape.role_arn.as_ref().filter(|arn| !(arn.starts_with("arn:") && arn.contains(":role/"))) {
+        if let Some(arn) = shape.role_arn.as_ref().filter(|arn| !is_role(arn)) {
             self.add(format!("{path}.role_arn"), json!(arn), "an ARN such as arn:aws:iam::123456789012:role/name");
         }
         if shape.external_id.is_some() && shape.role_arn.is_none() && !self.problems.touch(&format!("{path}.role_arn"))
@@ -323,7 +323,7 @@ impl Check {
         let bursts = committed_bursts(tenants, upstreams);
         for (name, upstream) in upstreams {
             self.committed_bursts(name, upstream, bursts.get(name).copied().unwrap_or_default());
-            let users = tenants.values().filter(|tenant| may_use(tenant, upstream));
+            let users = tenants.values().filter(|tenant| may_use(tenant, upstream, upstreams));
             let sum: f64 = users.map(|tenant| tenant.limits.committed.per_second()).sum();
             let budget = upstream.rate.per_second();
             if sum > budget * (1.0 + 1e-9) {
@@ -406,11 +406,32 @@ impl Check {
     fn url(&mut self, path: &str, url: Option<&str>, schemes: &[&str]) {
         let Some(url) = url else { return };
         let good = url.parse::<http::Uri>().is_ok_and(|uri| {
+            let place = uri.authority().and_then(|authority| authority.as_str().rsplit('@').next());
+            let port = place.and_then(|place| place.rsplit_once(':'));
             uri.host().is_some_and(|host| !host.is_empty())
                 && uri.scheme_str().is_some_and(|scheme| schemes.contains(&scheme))
+                && (uri.port_u16().is_some() || port.is_none_or(|(_, port)| port.ends_with(']')))
         });
         if !good {
             self.add(path, json!(url), format!("a URL that begins with {}://", schemes.join(":// or ")));
+        } else if schemes.contains(&"http") && url.contains(['@', '?', '#']) {
+            self.add(path, json!(url), "a URL without user, password or query");
         }
     }
+}
+
+/// `arn:partition:iam::account:role/name` (IAM User Guide, "IAM identifiers").
+fn is_role(arn: &str) -> bool {
+    let parts: Vec<_> = arn.splitn(6, ':').collect();
+    let [arn, partition, service, region, account, resource] = parts[..] else { return false };
+    let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+    let is_named = resource.strip_prefix("role/").is_some_and(|name| !name.is_empty());
+    arn == "arn" && partition.starts_with("aws") && service == "iam" && region.is_empty() && is_account && is_named
+}
+
+/// Headers that mean something else already.
+fn is_reserved(name: &str) -> bool {
+    const RESERVED: [&str; 8] =
+        ["authorization", "connection", "content-length", "content-type", "host", "te", "user-agent", "x-request-id"];
+    RESERVED.contains(&name) || name.ends_with("-bin") || name.starts_with("grpc-")
 }

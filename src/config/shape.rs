@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{Count, Level, Listen, Period, Share, Span};
 
+use crate::domain::Name;
+
 pub use identity::{Algorithm, Algorithms, HeaderIdentity, Identity, IdentityMode, JwtIdentity, SubjectClaim};
 pub use store::{Idempotency, OnLoss, Redis, RedisTls, Store, StoreKind, Topology};
 
@@ -28,8 +30,10 @@ pub struct Config {
     /// How callers are known.
     pub identity: Identity,
     /// Who may call, by name: `[a-z0-9][a-z0-9-]{0,62}`.
+    #[schemars(extend("propertyNames" = { "pattern": Name::PATTERN }, "minProperties" = 1))]
     pub tenants: BTreeMap<String, Tenant>,
     /// The AWS accounts and regions behind the gateway, by name: `[a-z0-9][a-z0-9-]{0,62}`.
+    #[schemars(extend("propertyNames" = { "pattern": Name::PATTERN }, "minProperties" = 1))]
     pub upstreams: BTreeMap<String, Upstream>,
     /// Where claims and levels live.
     pub store: Store,
@@ -97,6 +101,7 @@ pub struct Tenant {
     /// is its subject.
     pub subjects: Vec<String>,
     /// The Connect instances it may name, or `["*"]`.
+    #[schemars(length(min = 1))]
     pub instances: Option<Vec<String>>,
     /// The roles it may ask for.
     pub roles: Vec<Role>,
@@ -140,6 +145,7 @@ pub struct Upstream {
     /// The AWS region.
     pub region: Option<String>,
     /// The Connect instances it owns, or `["*"]` on at most one upstream.
+    #[schemars(length(min = 1))]
     pub instances: Option<Vec<String>>,
     /// Another endpoint than AWS's own: a simulator or a VPC endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +208,7 @@ pub struct Otlp {
     /// `http(s)://host:port`.
     pub endpoint: Option<String>,
     /// The share of calls that is traced where the caller did not decide: 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub sample_ratio: f64,
 }
 

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::provider::error::CredentialsError;
-use aws_sdk_connect::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_connect::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_connect::operation::RequestId;
 use aws_sdk_connect::operation::create_participant::CreateParticipantError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
@@ -37,8 +37,8 @@ pub fn failed(error: Failure, reached: Reached, now: SystemTime, request: &Creat
         (_, Some(200..=299)) => (Fault::BadResponse, Sent::Answered),
         (_, Some(status)) => (refusal(code.as_deref(), status, skewed), Sent::Answered),
     };
-    let text = redact(DisplayErrorContext(&error).to_string(), request);
-    UpstreamError { fault, sent, earlier_uncertain: false, code, request_id, retry_after, source: Some(text.into()) }
+    let source = Some(describe(&error, status, request).into());
+    UpstreamError { fault, sent, earlier_uncertain: false, code, request_id, retry_after, source }
 }
 
 /// An attempt that had to be given up.
@@ -82,7 +82,9 @@ fn refusal(code: Option<&str>, status: u16, skewed: bool) -> Fault {
         "ResourceNotFoundException" => Fault::NotFound,
         "ConflictException" => Fault::Conflict,
         "ServiceQuotaExceededException" => Fault::QuotaExceeded,
-        "InternalServiceException" => Fault::Internal,
+        "InternalFailure" | "InternalServerError" | "InternalServiceException" | "ServiceUnavailable" => {
+            Fault::Internal
+        }
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => Fault::CredentialsStale,
         code if is_signature(code) && skewed => Fault::ClockSkew,
         "RequestTimeTooSkewed" => Fault::CredentialsStale,
@@ -143,6 +145,7 @@ fn is_throttle(code: &str) -> bool {
         code,
         "BandwidthLimitExceeded"
             | "EC2ThrottledException"
+            | "LimitExceeded"
             | "LimitExceededException"
             | "PriorRequestNotComplete"
             | "ProvisionedThroughputExceededException"
@@ -178,11 +181,31 @@ fn is_skewed(date: &str, now: SystemTime) -> bool {
     apart > SKEW
 }
 
+/// For the log. Nothing of the SDK's is printed by Debug: that would show the body, with whatever credential it holds.
+fn describe(error: &Failure, status: Option<u16>, request: &CreateParticipant) -> String {
+    match status {
+        None => {
+            let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+            chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        }
+        Some(200..=299) => "a success that cannot be read".to_owned(),
+        Some(status) => match error.message() {
+            Some(message) => format!("HTTP {status}, {}", redact(message, request)),
+            None => format!("HTTP {status}, without a message"),
+        },
+    }
+}
+
 /// AWS's sentences name what they refuse; the log shall not.
-fn redact(text: String, request: &CreateParticipant) -> String {
-    let secrets = [Some(request.contact_id.as_str()), Some(request.display_name.as_str())];
-    let secrets = secrets.into_iter().chain([request.client_token.as_ref().map(|token| token.as_str())]);
-    secrets.flatten().filter(|secret| secret.len() > 3).fold(text, |text, secret| text.replace(secret, "[redacted]"))
+fn redact(message: &str, request: &CreateParticipant) -> String {
+    let token = request.client_token.as_ref().map(|token| token.as_str());
+    let secrets = [Some(request.contact_id.as_str()), Some(request.display_name.as_str()), token];
+    let secrets = || secrets.iter().flatten();
+    // What is this short may stand anywhere in a sentence.
+    if secrets().any(|secret| secret.len() < 4) {
+        return "its message is withheld".to_owned();
+    }
+    secrets().fold(message.to_owned(), |message, secret| message.replace(secret, "[redacted]"))
 }
 
 fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {

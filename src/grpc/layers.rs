@@ -8,9 +8,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +56,9 @@ pub struct Identities {
 /// Gives the call its name, catches what panics, gives every error its face, and writes the call's line in the log.
 /// `expired` is cancelled when `server.drain_timeout` runs out.
 pub async fn answer(State(expired): State<CancellationToken>, mut request: Request, next: Next) -> Response {
+    if let Err(refused) = is_grpc(&request) {
+        return (refused, "this port speaks gRPC\n").into_response();
+    }
     let call = Call::new(request.headers());
     let path = request.uri().path().to_owned();
     let mut line = Line { call: &call, started: Instant::now(), is_written: !is_ours(&path) };
@@ -116,6 +120,20 @@ pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Re
     }
     request.extensions_mut().insert(tenant);
     next.run(request).await
+}
+
+/// A POST of `application/grpc`, perhaps `+proto` (gRPC over HTTP/2, "Requests"): anything else is answered in HTTP's terms.
+fn is_grpc(request: &Request) -> Result<(), StatusCode> {
+    if request.method() != Method::POST {
+        return Err(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if matches!(kind, "application/grpc" | "application/grpc+proto") {
+        Ok(())
+    } else {
+        Err(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
 }
 
 fn refuse(error: Error) -> Response {

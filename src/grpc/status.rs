@@ -138,7 +138,8 @@ fn face(error: &Error, call: &Call) -> (Code, &'static str, Status) {
     match retry {
         Retry::Silent => {}
         Retry::After(delay) => {
-            let millis = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX).max(1);
+            // gRPC's clients read the pushback as a 32-bit number (gRFC A6).
+            let millis = delay.as_nanos().div_ceil(1_000_000).clamp(1, i32::MAX as u128) as u64;
             shown.set_retry_info(Some(Duration::from_millis(millis)));
             metadata.insert(PUSHBACK, HeaderValue::from(millis));
         }

@@ -26,6 +26,7 @@ mod wire;
 
 pub use journal::{Attempt, Journal};
 pub use participants::Participant;
+pub use signature::{ACCESS_KEY_ID, SECRET_ACCESS_KEY};
 pub use throttle::Throttle;
 pub use wire::{Call, Role};
 

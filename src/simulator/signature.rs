@@ -14,9 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::answer::{ErrorCode, Failure};
 
 /// The one access key id. Public and worthless: it opens nothing but this simulator.
-pub(super) const ACCESS_KEY_ID: &str = "SIMULATORACCESSKEYID";
+pub const ACCESS_KEY_ID: &str = "SIMULATORACCESSKEYID";
 /// Its secret, as public and as worthless; alphanumeric, so that a shell needs no quotes.
-pub(super) const SECRET_ACCESS_KEY: &str = "ThisSecretOfTheSimulatorOpensNothingReal";
+pub const SECRET_ACCESS_KEY: &str = "ThisSecretOfTheSimulatorOpensNothingReal";
 /// The only path whose requests are signed.
 pub(super) const PATH: &str = "/contact/create-participant";
 

@@ -132,6 +132,11 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
         ("/upstreams", json!({}), "upstreams", "at least one upstream"),
         ("/upstreams/main/region", json!("us east"), "upstreams.main.region", "an AWS region"),
         ("/upstreams/main/endpoint_url", json!("localhost:1"), "upstreams.main.endpoint_url", "http://"),
+        ("/upstreams/main/endpoint_url", json!("http://x:99999"), "upstreams.main.endpoint_url", "http://"),
+        ("/upstreams/main/endpoint_url", json!("http://u:p@x"), "upstreams.main.endpoint_url", "without user"),
+        ("/upstreams/main/region", json!("-"), "upstreams.main.region", "an AWS region"),
+        ("/upstreams/main/role_arn", json!("arn::role/"), "upstreams.main.role_arn", "an ARN"),
+        ("/identity/header/name", json!("host"), "identity.header.name", "a header name"),
         ("/upstreams/main/endpoint_url", json!("ftp://x"), "upstreams.main.endpoint_url", "http://"),
         ("/upstreams/main/role_arn", json!("caller"), "upstreams.main.role_arn", "an ARN"),
         ("/upstreams/main/external_id", json!("x"), "upstreams.main.external_id", "role_arn"),
@@ -227,6 +232,68 @@ fn an_empty_key_means_its_default() {
         "server:\nstore:\nidentity: {mode: header}\ntenants: {acme: {instances: [i-1], rate: 1/s, burst: 1}}\nupstreams: {main: {region: us-east-1, instances: [i-1], endpoint_url: }}"
     );
     Settings::parse(&text, []).unwrap_or_else(|problems| panic!("{problems}"));
+}
+
+#[test]
+fn an_empty_key_that_is_unknown_is_named_and_an_empty_tenant_lacks_what_it_lacks() {
+    let mut config = good();
+    set(&mut config, "/server", json!({ "lisen": null }));
+    set(&mut config, "/tenants/beta", Value::Null);
+    let paths: Vec<_> = problems(&config, &[]).into_iter().map(|problem| problem.path).collect();
+    let beta = ["tenants.beta.burst", "tenants.beta.instances", "tenants.beta.rate"];
+    assert_eq!(paths, [["server.lisen"].as_slice(), &beta].concat());
+}
+
+#[test]
+fn overrides_apply_from_the_outside_in_whatever_their_order() {
+    let whole = ("PARTICIPANT_GATEWAY__TENANTS__ACME", "{instances: [i-1], rate: 1/s, burst: 1}");
+    let inner = ("PARTICIPANT_GATEWAY__TENANTS__ACME__BURST", "7");
+    for environment in [[whole, inner], [inner, whole]] {
+        let shown = parse(&good(), &environment).unwrap().redacted();
+        assert_eq!((&shown["tenants"]["acme"]["burst"], &shown["tenants"]["acme"]["rate"]), (&json!(7), &json!("1/s")));
+    }
+    let found = problems(
+        &good(),
+        &[("PARTICIPANT_GATEWAY__SERVER__LISTEN__X", "1"), ("PARTICIPANT_GATEWAY__TENANTS__ACME__RATE", "q")],
+    );
+    assert!(found.iter().any(|problem| problem.path == "tenants.acme.rate"), "{found:?}");
+    assert!(found.iter().any(|problem| problem.path.starts_with("server.listen")), "{found:?}");
+}
+
+#[test]
+fn committed_shares_count_where_their_instances_go() {
+    let mut config = good();
+    set(&mut config, "/tenants/acme/committed", json!("2/s"));
+    set(&mut config, "/upstreams/any", json!({ "region": "eu-west-1", "instances": ["*"], "rate": "1/s" }));
+    parse(&config, &[]).expect("a share was counted on an upstream that it never goes to");
+}
+
+#[test]
+fn shares_that_the_burst_cannot_hold_are_warned_of() {
+    let mut config = good();
+    set(&mut config, "/upstreams/main/rate", json!("20/s"));
+    set(&mut config, "/upstreams/main/burst", json!(20));
+    set(&mut config, "/tenants/acme/committed", json!("5/s"));
+    let warnings = |config: &Value| {
+        let settings = parse(config, &[]).unwrap();
+        settings.warnings.iter().map(|warning| warning.path.clone()).collect::<Vec<_>>()
+    };
+    assert!(!warnings(&config).contains(&"upstreams.main.burst".to_owned()));
+    set(&mut config, "/upstreams/main/burst", json!(6));
+    assert!(warnings(&config).contains(&"upstreams.main.burst".to_owned()), "queueing loses throughput");
+    set(&mut config, "/upstreams/main/burst", json!(2));
+    set(&mut config, "/upstreams/main/max_wait", json!("100ms"));
+    assert!(warnings(&config).contains(&"upstreams.main.burst".to_owned()), "committed calls may be refused");
+    assert!(warnings(&good()).contains(&"idempotency.root_key_file".to_owned()), "tokens are predictable");
+}
+
+#[test]
+fn a_secret_beside_a_mistake_in_the_text_is_not_shown() {
+    let text = "store: { redis: { urls: ['redis://u:canary@h'] } }
+server: [
+";
+    let found = Settings::parse(text, []).unwrap_err().to_string();
+    assert!(!found.contains("canary") && found.contains("line"), "{found}");
 }
 
 #[test]

@@ -90,11 +90,28 @@ async fn what_is_left_when_the_drain_timeout_runs_out_is_told_so() {
 }
 
 #[tokio::test]
+async fn connections_without_a_call_do_not_hold_up_the_end() {
+    let mut gateway = gateway().start().await;
+    let _silent = tokio::net::TcpStream::connect(gateway.addr).await.unwrap();
+    let mut health = HealthClient::new(gateway.channel().await);
+    let _watch = health.watch(HealthCheckRequest::default()).await.unwrap();
+    let started = Instant::now();
+    gateway.shut_down();
+    (&mut gateway.running).await.unwrap().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
 async fn a_connection_goes_away_at_its_age_without_an_error() {
     let gateway = gateway().with("/server/max_connection_age", "200ms").start().await;
-    let mut client = gateway.client().await;
-    // The channel connects again by itself; a call lost on the way would fail here.
-    for _ in 0..30 {
-        client.create_participant(of("demo", request("sim-slow-30"))).await.unwrap();
+    let clients = futures_util::future::join_all((0..8).map(|_| gateway.client())).await;
+    let calls = clients.into_iter().map(|mut client| async move {
+        client.create_participant(of("demo", request("sim-slow-500"))).await.expect("its age cut a call off");
+        // By now the connection has gone; the channel makes another.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        client.create_participant(of("demo", request("contact-1"))).await
+    });
+    for answer in futures_util::future::join_all(calls).await {
+        answer.unwrap();
     }
 }

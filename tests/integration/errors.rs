@@ -158,6 +158,7 @@ async fn an_attempt_that_times_out_is_tried_again_while_the_deadline_allows() {
         .await;
     let status = gateway.call(request_with_token("sim-slow-60000", "token-1")).await.unwrap_err();
     assert_eq!(seen(&status), expected(Code::DeadlineExceeded, "UPSTREAM_TIMEOUT", None));
+    gateway.attempted(2).await;
     assert_eq!(gateway.journal.attempt_count(), 2);
 }
 

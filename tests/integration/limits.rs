@@ -56,6 +56,26 @@ async fn a_compressed_request_is_refused_as_such() {
 }
 
 #[tokio::test]
+async fn what_is_not_grpc_is_told_so_in_https_own_terms() {
+    let gateway = gateway().start().await;
+    for (method, kind, status) in
+        [("GET", "application/grpc", 405), ("POST", "application/json", 415), ("POST", "application/grpc-web", 415)]
+    {
+        let request = http::Request::builder().method(method).uri(format!("http://{}{METHOD}", gateway.addr));
+        let request = request.header("content-type", kind).header("x-tenant-id", "demo");
+        let stream = TcpStream::connect(gateway.addr).await.unwrap();
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        tokio::spawn(connection);
+        let body = http_body_util::Full::new(framed(0, &crate::support::request("contact-1").encode_to_vec()));
+        let response = sender.send_request(request.body(body).unwrap()).await.unwrap();
+        assert_eq!(response.status(), status, "{method} {kind}");
+    }
+    assert_eq!(gateway.journal.attempt_count(), 0);
+}
+
+#[tokio::test]
 async fn the_caller_is_known_before_the_message_is_read() {
     let gateway = gateway().start().await;
     let status = post(&gateway, METHOD, &[], framed(0, &[0xff; 16])).await;

@@ -18,6 +18,11 @@ struct Serving {
 }
 
 fn serving(level: &str) -> Serving {
+    serving_to(level, None)
+}
+
+/// Over another Connect than the simulator.
+fn serving_to(level: &str, endpoint: Option<&str>) -> Serving {
     let mut simulate = program();
     simulate.args(["simulate", "--listen", "127.0.0.1:0"]);
     let mut simulator = Running::start(simulate);
@@ -33,6 +38,9 @@ fn serving(level: &str) -> Serving {
     serve.args(["serve", "--config"]).arg(config.path());
     for name in ["AWS_ENDPOINT_URL_CONNECT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
         serve.env(name, simulator.line_with(name).split_once('=').unwrap().1);
+    }
+    if let Some(endpoint) = endpoint {
+        serve.env("AWS_ENDPOINT_URL_CONNECT", endpoint);
     }
     let mut gateway = Running::start(serve);
     let ready: Value = serde_json::from_str(&gateway.line_with("\"ready\"")).unwrap();
@@ -57,9 +65,14 @@ async fn a_call_is_one_json_line_at_info() {
     let Serving { mut gateway, simulator: _simulator, addr, _config, .. } = serving("info");
     call(addr, "canary-contact").await.unwrap();
     let line: Value = serde_json::from_str(&gateway.line_with("req-1")).unwrap();
-    for (field, expected) in
-        [("request_id", "req-1"), ("tenant", "demo"), ("upstream", "main"), ("code", "OK"), ("level", "INFO")]
-    {
+    for (field, expected) in [
+        ("request_id", "req-1"),
+        ("tenant", "demo"),
+        ("upstream", "main"),
+        ("decision", "admitted"),
+        ("code", "OK"),
+        ("level", "INFO"),
+    ] {
         assert_eq!(line[field], expected, "{field} in {line}");
     }
     assert_eq!(line["attempts"], 1);
@@ -77,6 +90,40 @@ async fn a_call_is_one_json_line_at_info() {
     assert_eq!(lines.iter().filter(|line| line.contains("req-1")).count(), 2);
     for line in &lines {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}
+
+/// A Connect that answers every request with this body and status.
+async fn connect_that_says(status: &'static str, body: &'static str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 16 * 1024];
+            let _ = stream.read(&mut request).await;
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+        }
+    });
+    endpoint
+}
+
+#[tokio::test]
+async fn neither_a_credential_that_cannot_be_used_nor_an_echo_is_logged() {
+    for (status, body) in [
+        ("200 OK", r#"{"ParticipantId":"p","ParticipantCredentials":{"ParticipantToken":"canary-token","Expiry":5}}"#),
+        ("200 OK", r#"{"ParticipantId":"p","ParticipantCredentials":{"ParticipantToken":"canary-token"}}}"#),
+        ("400 Bad Request", r#"{"__type":"InvalidRequestException","message":"name Dr \"Q\" canary-contact is bad"}"#),
+    ] {
+        let endpoint = connect_that_says(status, body).await;
+        let Serving { gateway, simulator: _simulator, addr, _config, .. } = serving_to("trace", Some(&endpoint));
+        call(addr, "canary-contact").await.unwrap_err();
+        gateway.signal("TERM");
+        let (_, lines) = gateway.end();
+        assert!(lines.iter().any(|line| line.contains("req-1")));
+        assert!(!lines.join("\n").contains("canary"), "{status}: {lines:#?}");
     }
 }
 

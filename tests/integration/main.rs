@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod admission;
+mod admission_store;
 mod calls;
 mod command;
 mod config;
@@ -12,5 +14,7 @@ mod grpcurl;
 mod layout;
 mod limits;
 mod logs;
+mod redis_loss;
 mod reload;
+mod replicas;
 mod support;

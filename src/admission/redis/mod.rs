@@ -22,6 +22,9 @@ use dial::Dialer;
 use link::Link;
 pub use settings::{RedisSettings, SettingsError, TlsFiles, Topology};
 
+/// Stands for an absent time in the scripts' figures.
+const NONE: f64 = -1.0;
+
 /// Claims, levels and leases in Redis.
 pub struct RedisStore {
     link: Link,
@@ -85,26 +88,34 @@ impl RedisStore {
         self.link.send(&by_digest, || command("EVAL", script.source)).await
     }
 
-    fn clock_arg(&self) -> String {
-        self.clock.as_ref().map_or_else(String::new, |clock| clock.now().to_string())
+    /// The scripts' clock, in tests.
+    fn clock(&self) -> f64 {
+        self.clock.as_ref().map_or(NONE, |clock| clock.now() as f64)
     }
 
-    /// The arguments 1 to 12 of `admit.lua`.
-    fn scope_args(&self, command: &mut Cmd, what: &str, scope: &Scope, throttled: Option<Moment>) {
+    /// The first eleven figures of `admit.lua`.
+    fn scope_figures(&self, scope: &Scope, throttled: Option<Moment>) -> [f64; 11] {
         let limits = &scope.limits;
-        command
-            .arg(what)
-            .arg(self.clock_arg())
-            .arg(scope.rate.per_second())
-            .arg(scope.burst)
-            .arg(scope.reserve())
-            .arg(moment(throttled))
-            .arg(limits.rate.per_second())
-            .arg(limits.burst)
-            .arg(limits.committed.per_second())
-            .arg(share_burst(limits.committed))
-            .arg(limits.max_in_flight)
-            .arg(u8::from(scope.shadow()));
+        [
+            self.clock(),
+            scope.rate.per_second(),
+            scope.burst.into(),
+            scope.reserve(),
+            moment(throttled),
+            limits.rate.per_second(),
+            limits.burst.into(),
+            limits.committed.per_second(),
+            share_burst(limits.committed).into(),
+            limits.max_in_flight.into(),
+            f64::from(u8::from(scope.shadow())),
+        ]
+    }
+
+    async fn read_quota(&self, keys: &[String], scope: [f64; 11]) -> Result<Value, StoreError> {
+        self.run(&self.admit, keys, |command| {
+            command.arg("q").arg(packed(scope.into_iter().chain([0.0; 4])));
+        })
+        .await
     }
 }
 
@@ -120,17 +131,18 @@ impl Store for RedisStore {
             Stage::Look => ("p", false),
             Stage::Attempt { uncertain, again } => (if again { "T" } else { "t" }, uncertain),
         };
+        let retention = record.map_or(0, |record| micros(record.retention));
+        let own = [lease_micros(ask.lease), micros(ask.wait), retention, u64::from(uncertain)];
+        let figures = self.scope_figures(scope, ask.throttled).into_iter().chain(own.map(|figure| figure as f64));
+        let figures = packed(figures);
         let reply = self.run(&self.admit, &keys, |command| {
-            self.scope_args(command, what, scope, ask.throttled);
-            command.arg(hex(ask.nonce)).arg(lease_micros(ask.lease)).arg(micros(ask.wait));
+            command.arg(what).arg(figures.as_slice()).arg(hex(ask.nonce));
             if let Some(record) = record {
                 command
                     .arg(record.version)
                     .arg(&record.fingerprint)
                     .arg(record.upstream_token.as_str())
                     .arg(&record.mac)
-                    .arg(micros(record.retention))
-                    .arg(u8::from(uncertain))
                     .arg(record.distrust.as_deref().unwrap_or_default());
             }
         });
@@ -146,19 +158,26 @@ impl Store for RedisStore {
             Verdict::Release { refund: true } => "R",
             Verdict::Uncertain => "u",
         };
+        let sealed = match &settlement.verdict {
+            Verdict::Done { sealed, expires } => Some((sealed.as_slice(), *expires)),
+            Verdict::Release { .. } | Verdict::Uncertain => None,
+        };
+        let ends = sealed.and_then(|(_, expires)| expires);
+        let ends = ends.map_or(NONE, |expires| unix_micros(expires).saturating_sub(micros(EXPIRY_SKEW)) as f64);
+        let limits = &scope.limits;
+        let figures = packed([
+            self.clock(),
+            scope.rate.per_second(),
+            scope.burst.into(),
+            moment(settlement.throttled),
+            limits.rate.per_second(),
+            limits.burst.into(),
+            ends,
+        ]);
         let reply = self.run(&self.settle, &keys, |command| {
-            command
-                .arg(verdict)
-                .arg(self.clock_arg())
-                .arg(scope.rate.per_second())
-                .arg(scope.burst)
-                .arg(hex(settlement.nonce))
-                .arg(moment(settlement.throttled))
-                .arg(scope.limits.rate.per_second())
-                .arg(scope.limits.burst);
-            if let Verdict::Done { sealed, expires } = &settlement.verdict {
-                let ends = expires.map(|expires| unix_micros(expires).saturating_sub(micros(EXPIRY_SKEW)));
-                command.arg(sealed.as_slice()).arg(ends.map_or_else(String::new, |ends| ends.to_string()));
+            command.arg(verdict).arg(figures.as_slice()).arg(hex(settlement.nonce));
+            if let Some((sealed, _)) = sealed {
+                command.arg(sealed);
             }
         });
         Ok(if reply::settled(&reply.await?)? { Settled::Closed } else { Settled::NotOurs })
@@ -166,18 +185,14 @@ impl Store for RedisStore {
 
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
         let keys = self.keys(scope.upstream.as_str(), scope.tenant.as_str(), None);
-        let reply = self.run(&self.admit, &keys, |command| self.scope_args(command, "q", scope, None));
-        reply::quota(scope, reply.await?)
+        reply::quota(scope, self.read_quota(&keys, self.scope_figures(scope, None)).await?)
     }
 
     /// Runs the script on keys of its own, which no upstream can have: a PING is answered by a replica, by a full
     /// server and by one that lets us run nothing, too.
     async fn probe(&self) -> Result<(), StoreError> {
         let keys = self.keys("_probe", "_probe", None);
-        let reply = self.run(&self.admit, &keys, |command| {
-            command.arg("q").arg("").arg(&[1, 1, 0, -1, 1, 1, 0, 0, 1, 0]);
-        });
-        reply.await.map(drop)
+        self.read_quota(&keys, [NONE, 1.0, 1.0, 0.0, NONE, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0]).await.map(drop)
     }
 }
 
@@ -187,8 +202,13 @@ impl Prepared {
     }
 }
 
-fn moment(moment: Option<Moment>) -> String {
-    moment.map_or_else(|| "-1".into(), |moment| moment.micros().to_string())
+fn moment(moment: Option<Moment>) -> f64 {
+    moment.map_or(NONE, |moment| moment.micros() as f64)
+}
+
+/// As the scripts unpack them.
+fn packed(figures: impl IntoIterator<Item = f64>) -> Vec<u8> {
+    figures.into_iter().flat_map(f64::to_le_bytes).collect()
 }
 
 fn hex(nonce: Nonce) -> String {

@@ -62,9 +62,9 @@ fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
                 3 => Limit::UpstreamBudget,
                 _ => return None,
             };
-            Decision::Refused(Refused::seconds(limit, parts.number()?))
+            Decision::Refused(Refused::seconds(limit, parts.seconds()?))
         }
-        b"w" => Decision::AskAgain { after: up_to_micros(parts.number()?) },
+        b"w" => Decision::AskAgain { after: up_to_micros(parts.seconds()?) },
         _ => return None,
     };
     Some(Answer { decision, shadowed, quota })
@@ -81,20 +81,15 @@ impl Parts {
 
     /// What every reply begins with: the levels, and the limit that was let through.
     fn head(&mut self, scope: &Scope) -> Option<(Quota, Option<Refused>)> {
-        let level = self.number()?;
-        let quota = scope.quota(level, self.whole()?, self.number()?);
+        let [level, factor, wait] = self.figures()?;
+        let quota = scope.quota(level, self.whole()?, factor);
         let limit = match self.whole()? {
             0 => None,
             1 => Some(Limit::TenantRate),
             2 => Some(Limit::TenantInFlight),
             _ => return None,
         };
-        let wait = self.text()?;
-        let shadowed = match limit {
-            Some(limit) => Some(Refused::seconds(limit, wait.parse().ok()?)),
-            None => None,
-        };
-        Some((quota, shadowed))
+        Some((quota, limit.map(|limit| Refused::seconds(limit, wait))))
     }
 
     fn bytes(&mut self) -> Option<Vec<u8>> {
@@ -109,8 +104,17 @@ impl Parts {
         String::from_utf8(self.bytes()?).ok()
     }
 
-    fn number(&mut self) -> Option<f64> {
-        self.text()?.parse().ok()
+    fn seconds(&mut self) -> Option<f64> {
+        self.figures().map(|[seconds]| seconds)
+    }
+
+    /// Packed doubles, exactly so many. Not a number is no answer.
+    fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
+        let packed = self.bytes()?;
+        let (doubles, rest) = packed.as_chunks::<8>();
+        let figures: [f64; N] =
+            doubles.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect::<Vec<_>>().try_into().ok()?;
+        (rest.is_empty() && !figures.iter().any(|figure| figure.is_nan())).then_some(figures)
     }
 
     fn whole(&mut self) -> Option<u64> {

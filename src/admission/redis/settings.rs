@@ -1,10 +1,11 @@
 //! How to reach Redis.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where Redis is, and how to talk to it. Files are read again for every new connection, so that they can rotate.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RedisSettings {
     /// What the URLs lead to.
     pub topology: Topology,
@@ -67,6 +68,22 @@ impl RedisSettings {
             key_prefix: "pg".into(),
             timeout: Duration::from_millis(250),
         }
+    }
+}
+
+/// Without the URLs, which may hold a password.
+impl fmt::Debug for RedisSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topology, urls, username, password_file, tls, key_prefix, timeout } = self;
+        f.debug_struct("RedisSettings")
+            .field("topology", topology)
+            .field("urls", &format_args!("{} [redacted]", urls.len()))
+            .field("username", username)
+            .field("password_file", password_file)
+            .field("tls", tls)
+            .field("key_prefix", key_prefix)
+            .field("timeout", timeout)
+            .finish()
     }
 }
 

@@ -2,53 +2,55 @@
 --
 -- KEYS  as of admit.lua
 -- ARGV  1 verdict: d done | r release | R release, and give the tenant's charge back | u uncertain
---       2 the clock, in tests; empty: TIME
---       3 R, 4 B, 5 the nonce, 6 the last attempt's m where Connect throttled it, else -1
---       7 tenant's rate, 8 burst
---       with d: 9 sealed, 10 when it ends, in us of Redis TIME (text), or empty
+--       2 packed doubles: the clock in tests (else -1: TIME), R, B, the last attempt's m where Connect throttled it
+--         (else -1), tenant's rate, burst, when the result ends, in us of Redis TIME (else -1)
+--       3 the nonce
+--       4 with d: the sealed result
 -- Reply 1 where the claim was this nonce's, else 0
 
-local verdict, nonce = ARGV[1], ARGV[5]
-local up = advance(KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6]))
+local verdict, nonce = ARGV[1], ARGV[3]
+local clock, rate, burst, throttled, tenant_rate, tenant_burst, expires = unpack('<ddddddd', ARGV[2])
+local gives_back = verdict == 'R'
+local kept = gives_back and redis.call('MGET', KEYS[1], KEYS[2]) or redis.call('MGET', KEYS[1])
+local up = advance(kept[1], clock, rate, burst, throttled)
 local m = up.m
-store(up, 0)
+store(KEYS[1], up, 0)
 
-local score = number(redis.pcall('ZSCORE', KEYS[3], nonce))
-local removed = score and redis.call('ZREM', KEYS[3], nonce) == 1 and runs(score, m)
+local score = redis.pcall('ZSCORE', KEYS[3], nonce)
+local removed = type(score) == 'string' and redis.call('ZREM', KEYS[3], nonce) == 1 and runs(tonumber(score), m)
 local ours = removed
 
-if removed and verdict == 'R' then
-  local got = fields(KEYS[2], 'level', 'at')
-  local level, at = number(got[1]), number(got[2], m)
-  -- No hash: the bucket is full.
-  if level then
-    local rate, burst = tonumber(ARGV[7]), tonumber(ARGV[8])
-    level = math.min(burst, level + rate * math.max(0, m - at) / 1e6 + 1)
-    redis.call('HSET', KEYS[2], 'level', level, 'at', m)
-  end
+-- Where nothing is kept the bucket is full.
+if removed and kept[2] and #kept[2] == 33 then
+  local layout, level, at, share, share_phi = unpack('<Bdddd', kept[2])
+  local refilled = level + tenant_rate * max(0, m - at) / 1e6
+  level = min(tenant_burst, max(-1, min(tenant_burst, refilled)) + 1)
+  redis.call('SET', KEYS[2], pack('<Bdddd', layout, level, m, share, share_phi), 'KEEPTTL')
 end
 
 if KEYS[4] then
-  local got = fields(KEYS[4], 'state', 'nonce', 'sticky', 'until', 'body_until')
-  local ends_at, body_until = number(got[4], 0), number(got[5])
-  ours = got[1] == 'f' and got[2] == nonce and ends_at > m
+  local got = redis.pcall('HMGET', KEYS[4], 'state', 'nonce', 'sticky', 'times')
+  local lease, ends_at, body_until
+  if not got.err then lease, ends_at, body_until = times(got[4]) end
+  ours = lease and got[1] == 'f' and got[2] == nonce and ends_at > m
   if ours and verdict == 'd' then
     body_until = ends_at
-    local expires = tonumber(ARGV[10])
-    if expires then body_until = math.min(ends_at, m + expires - up.now) end
-    if body_until > m then
-      redis.call('HSET', KEYS[4], 'state', 'd', 'body', ARGV[9], 'body_until', body_until)
-    else
-      redis.call('HSET', KEYS[4], 'state', 't')
-      redis.call('HDEL', KEYS[4], 'body', 'body_until')
-    end
-  elseif ours and (verdict == 'u' or got[3] ~= '0' or body_until) then
-    -- A record that was only to be sealed anew still has its body.
-    local state = body_until and (body_until > m and 'd' or 't') or 'u'
-    redis.call('HSET', KEYS[4], 'state', state, 'sticky', '1')
-    if state == 't' then redis.call('HDEL', KEYS[4], 'body', 'body_until') end
-  elseif ours then
+    if expires >= 0 then body_until = min(ends_at, m + expires - up.now) end
+  end
+  if not ours then
+    -- The claim is another's, or was closed: only the lease was ours to free.
+  elseif verdict ~= 'd' and verdict ~= 'u' and got[3] == '0' and body_until == -1 then
     redis.call('DEL', KEYS[4])
+  elseif verdict == 'd' and body_until > m then
+    redis.call('HSET', KEYS[4], 'state', 'd', 'times', pack('<ddd', lease, ends_at, body_until), 'body', ARGV[4])
+  elseif verdict ~= 'd' and body_until == -1 then
+    redis.call('HSET', KEYS[4], 'state', 'u', 'sticky', '1')
+  elseif body_until > m then
+    -- It was only to be sealed anew: the body is what it was.
+    redis.call('HSET', KEYS[4], 'state', 'd', 'sticky', '1')
+  else
+    redis.call('HSET', KEYS[4], 'state', 't', 'times', pack('<ddd', lease, ends_at, -1))
+    redis.call('HDEL', KEYS[4], 'body')
   end
 end
 

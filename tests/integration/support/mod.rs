@@ -2,8 +2,11 @@
 
 pub mod process;
 pub mod raw;
+pub mod redis;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use participant_gateway::app::{App, Parts};
@@ -11,7 +14,7 @@ use participant_gateway::config::{Level, Settings, shape};
 use participant_gateway::connect::StaticCredentials;
 use participant_gateway::proto;
 use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
-use participant_gateway::simulator::{Journal, Options, Simulator};
+use participant_gateway::simulator::{self, Journal, Options, Simulator};
 use participant_gateway::telemetry;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -25,9 +28,18 @@ pub type Reply = Result<Response<proto::CreateParticipantResponse>, Status>;
 /// A gateway to be.
 pub struct Plan {
     config: Value,
-    simulator: Options,
+    connect: Connect,
     credentials: bool,
 }
+
+/// Which Connect a gateway goes to.
+enum Connect {
+    Own(Options),
+    OneOf(String, Journal, DropGuardOf),
+}
+
+/// The simulator ends with the last gateway that goes to it.
+type DropGuardOf = Arc<DropGuard>;
 
 /// A gateway that serves, over a simulator of its own. Both end with it.
 pub struct Fixture {
@@ -35,8 +47,9 @@ pub struct Fixture {
     pub admin: SocketAddr,
     pub journal: Journal,
     pub running: JoinHandle<std::io::Result<()>>,
+    pub endpoint_url: String,
     shutdown: CancellationToken,
-    _simulating: DropGuard,
+    simulating: DropGuardOf,
 }
 
 /// A gateway with tenant `demo` for any instance, over a simulator without quirks.
@@ -50,7 +63,7 @@ pub fn gateway() -> Plan {
             "main": { "region": "us-east-1", "instances": ["*"], "rate": "1000/s", "burst": 1000 },
         },
     });
-    Plan { config, simulator: Options::default(), credentials: true }
+    Plan { config, connect: Connect::Own(Options::default()), credentials: true }
 }
 
 impl Plan {
@@ -62,8 +75,23 @@ impl Plan {
 
     /// Changes how Connect behaves.
     pub fn over(mut self, simulator: Options) -> Self {
-        self.simulator = simulator;
+        self.connect = Connect::Own(simulator);
         self
+    }
+
+    /// Goes to the same Connect as the other gateway.
+    pub fn beside(mut self, other: &Fixture) -> Self {
+        let simulating = Arc::clone(&other.simulating);
+        self.connect = Connect::OneOf(other.endpoint_url.clone(), other.journal.clone(), simulating);
+        self
+    }
+
+    /// Keeps claims and levels in this Redis, below a prefix of the test's own.
+    pub fn on_redis(self, url: &str, prefix: &str) -> Self {
+        self.with("/store/kind", "redis")
+            .with("/store/redis/urls", json!([url]))
+            .with("/store/redis/key_prefix", prefix)
+            .with("/idempotency/root_key_file", key_file("root").display().to_string())
     }
 
     /// Signs with keys that the simulator does not know.
@@ -73,28 +101,33 @@ impl Plan {
     }
 
     pub async fn start(mut self) -> Fixture {
-        let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), self.simulator).await.unwrap();
-        let endpoint = self.config.pointer("/upstreams/main/endpoint_url").is_none();
-        if endpoint {
-            set(&mut self.config, "/upstreams/main/endpoint_url", simulator.endpoint_url().into());
+        let (endpoint_url, journal, simulating) = match self.connect {
+            Connect::OneOf(endpoint_url, journal, simulating) => (endpoint_url, journal, simulating),
+            Connect::Own(options) => {
+                let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), options).await.unwrap();
+                let (endpoint_url, journal) = (simulator.endpoint_url(), simulator.journal());
+                let simulating = CancellationToken::new();
+                tokio::spawn(simulator.run(simulating.clone().cancelled_owned()));
+                (endpoint_url, journal, Arc::new(simulating.drop_guard()))
+            }
+        };
+        if self.config.pointer("/upstreams/main/endpoint_url").is_none() {
+            set(&mut self.config, "/upstreams/main/endpoint_url", endpoint_url.as_str().into());
         }
-        let secret = if self.credentials { simulator.secret_access_key() } else { "wrong" };
+        let secret = if self.credentials { simulator::SECRET_ACCESS_KEY } else { "wrong" };
         let credentials = StaticCredentials {
-            access_key_id: simulator.access_key_id().to_owned(),
+            access_key_id: simulator::ACCESS_KEY_ID.to_owned(),
             secret_access_key: secret.to_owned(),
         };
-        let journal = simulator.journal();
-        let simulating = CancellationToken::new();
-        tokio::spawn(simulator.run(simulating.clone().cancelled_owned()));
 
         let settings = Settings::parse(&self.config.to_string(), []).unwrap_or_else(|problems| panic!("{problems}"));
         let log_level = telemetry::init(shape::LogFormat::Text, Level::Error);
-        let parts = Parts { settings, file: None, credentials: Some(credentials), log_level };
+        let parts = Parts { settings, reload: None, credentials: Some(credentials), log_level };
         let app = App::bind(parts).await.unwrap();
         let (addr, admin) = (app.addr().unwrap(), app.admin_addr().unwrap());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(app.run(shutdown.clone().cancelled_owned()));
-        Fixture { addr, admin, journal, running, shutdown, _simulating: simulating.drop_guard() }
+        Fixture { addr, admin, journal, running, endpoint_url, shutdown, simulating }
     }
 }
 
@@ -164,6 +197,19 @@ pub fn of<T>(tenant: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-tenant-id", tenant.parse::<MetadataValue<_>>().unwrap());
     request
+}
+
+/// A file with one key, the same for everybody in this process who asks by this name.
+pub fn key_file(name: &str) -> PathBuf {
+    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::TempDir::new().unwrap());
+    let file = FOLDER.path().join(name);
+    if !file.exists() {
+        let fresh = FOLDER.path().join(uuid::Uuid::new_v4().to_string());
+        std::fs::write(&fresh, participant_gateway::admission::keygen().unwrap().as_bytes()).unwrap();
+        // The first one stays, whoever was faster.
+        let _ = std::fs::hard_link(&fresh, &file);
+    }
+    file
 }
 
 /// Sets the key at a JSON pointer, and the mappings on the way.

@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Every test of the chart, the alerts and the dashboards; `--bless` writes the golden renders and the chart's README anew.
+# The program that the config is given to: PARTICIPANT_GATEWAY, or else target/debug/participant-gateway.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+export PATH="$PWD/.tools/bin:$PATH"
+export PARTICIPANT_GATEWAY="${PARTICIPANT_GATEWAY:-$PWD/target/debug/participant-gateway}"
+python="$PWD/.tools/venv/bin/python"
+chart=helm/participant-gateway
+here=tests/chart
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# it SENTENCE COMMAND...: a test, which passes where the command succeeds.
+it() {
+  local sentence=$1
+  shift
+  if "$@" >"$work/out" 2>&1; then
+    passed=$((passed + 1))
+    echo "ok    $sentence"
+  else
+    failed=$((failed + 1))
+    echo "FAIL  $sentence"
+    sed 's/^/      /' "$work/out" | head -40
+  fi
+}
+
+# The values files that stand for all others, and the arguments that make Helm take them.
+cases="default dev eks trial full"
+values() {
+  case $1 in
+    default) echo "-f $here/required.yaml" ;;
+    dev | eks) echo "-f $chart/values-$1.yaml" ;;
+    *) echo "-f $here/$1.yaml" ;;
+  esac
+}
+# shellcheck disable=SC2046 # the arguments are several
+render() { "$1" template gateway $chart --namespace participants $(values "$2"); }
+
+refuses() {
+  local expected=$1
+  shift
+  if helm template gateway $chart -f $here/required.yaml "$@" >"$work/refused" 2>&1; then
+    echo "it was accepted"
+    return 1
+  fi
+  cat "$work/refused"
+  grep -qE -- "$expected" "$work/refused"
+}
+takes() { helm template gateway $chart -f $here/required.yaml "$@"; }
+same() { diff -u "$1" "$2"; }
+as_generated() { (cd $chart && helm-docs --dry-run --log-level error) | same $chart/README.md -; }
+as_a_dependency() {
+  local parent=$work/parent
+  mkdir -p "$parent/charts"
+  cp -r $chart "$parent/charts/participant-gateway"
+  printf 'apiVersion: v2\nname: parent\nversion: 0.1.0\ndependencies:\n  - {name: participant-gateway, version: 0.1.0, condition: participant-gateway.enabled}\n' >"$parent/Chart.yaml"
+  { printf 'global: {any: thing}\nparticipant-gateway:\n  enabled: true\n'; sed 's/^/  /' $here/required.yaml; } >"$parent/values.yaml"
+  helm template gateway "$parent" | grep -q 'kind: Deployment'
+}
+unit_tests() {
+  untt -f 'tests/*_test.yaml' $chart >"$work/unit" 2>&1
+  local code=$?
+  cat "$work/unit"
+  return $code
+}
+packaged() {
+  helm package $chart --destination "$work" &&
+    ! tar -tzf "$work"/participant-gateway-*.tgz | grep -E '/tests/[a-z]*_test.yaml|gotmpl'
+}
+schema_of_the_program() { "$PARTICIPANT_GATEWAY" schema | tools/chart/schema.py --check; }
+rules_of_the_render() {
+  "$python" -c '
+import sys, yaml
+rules = next(one for one in yaml.safe_load_all(open(sys.argv[1])) if one["kind"] == "PrometheusRule")
+yaml.safe_dump(rules["spec"], open(sys.argv[2], "w"))' "$work/eks.yaml" "$work/rules.yaml" &&
+    promtool check rules "$work/rules.yaml"
+}
+
+for case in $cases; do
+  render helm "$case" >"$work/$case.yaml" 2>"$work/error" || { echo "$case cannot be rendered"; cat "$work/error"; }
+  render helm3 "$case" >"$work/$case.helm3.yaml" 2>"$work/error" || { echo "$case cannot be rendered by helm 3"; cat "$work/error"; }
+done
+if [ "${1:-}" = --bless ]; then
+  mkdir -p $here/golden
+  for case in default dev eks; do cp "$work/$case.yaml" "$here/golden/$case.yaml"; done
+  (cd $chart && helm-docs --log-level error)
+fi
+
+for helm in helm helm3; do
+  it "$helm lints the chart, strictly" $helm lint --strict $chart
+  for case in $cases; do
+    # shellcheck disable=SC2046 # the arguments are several
+    it "$helm lints the chart with $case, strictly" $helm lint --strict $chart $(values "$case")
+  done
+done
+for case in default dev eks; do
+  it "$case renders as before (--bless after looking at the difference)" same "$here/golden/$case.yaml" "$work/$case.yaml"
+done
+it "the unit tests pass" unit_tests
+for case in $cases; do
+  it "helm 3 renders $case as helm 4 does" "$python" $here/manifests.py same "$work/$case.helm3.yaml" "$work/$case.yaml"
+  it "$case fits Kubernetes' schemas" "$python" $here/manifests.py schemas "$work/$case.yaml"
+  it "$case fits the restricted Pod Security Standard" "$python" $here/manifests.py restricted "$work/$case.yaml"
+  it "$case mounts whole directories and keeps secrets out of its ConfigMap" "$python" $here/manifests.py mounts "$work/$case.yaml"
+  it "$case has a config that the program accepts" "$python" $here/program.py check "$work/$case.yaml"
+done
+it "dev serves a call, with the pod's arguments, and ends at SIGTERM" "$python" $here/program.py serve "$work/dev.yaml"
+
+it "a misspelled key is refused" refuses "additional properties 'replicas' not allowed" --set replicas=3
+it "a misspelled key of a part is refused" refuses "additional properties 'enable' not allowed" --set autoscaling.enable=true
+it "a misspelled key of the config is refused" refuses "additional properties 'listn' not allowed" --set config.server.listn=x
+it "a misspelled key of a tenant is refused" refuses "additional properties 'rates' not allowed" --set config.tenants.acme.rates=1/s
+it "a misspelled alert is refused" refuses "additional properties 'ParticipantGatewayUp' not allowed" --set prometheusRule.alerts.ParticipantGatewayUp.enabled=false
+it "a rate without a unit is refused" refuses "tenants/acme/rate" --set config.tenants.acme.rate=20
+it "a tenant without a burst is refused" refuses "missing property 'burst'" --set config.tenants.b.rate=1/s,config.tenants.b.instances='{*}'
+it "a digest that is none is refused" refuses "image/digest" --set image.digest=latest
+it "a grace period that is too short is refused, with what to do" refuses "set at least 35 " --set terminationGracePeriodSeconds=30
+it "an old Kubernetes is refused" refuses "requires kubeVersion: >=1.30" --kube-version 1.29.0
+it "global and enabled are allowed" takes --set global.a=b --set enabled=true
+it "it is a dependency of other charts" as_a_dependency
+it "it can be packaged, without its tests" packaged
+it "the schema of config is the program's" schema_of_the_program
+it "the README's table is generated from the values" as_generated
+
+it "the alerts are sound rules" promtool check rules $chart/files/alerts.yaml
+it "the rendered alerts are sound rules" rules_of_the_render
+it "the alerts ring when they should, and only then" promtool test rules $here/alerts_test.yaml
+it "every alert has its runbook and its switch" "$python" $here/metrics.py runbooks
+it "every metric and label of alerts and dashboards is documented, and the other way round" "$python" $here/metrics.py names
+it "the dashboards are what their script says" tools/chart/dashboards.py --check
+it "hadolint finds nothing in the Dockerfile" hadolint Dockerfile
+
+# The unit tests count one by one.
+unit=$(sed -n 's/^Tests: *\(.*\), [0-9]* total.*/\1/p' "$work/unit")
+unit_passed=$(grep -oE '[0-9]+ passed' <<<"$unit" | cut -d' ' -f1)
+unit_failed=$(grep -oE '[0-9]+ failed' <<<"$unit" | cut -d' ' -f1)
+echo "$((passed + ${unit_passed:-0})) passed, $((failed + ${unit_failed:-0})) failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,12 @@
+//! Admission's stores: one contract over both, a model test that holds them equal, the budget's invariants, and what
+//! only Redis can suffer.
+
+mod budget;
+mod contract;
+mod invariants;
+mod limits;
+mod link;
+mod model;
+mod redis_keys;
+mod topologies;
+mod world;

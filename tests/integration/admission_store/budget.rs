@@ -1,0 +1,242 @@
+//! The contract of the upstream's budget, its queue and its factor, over every store.
+
+use std::time::Duration;
+
+use participant_gateway::admission::{Ask, Decision, Moment, Scope, share_burst};
+use participant_gateway::error::Limit;
+
+use super::world::*;
+
+store_contract! {
+    the_budget_is_never_given_back,
+    the_budget_starts_what_it_holds_and_queues_the_rest_in_order,
+    a_queued_call_holds_nothing,
+    what_does_not_fit_the_wait_is_refused_with_the_excess,
+    a_queue_that_nobody_kept_is_no_longer_in_the_way,
+    a_committed_call_starts_where_a_spare_one_may_not,
+    a_committed_call_waits_for_a_token_alone,
+    a_share_that_is_used_up_makes_the_next_call_a_spare_one,
+    a_queued_attempt_asks_again_without_queueing_twice,
+    a_throttle_halves_the_factor_once_a_second_at_most,
+    a_throttle_of_an_attempt_granted_before_the_last_halving_is_old_news,
+    a_throttle_of_a_further_attempt_slows_it_at_once,
+    the_factor_falls_no_lower_than_a_sixteenth_and_recovers_by_time_alone,
+    a_gap_is_refilled_at_the_factor_of_its_own_time,
+    a_clock_that_steps_back_neither_freezes_nor_refills,
+}
+
+async fn the_budget_is_never_given_back(mut world: World) {
+    tight(0.001, 1)(&mut world.scope);
+    let call = world.call();
+    world.granted(&call).await;
+    world.settle(&call, refund()).await;
+    assert_eq!(world.refused(&world.call()).await.limit, Limit::UpstreamBudget);
+}
+
+async fn the_budget_starts_what_it_holds_and_queues_the_rest_in_order(mut world: World) {
+    tight(10.0, 2)(&mut world.scope);
+    world.granted(&world.call()).await;
+    world.granted(&world.call()).await;
+    let queued: Vec<Ask> = (0..5).map(|_| waiting(world.call(), 10_000)).collect();
+    for (place, ask) in (1..).zip(&queued) {
+        assert_eq!(world.told_to_ask_again(ask).await, Duration::from_millis(100 * place));
+    }
+    for ask in &queued {
+        world.pass(0.1);
+        world.granted(&again(ask)).await;
+    }
+}
+
+async fn a_queued_call_holds_nothing(mut world: World) {
+    tight(10.0, 1)(&mut world.scope);
+    world.granted(&world.call()).await;
+    let before = world.quota().await;
+    let queued = waiting(world.keyed("a", "x"), 1_000);
+    world.told_to_ask_again(&queued).await;
+    assert_eq!(world.quota().await, before);
+    let duplicate = waiting(world.keyed("a", "y"), 1_000);
+    assert!(matches!(world.decide(&duplicate).await, Decision::AskAgain { .. }), "it has claimed nothing");
+}
+
+async fn what_does_not_fit_the_wait_is_refused_with_the_excess(mut world: World) {
+    tight(2.0, 1)(&mut world.scope);
+    world.granted(&world.call()).await;
+    let queued = waiting(world.call(), 500);
+    world.told_to_ask_again(&queued).await;
+    let refused = world.refused(&waiting(world.call(), 500)).await;
+    assert_eq!(refused, refused_for(Limit::UpstreamBudget, 500));
+    world.pass(0.5);
+    world.granted(&again(&queued)).await;
+    let retry = waiting(world.call(), 500);
+    assert_eq!(world.told_to_ask_again(&retry).await, Duration::from_millis(500));
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 1_000));
+}
+
+async fn a_queue_that_nobody_kept_is_no_longer_in_the_way(mut world: World) {
+    tight(10.0, 5)(&mut world.scope);
+    for _ in 0..5 {
+        world.granted(&world.call()).await;
+    }
+    for _ in 0..3 {
+        world.told_to_ask_again(&waiting(world.call(), 1_000)).await;
+    }
+    world.pass(0.3);
+    for _ in 0..3 {
+        world.granted(&world.call()).await;
+    }
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 100));
+}
+
+/// The committed tenant `bank` has 2/s of the upstream's 10/s.
+fn bank(world: &World) -> Scope {
+    let mut scope = world.scope.clone();
+    scope.tenant = name("bank");
+    scope.limits.committed = rate(2.0);
+    scope
+}
+
+fn committed_world(world: &mut World, burst: u32) {
+    tight(10.0, burst)(&mut world.scope);
+    world.scope.committed_burst = share_burst(rate(2.0));
+}
+
+async fn a_committed_call_starts_where_a_spare_one_may_not(mut world: World) {
+    committed_world(&mut world, 5);
+    for _ in 0..3 {
+        world.granted(&world.call()).await;
+    }
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 100));
+    for _ in 0..2 {
+        world.granted(&Ask { scope: bank(&world), ..world.call() }).await;
+    }
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 300));
+}
+
+async fn a_committed_call_waits_for_a_token_alone(mut world: World) {
+    committed_world(&mut world, 2);
+    world.granted(&world.call()).await;
+    world.granted(&Ask { scope: bank(&world), ..world.call() }).await;
+    let committed = Ask { scope: bank(&world), ..waiting(world.call(), 500) };
+    let spare = waiting(world.call(), 500);
+    assert_eq!(world.told_to_ask_again(&committed).await, Duration::from_millis(100));
+    assert_eq!(world.told_to_ask_again(&spare).await, Duration::from_millis(200));
+    let impatient = Ask { wait: Duration::from_millis(60), ..committed.clone() };
+    assert_eq!(world.refused(&impatient).await, refused_for(Limit::UpstreamBudget, 40));
+    world.pass(0.1);
+    world.granted(&again(&committed)).await;
+}
+
+async fn a_share_that_is_used_up_makes_the_next_call_a_spare_one(mut world: World) {
+    committed_world(&mut world, 6);
+    let call = || Ask { scope: bank(&world), ..world.call() };
+    for _ in 0..4 {
+        world.granted(&call()).await;
+    }
+    assert_eq!(world.refused(&call()).await, refused_for(Limit::UpstreamBudget, 100));
+    world.pass(0.5);
+    world.granted(&call()).await;
+    for _ in 0..3 {
+        world.granted(&world.call()).await;
+    }
+}
+
+async fn a_queued_attempt_asks_again_without_queueing_twice(mut world: World) {
+    tight(10.0, 1)(&mut world.scope);
+    let call = world.keyed("a", "x");
+    world.granted(&call).await;
+    let second = waiting(attempt(&call), 1_000);
+    assert_eq!(world.told_to_ask_again(&second).await, Duration::from_millis(100));
+    world.pass(0.05);
+    assert_eq!(world.told_to_ask_again(&again(&second)).await, Duration::from_millis(50));
+    world.pass(0.05);
+    world.granted(&again(&second)).await;
+}
+
+async fn factor(world: &World) -> f64 {
+    world.quota().await.factor
+}
+
+async fn a_throttle_halves_the_factor_once_a_second_at_most(world: World) {
+    let calls = [world.call(), world.call(), world.call()];
+    let mut granted = Vec::new();
+    for call in &calls {
+        world.pass(0.001);
+        granted.push(world.granted(call).await.0);
+    }
+    assert!((factor(&world).await - 1.0).abs() < 1e-9);
+    world.throttle(&calls[0], granted[0]).await;
+    assert!((factor(&world).await - 0.5).abs() < 1e-9);
+    world.pass(0.01);
+    let (at, _) = world.granted(&world.call()).await;
+    world.throttle(&calls[1], at).await;
+    assert!((factor(&world).await - 0.5).abs() < 0.01, "not twice within a second");
+    world.pass(1.0);
+    world.throttle(&calls[2], at).await;
+    assert!((factor(&world).await - 0.28).abs() < 0.01, "a second later it is");
+}
+
+async fn a_throttle_of_an_attempt_granted_before_the_last_halving_is_old_news(world: World) {
+    let (old, _) = world.granted(&world.call()).await;
+    let call = world.call();
+    world.pass(0.001);
+    let (at, _) = world.granted(&call).await;
+    world.throttle(&call, at).await;
+    world.pass(2.0);
+    let before = factor(&world).await;
+    world.throttle(&call, old).await;
+    world.throttle(&call, at).await;
+    assert!((factor(&world).await - before).abs() < 1e-9);
+}
+
+async fn a_throttle_of_a_further_attempt_slows_it_at_once(mut world: World) {
+    tight(10.0, 1)(&mut world.scope);
+    let call = waiting(world.keyed("a", "x"), 1_000);
+    let (at, _) = world.granted(&call).await;
+    let throttled = Ask { throttled: Some(at), ..attempt(&call) };
+    assert_eq!(world.told_to_ask_again(&throttled).await, Duration::from_millis(200));
+}
+
+async fn the_factor_falls_no_lower_than_a_sixteenth_and_recovers_by_time_alone(world: World) {
+    for _ in 0..10 {
+        world.pass(1.0);
+        let call = world.call();
+        let (Moment(at), _) = world.granted(&call).await;
+        world.throttle(&call, Moment(at)).await;
+    }
+    let low = factor(&world).await;
+    assert!((1.0 / 16.0..0.13).contains(&low), "{low}");
+    world.pass(4.0);
+    assert!((factor(&world).await - low - 0.25).abs() < 1e-9);
+    world.pass(60.0);
+    assert!((factor(&world).await - 1.0).abs() < 1e-9);
+}
+
+async fn a_gap_is_refilled_at_the_factor_of_its_own_time(mut world: World) {
+    tight(8.0, 100)(&mut world.scope);
+    world.scope.limits.burst = 1_000;
+    world.scope.limits.rate = rate(1_000.0);
+    world.scope.limits.max_in_flight = 1_000;
+    for _ in 0..99 {
+        world.granted(&world.call()).await;
+    }
+    let call = world.call();
+    let (at, _) = world.granted(&call).await;
+    world.throttle(&call, at).await;
+    // f goes from 1/2 to 3/4 in 4 s: 8/s × 2.5 s = 20 tokens; neither 16 (the old f) nor 24 (the new).
+    world.pass(4.0);
+    for _ in 0..20 {
+        world.granted(&world.call()).await;
+    }
+    assert_eq!(world.refused(&world.call()).await.limit, Limit::UpstreamBudget);
+}
+
+async fn a_clock_that_steps_back_neither_freezes_nor_refills(mut world: World) {
+    tight(10.0, 1)(&mut world.scope);
+    (world.scope.limits.rate, world.scope.limits.burst) = (rate(10.0), 2);
+    world.granted(&world.call()).await;
+    world.clock.set(START - 3_600_000_000);
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 100));
+    world.pass(0.1);
+    world.granted(&world.call()).await;
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 100));
+}

@@ -1,0 +1,336 @@
+//! What only Redis can suffer: keys that end, are lost alone, or hold what nobody wrote; a memory that is full.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use participant_gateway::admission::redis::{RedisSettings, RedisStore};
+use participant_gateway::admission::{Ask, Decision, Settled, Stage, Store, Verdict, share_burst};
+use participant_gateway::domain::Rate;
+use participant_gateway::error::Limit;
+
+use super::world::*;
+use crate::support::redis::{RedisServer, text};
+
+const HOUR_US: u64 = 3_600_000_000;
+
+impl World {
+    async fn command(&self, words: &[&str]) -> redis::Value {
+        self.server.as_ref().unwrap().command(words).await
+    }
+
+    fn key(&self, rest: &str) -> String {
+        format!("{}:{{main}}:{rest}", self.prefix)
+    }
+
+    async fn keys(&self) -> Vec<String> {
+        match self.command(&["keys", &format!("{}:*", self.prefix)]).await {
+            redis::Value::Array(keys) => keys.iter().map(text).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn four_keys_in_one_slot_and_each_of_them_ends() {
+    let mut world = World::redis().await;
+    (world.scope.limits.rate, world.scope.limits.burst) = (rate(1.0), 300);
+    (world.scope.rate, world.scope.burst) = (rate(1.0), 600);
+    let call = world.keyed("a", "x");
+    world.granted(&call).await;
+    let expect = [("u", 86_400), ("t:acme", 300), ("f:acme", 60), ("r:record-of-a", 86_400)];
+    let mut keys = world.keys().await;
+    keys.sort();
+    let mut names: Vec<String> = expect.iter().map(|(rest, _)| world.key(rest)).collect();
+    names.sort();
+    assert_eq!(keys, names);
+    let assert_ttls = async |when: &str| {
+        for (rest, seconds) in expect {
+            let redis::Value::Int(ttl) = world.command(&["pttl", &world.key(rest)]).await else { panic!() };
+            assert!(ttl > seconds * 1_000 - 10_000, "{when}: {rest} ends in {ttl} ms");
+        }
+    };
+    assert_ttls("claimed").await;
+    world.settle(&call, Verdict::Uncertain).await;
+    world.quota().await;
+    world.granted(&world.call()).await;
+    assert_ttls("later").await;
+}
+
+#[tokio::test]
+async fn every_key_that_any_call_leaves_behind_ends_after_a_minute_at_least() {
+    let world = World::redis().await;
+    world.quota().await;
+    let verdicts = [done("sealed"), done_until("sealed", 1), release(), refund(), Verdict::Uncertain];
+    for (index, verdict) in verdicts.into_iter().enumerate() {
+        let mut call = world.keyed(&format!("token-{index}"), "x");
+        call.record.as_mut().unwrap().retention = Duration::from_secs(1);
+        (call.lease, call.scope.upstream) = (Duration::from_millis(1), name(&format!("upstream-{index}")));
+        world.granted(&call).await;
+        world.settle(&call, verdict).await;
+    }
+    for key in world.keys().await {
+        let redis::Value::Int(ttl) = world.command(&["pttl", &key]).await else { panic!() };
+        assert!(ttl > 55_000, "{key} ends in {ttl} ms");
+    }
+}
+
+#[tokio::test]
+async fn microseconds_keep_all_their_digits() {
+    let world = World::redis().await;
+    let call = world.keyed("a", "x");
+    world.granted(&call).await;
+    let lease = (START + 15_000_000).to_string();
+    let score = world.command(&["zrange", &world.key("f:acme"), "0", "-1", "withscores"]).await;
+    let redis::Value::Array(score) = score else { panic!("{score:?}") };
+    assert_eq!(text(&score[1]).parse::<f64>().unwrap().to_string(), lease);
+    world.clock.set(START + 14_999_999);
+    let left = Decision::Busy { lease: Duration::from_micros(1) };
+    assert_eq!(world.decide(&world.keyed("a", "x")).await, left);
+    assert_eq!(world.quota().await.in_flight, 1);
+    world.clock.set(START + 15_000_000);
+    assert_eq!(world.quota().await.in_flight, 0);
+}
+
+/// Ways a record can be what we never wrote.
+const CORRUPTIONS: [&[&str]; 15] = [
+    &["set", "KEY", "text"],
+    &["rpush", "KEY", "list"],
+    &["hset", "KEY", "other", "layout"],
+    &["hset", "KEY", "state", "x"],
+    &["hset", "KEY", "state", ""],
+    &["hset", "KEY", "sticky", "2"],
+    &["hset", "KEY", "times", "soon"],
+    &["hset", "KEY", "times", ""],
+    &["hset", "KEY", "times", "eight times three bytes."],
+    &["hset", "KEY", "version", "one"],
+    &["hdel", "KEY", "times"],
+    &["hdel", "KEY", "state"],
+    &["hdel", "KEY", "mac"],
+    &["hdel", "KEY", "token", "print"],
+    &["hdel", "KEY", "body"],
+];
+
+#[tokio::test]
+async fn a_record_that_we_never_wrote_is_taken_over_and_never_an_error_or_a_mismatch() {
+    for corruption in CORRUPTIONS {
+        let world = World::redis().await;
+        let call = world.keyed("a", "x");
+        let key = world.key("r:record-of-a");
+        let replaces = matches!(corruption[0], "set" | "rpush") || corruption[2] == "other";
+        if !replaces {
+            world.granted(&call).await;
+            world.settle(&call, done("sealed")).await;
+        }
+        let words: Vec<&str> = corruption.iter().map(|word| if *word == "KEY" { key.as_str() } else { word }).collect();
+        world.command(&words).await;
+        let stale = world.decide(&attempt(&world.keyed("a", "x"))).await;
+        assert_eq!(stale, Decision::Lost, "{corruption:?}");
+        assert_eq!(world.settle(&call, done("fenced off")).await, Settled::NotOurs, "{corruption:?}");
+        let next = world.keyed("a", "x");
+        assert!(world.granted(&next).await.1, "{corruption:?}: uncertain");
+        assert!(matches!(world.decide(&call).await, Decision::Busy { .. }), "{corruption:?}");
+        world.settle(&next, release()).await;
+        assert!(matches!(world.decide(&world.keyed("a", "y")).await, Decision::Mismatch { .. }), "{corruption:?}");
+        assert!(world.granted(&next).await.1);
+        world.settle(&next, done("mended")).await;
+        assert_eq!(world.decide(&call).await, replay("mended", &call), "{corruption:?}");
+    }
+}
+
+/// What no arithmetic of ours comes to, in Lua.
+const GARBLED: [&str; 6] = ["0/0", "1/0", "-1/0", "1e300", "-1e300", "-5"];
+
+impl World {
+    /// Puts a garbled double in the place of one that is packed.
+    async fn garble(&self, key: &str, field: Option<&str>, at: usize, garbled: &str) {
+        let (get, set) = match field {
+            Some(field) => (format!("'HGET', KEYS[1], '{field}'"), format!("'HSET', KEYS[1], '{field}'")),
+            None => ("'GET', KEYS[1]".into(), "'SET', KEYS[1]".into()),
+        };
+        let script = format!(
+            "local old = redis.call({get}) \
+             redis.call({set}, old:sub(1, {at}) .. struct.pack('<d', {garbled}) .. old:sub({at} + 9))"
+        );
+        self.command(&["eval", &script, "1", key]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_claim_with_garbled_times_is_taken_over() {
+    for garbled in GARBLED {
+        for at in [0, 8, 16] {
+            let world = World::redis().await;
+            let call = world.keyed("a", "x");
+            world.granted(&call).await;
+            world.garble(&world.key("r:record-of-a"), Some("times"), at, garbled).await;
+            assert!(world.granted(&world.keyed("a", "x")).await.1, "{garbled} at {at}");
+            assert_eq!(world.settle(&call, done("fenced off")).await, Settled::NotOurs);
+        }
+    }
+}
+
+#[tokio::test]
+async fn garbled_levels_neither_fail_nor_freeze() {
+    let mut world = World::redis().await;
+    (world.scope.limits.committed, world.scope.committed_burst) = (rate(1.0), share_burst(rate(1.0)));
+    for (rest, figures) in [("u", 8), ("t:acme", 4)] {
+        for at in (0..figures).map(|figure| 1 + 8 * figure) {
+            for garbled in GARBLED {
+                let call = world.call();
+                world.granted(&call).await;
+                world.garble(&world.key(rest), None, at, garbled).await;
+                world.quota().await;
+                world.settle(&call, refund()).await;
+                world.pass(2.0);
+                world.granted(&world.call()).await;
+                assert!(world.quota().await.factor >= 1.0 / 16.0);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_result_whose_life_is_over_is_not_even_kept() {
+    let world = World::redis().await;
+    let call = world.keyed("a", "x");
+    world.granted(&call).await;
+    world.settle(&call, done_until("sealed", 1)).await;
+    let kept = world.command(&["hmget", &world.key("r:record-of-a"), "state", "body"]).await;
+    assert_eq!(kept, redis::Value::Array(vec![redis::Value::BulkString(b"t".to_vec()), redis::Value::Nil]));
+}
+
+#[tokio::test]
+async fn keys_of_another_type_count_as_lost() {
+    let mut world = World::redis().await;
+    world.scope.limits.max_in_flight = 1;
+    for rest in ["u", "t:acme", "f:acme"] {
+        for other in [&["set", "KEY", "text"][..], &["sadd", "KEY", "member"], &["hset", "KEY", "m", "soon"]] {
+            let key = world.key(rest);
+            world.command(&["del", &key]).await;
+            world.command(&[other[0], &key, other[2], other.get(3).unwrap_or(&"-")][..other.len()]).await;
+            world.quota().await;
+            let call = world.call();
+            world.granted(&call).await;
+            assert_eq!(world.refused(&world.call()).await.limit, Limit::TenantInFlight);
+            assert_eq!(world.settle(&call, refund()).await, Settled::Closed, "{rest} {other:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_upstream_loses_its_budget_and_no_lease() {
+    let world = World::redis().await;
+    world.granted(&world.keyed("a", "x")).await;
+    world.pass(5.0);
+    world.command(&["del", &world.key("u")]).await;
+    let left = Decision::Busy { lease: Duration::from_secs(10) };
+    assert_eq!(world.decide(&world.keyed("a", "x")).await, left);
+    let quota = world.quota().await;
+    assert_eq!((quota.in_flight, quota.remaining), (1, 100));
+}
+
+#[tokio::test]
+async fn an_upstream_lost_after_its_clock_went_ahead_freezes_nothing() {
+    let mut world = World::redis().await;
+    (world.scope.limits.rate, world.scope.limits.burst) = (rate(1.0), 3);
+    (world.scope.limits.committed, world.scope.committed_burst) = (rate(1.0), 1);
+    world.scope.limits.max_in_flight = 3;
+    world.quota().await;
+    // The clock was hours ahead, was put right, and then the hash was lost.
+    world.clock.set(START + 5 * HOUR_US);
+    for token in ["a", "b", "c"] {
+        world.granted(&world.keyed(token, "x")).await;
+    }
+    world.clock.set(START);
+    assert_eq!(world.quota().await.in_flight, 3);
+    world.command(&["del", &world.key("u")]).await;
+    assert_eq!(world.quota().await.in_flight, 0, "leases hours ahead are no leases");
+    assert_eq!(world.refused(&world.keyed("a", "x")).await, refused_for(Limit::TenantRate, 1_000));
+    world.pass(1.0);
+    assert!(world.granted(&world.keyed("a", "x")).await.1);
+}
+
+#[tokio::test]
+async fn a_flush_between_admit_and_settle_loses_the_claim_and_nothing_else() {
+    let mut world = World::on(Arc::new(RedisServer::start().await));
+    world.scope.limits.max_in_flight = 1;
+    let call = world.keyed("a", "x");
+    world.granted(&call).await;
+    world.command(&["flushall"]).await;
+    assert_eq!(world.decide(&attempt(&call)).await, Decision::Lost);
+    assert_eq!(world.settle(&call, done("sealed")).await, Settled::NotOurs);
+    world.granted(&call).await;
+    world.granted(&attempt(&call)).await;
+    assert_eq!(world.settle(&call, done("sealed")).await, Settled::Closed);
+}
+
+#[tokio::test]
+async fn forgotten_scripts_are_sent_again_unseen() {
+    let world = World::on(Arc::new(RedisServer::start().await));
+    let call = world.keyed("a", "x");
+    world.granted(&call).await;
+    world.command(&["script", "flush"]).await;
+    assert_eq!(world.settle(&call, done("sealed")).await, Settled::Closed);
+    world.command(&["script", "flush"]).await;
+    assert_eq!(world.decide(&call).await, replay("sealed", &call));
+    world.command(&["script", "flush"]).await;
+    world.quota().await;
+    world.store.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_redis_refuses_before_it_changes_anything() {
+    let world = World::on(Arc::new(RedisServer::start().await));
+    let call = world.keyed("a", "x");
+    world.granted(&call).await;
+    world.pass(1.0);
+    let state = async || {
+        let mut state = Vec::new();
+        for rest in ["u", "t:acme", "f:acme", "r:record-of-a", "r:record-of-b"] {
+            state.push(format!("{:?}", world.command(&["dump", &world.key(rest)]).await));
+        }
+        state
+    };
+    let before = state().await;
+    world.command(&["config", "set", "maxmemory", "1"]).await;
+    let settled = world.store.settle(&settlement(&call, release())).await;
+    for error in [
+        world.store.admit(&world.keyed("b", "x")).await.unwrap_err(),
+        world.store.admit(&Ask { stage: Stage::First, ..world.keyed("a", "x") }).await.unwrap_err(),
+        settled.unwrap_err(),
+        world.store.quota(&world.scope).await.unwrap_err(),
+        world.store.probe().await.unwrap_err(),
+    ] {
+        assert_eq!(error.what, "OOM");
+    }
+    assert_eq!(state().await, before);
+    world.command(&["config", "set", "maxmemory", "0"]).await;
+    world.store.probe().await.unwrap();
+    assert_eq!(world.settle(&call, release()).await, Settled::Closed);
+}
+
+#[tokio::test]
+async fn by_redis_own_time_leases_run_and_results_end() {
+    let server = RedisServer::shared().await;
+    let world = World::on(Arc::clone(&server));
+    let mut settings = RedisSettings::standalone(server.url());
+    settings.key_prefix.clone_from(&world.prefix);
+    settings.timeout = Duration::from_secs(10);
+    let store = RedisStore::new(settings).unwrap();
+    let call = world.keyed("a", "x");
+    assert!(matches!(store.admit(&call).await.unwrap().decision, Decision::Granted { .. }));
+    let Decision::Busy { lease } = store.admit(&world.keyed("a", "x")).await.unwrap().decision else { panic!() };
+    assert!(lease > Duration::from_secs(5) && lease < Duration::from_secs(15), "{lease:?}");
+    let in_an_hour = SystemTime::now() + Duration::from_secs(3_600);
+    let verdict = Verdict::Done { sealed: b"sealed".to_vec(), expires: Some(in_an_hour) };
+    assert_eq!(store.settle(&settlement(&call, verdict)).await.unwrap(), Settled::Closed);
+    assert_eq!(store.admit(&call).await.unwrap().decision, replay("sealed", &call));
+    let call = world.keyed("b", "x");
+    store.admit(&call).await.unwrap();
+    let in_20_s = SystemTime::now() + Duration::from_secs(20);
+    let verdict = Verdict::Done { sealed: b"sealed".to_vec(), expires: Some(in_20_s) };
+    store.settle(&settlement(&call, verdict)).await.unwrap();
+    assert_eq!(store.admit(&call).await.unwrap().decision, Decision::Tombstone);
+    let quota = store.quota(&world.scope).await.unwrap();
+    assert_eq!((quota.in_flight, world.scope.limits.rate), (0, Rate::new(100.0).unwrap()));
+}

@@ -1,0 +1,161 @@
+//! Redis is lost before, during and after the upstream call; and comes back.
+
+use std::time::{Duration, Instant};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::support::redis::{RedisServer, free_port};
+use crate::support::{Plan, gateway, of, request, request_with_token, until};
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+fn rejecting(plan: Plan) -> Plan {
+    plan.with("/store/on_loss", "reject")
+}
+
+#[tokio::test]
+async fn a_gateway_starts_without_redis_and_serves_by_its_own_limits() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let gateway = gateway().on_redis(&url, "pg").start().await;
+    assert_eq!(gateway.admin("/readyz").await.0, 200);
+    let started = Instant::now();
+    let first = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    let again = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    assert!(again.replayed && again.participant_id == first.participant_id);
+    assert!(started.elapsed() < Duration::from_millis(800), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_gateway_that_rejects_is_not_ready_until_redis_was_reached_once() {
+    let url = format!("redis://127.0.0.1:{}", free_port());
+    let gateway = rejecting(gateway()).on_redis(&url, "pg").start().await;
+    assert_eq!(gateway.admin("/readyz").await.0, 503);
+    let status = gateway.call(request("contact-1")).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+    assert_eq!(gateway.journal.attempt_count(), 0);
+}
+
+#[tokio::test]
+async fn losing_redis_unreadies_nobody_and_its_return_needs_no_restart() {
+    let mut server = RedisServer::start().await;
+    let gateway = rejecting(gateway()).on_redis(&server.url(), "pg").start().await;
+    gateway.call(request("contact-1")).await.unwrap();
+    server.kill();
+    for _ in 0..5 {
+        let started = Instant::now();
+        let status = gateway.call(request("contact-1")).await.unwrap_err();
+        assert_eq!(reason(&status), "STORE_UNAVAILABLE");
+        assert!(started.elapsed() < Duration::from_millis(600), "{:?}", started.elapsed());
+    }
+    assert_eq!(gateway.admin("/readyz").await.0, 200);
+
+    server.restart().await;
+    let back = Instant::now();
+    while gateway.call(request("contact-1")).await.is_err() {
+        assert!(back.elapsed() < Duration::from_secs(3), "not back in use");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn redis_killed_before_a_call_leaves_it_served() {
+    let mut server = RedisServer::start().await;
+    let gateway = gateway().on_redis(&server.url(), "pg").start().await;
+    server.kill();
+    let started = Instant::now();
+    gateway.call(request("contact-1")).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(800), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn redis_killed_during_the_upstream_call_loses_neither_the_answer_nor_the_promise() {
+    let mut server = RedisServer::start().await;
+    let gateway = gateway().on_redis(&server.url(), "pg").start().await;
+    let mut client = gateway.client().await;
+    let call = tokio::spawn(async move {
+        client.create_participant(of("demo", request_with_token("sim-slow-400", "token-1"))).await
+    });
+    gateway.attempted(1).await;
+    server.kill();
+    let first = call.await.unwrap().unwrap().into_inner();
+
+    server.restart().await;
+    let again = gateway.call(request_with_token("sim-slow-400", "token-1")).await.unwrap().into_inner();
+    assert_eq!(again.participant_id, first.participant_id);
+    assert_eq!(gateway.journal.participants().len(), 1);
+    let tokens = gateway.tokens();
+    assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+}
+
+#[tokio::test]
+async fn a_frozen_redis_holds_back_no_answer_and_is_paid_for_once() {
+    let server = RedisServer::start().await;
+    let gateway = gateway().on_redis(&server.url(), "pg").start().await;
+    let mut client = gateway.client().await;
+    let call = tokio::spawn(async move {
+        let started = Instant::now();
+        let reply = client.create_participant(of("demo", request_with_token("sim-slow-200", "token-1"))).await;
+        (reply, started.elapsed())
+    });
+    gateway.attempted(1).await;
+    server.pause();
+    let (reply, elapsed) = call.await.unwrap();
+    reply.unwrap();
+    assert!(elapsed < Duration::from_millis(900), "the answer waited for the settlement: {elapsed:?}");
+
+    for _ in 0..3 {
+        gateway.call(request("contact-1")).await.unwrap();
+    }
+    let started = Instant::now();
+    for _ in 0..10 {
+        gateway.call(request("contact-1")).await.unwrap();
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "each call waits for the lost store: {:?}", started.elapsed());
+    server.resume();
+
+    // The settlement was made up for in the background: the result is there again, without a second attempt.
+    let attempts = gateway.journal.attempt_count();
+    let replayed = async || {
+        let reply = gateway.call(request_with_token("sim-slow-200", "token-1")).await;
+        reply.is_ok_and(|reply| reply.into_inner().replayed)
+    };
+    let started = Instant::now();
+    while !replayed().await {
+        assert!(started.elapsed() < Duration::from_secs(10), "the result was never settled");
+    }
+    assert!(gateway.journal.attempt_count() <= attempts + 1);
+    assert_eq!(gateway.journal.participants().iter().filter(|made| made.call.contact_id == "sim-slow-200").count(), 1);
+}
+
+#[tokio::test]
+async fn a_flushed_script_cache_is_invisible() {
+    let server = RedisServer::start().await;
+    let gateway = rejecting(gateway()).on_redis(&server.url(), "pg").start().await;
+    for _ in 0..3 {
+        gateway.call(request("contact-1")).await.unwrap();
+        server.command(&["script", "flush"]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_counts_as_a_lost_redis() {
+    let server = RedisServer::with_password("right").await;
+    let password = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(password.path(), "wrong\n").unwrap();
+    let plan = rejecting(gateway()).with("/store/redis/password_file", password.path().display().to_string());
+    let gateway = plan.on_redis(&server.url(), "pg").start().await;
+    assert_eq!(reason(&gateway.call(request("contact-1")).await.unwrap_err()), "STORE_UNAVAILABLE");
+
+    // The file is read again for each connection, so that it can be mended.
+    std::fs::write(password.path(), "right\n").unwrap();
+    let started = Instant::now();
+    while gateway.call(request("contact-1")).await.is_err() {
+        assert!(started.elapsed() < Duration::from_secs(5), "the right password is not used");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    until(|| gateway.journal.attempt_count() == 1).await;
+}

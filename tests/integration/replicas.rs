@@ -1,0 +1,252 @@
+//! Several gateways over one Redis and one Connect.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use participant_gateway::proto;
+use prost::Message;
+use serde_json::json;
+use tonic_types::StatusExt;
+
+use crate::support::raw::{METHOD, framed, post};
+use crate::support::redis::RedisServer;
+use crate::support::{Fixture, Plan, gateway, key_file, of, request, request_with_token};
+
+/// Three gateways that share everything.
+async fn three(server: &RedisServer, plan: impl Fn() -> Plan) -> [Fixture; 3] {
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let on_redis = || patient(plan().on_redis(&server.url(), &prefix));
+    let first = on_redis().start().await;
+    let second = on_redis().beside(&first).start().await;
+    let third = on_redis().beside(&first).start().await;
+    [first, second, third]
+}
+
+#[tokio::test]
+async fn sixty_four_duplicates_over_three_gateways_make_one_participant() {
+    let server = RedisServer::shared().await;
+    let gateways = three(&server, gateway).await;
+    let clients = [gateways[0].client().await, gateways[1].client().await, gateways[2].client().await];
+    let calls = (0..64).map(|index| {
+        let mut client = clients[index % 3].clone();
+        async move { client.create_participant(of("demo", request_with_token("sim-slow-300", "token-1"))).await }
+    });
+    let answers: Vec<_> = join_all(calls).await.into_iter().map(|answer| answer.unwrap().into_inner()).collect();
+    assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+    let plain = |answer: &proto::CreateParticipantResponse| proto::CreateParticipantResponse {
+        replayed: false,
+        ..answer.clone()
+    };
+    assert!(answers.iter().all(|answer| plain(answer) == plain(&answers[0])));
+    assert_eq!(gateways[0].journal.attempt_count(), 1);
+}
+
+#[tokio::test]
+async fn a_duplicate_elsewhere_hears_of_the_one_in_flight_before_its_deadline() {
+    let server = RedisServer::shared().await;
+    let [first, second, _] = three(&server, gateway).await;
+    let mut client = first.client().await;
+    let running = tokio::spawn(async move {
+        client.create_participant(of("demo", request_with_token("sim-slow-1500", "token-1"))).await
+    });
+    first.attempted(1).await;
+    for gateway in [&first, &second] {
+        let body = framed(0, &request_with_token("sim-slow-1500", "token-1").encode_to_vec());
+        let status = post(gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-timeout", "400m")], body).await;
+        assert_eq!(status.get_details_error_info().unwrap().reason, "REQUEST_IN_PROGRESS");
+        let hint = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+        assert!(hint > Duration::ZERO && hint <= Duration::from_secs(1), "{hint:?}");
+    }
+    running.await.unwrap().unwrap();
+    assert_eq!(first.journal.attempt_count(), 1);
+}
+
+#[tokio::test]
+async fn three_gateways_admit_what_one_would() {
+    let server = RedisServer::shared().await;
+    let plan = || gateway().with("/tenants/demo/rate", "40/s").with("/tenants/demo/burst", 40);
+    let gateways = three(&server, plan).await;
+    let mut clients = Vec::new();
+    for gateway in &gateways {
+        for _ in 0..3 {
+            clients.push(gateway.client().await);
+        }
+    }
+    let started = Instant::now();
+    let span = Duration::from_secs(5);
+    let callers = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            let (mut admitted, mut last) = (0_u32, started);
+            while started.elapsed() < span {
+                if client.create_participant(of("demo", request("contact-1"))).await.is_ok() {
+                    (admitted, last) = (admitted + 1, Instant::now());
+                } else {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            (admitted, last)
+        })
+    });
+    let ends: Vec<_> = join_all(callers.collect::<Vec<_>>()).await.into_iter().map(Result::unwrap).collect();
+    let admitted: u32 = ends.iter().map(|(admitted, _)| admitted).sum();
+    let time = ends.iter().map(|(_, last)| *last).max().unwrap() - started;
+    let most = 40.0 * time.as_secs_f64() + 40.0;
+    let ratio = f64::from(admitted) / most;
+    assert!((0.99..=1.01).contains(&ratio), "{admitted} admitted of {most}");
+}
+
+#[tokio::test]
+async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_lease() {
+    use crate::support::process::{Running, program};
+    let server = RedisServer::start().await;
+    let other = patient(gateway().on_redis(&server.url(), "pg")).start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = json!({
+        "server": { "listen": "127.0.0.1:0" }, "admin": { "listen": "127.0.0.1:0" },
+        "identity": { "mode": "header" },
+        "tenants": { "demo": { "instances": ["*"], "rate": "1000/s", "burst": 1000 } },
+        "upstreams": { "main": {
+            "region": "us-east-1", "instances": ["*"], "rate": "1000/s", "burst": 1000,
+            "endpoint_url": other.endpoint_url, "attempt_timeout": "100ms",
+        } },
+        "store": { "kind": "redis", "redis": { "urls": [server.url()] } },
+        "idempotency": { "root_key_file": key_file("root") },
+    });
+    std::fs::write(file.path(), config.to_string()).unwrap();
+    let mut serve = program();
+    serve.args(["serve", "--config"]).arg(file.path());
+    serve.env("AWS_ACCESS_KEY_ID", participant_gateway::simulator::ACCESS_KEY_ID);
+    serve.env("AWS_SECRET_ACCESS_KEY", participant_gateway::simulator::SECRET_ACCESS_KEY);
+    let mut doomed = Running::start(serve);
+    let ready: serde_json::Value = serde_json::from_str(&doomed.line_with("\"ready\"")).unwrap();
+    let endpoint = format!("http://{}", ready["address"].as_str().unwrap());
+    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    let mut client = proto::participant_service_client::ParticipantServiceClient::new(channel);
+
+    let mut call = of("demo", request_with_token("sim-slow-90", "token-1"));
+    call.set_timeout(Duration::from_millis(500));
+    let cut = tokio::spawn(async move { client.create_participant(call).await });
+    other.attempted(1).await;
+    doomed.signal("KILL");
+    cut.await.unwrap().unwrap_err();
+
+    // The lease is the caller's 500 ms, the attempt's 100 ms and 2 s.
+    let reply = other.call(request_with_token("sim-slow-90", "token-1")).await.unwrap().into_inner();
+    assert!(!reply.replayed);
+    assert_eq!(other.journal.participants().len(), 1);
+    assert_eq!(reply.participant_id, other.journal.participants()[0].participant_id);
+    assert_eq!(other.tokens()[0], other.tokens()[1]);
+}
+
+/// However loaded the machine is, Redis counts as lost only where it is.
+fn patient(plan: Plan) -> Plan {
+    plan.with("/store/redis/timeout", "5s")
+}
+
+#[tokio::test]
+async fn a_new_call_costs_two_script_calls_and_a_replay_or_a_refusal_one() {
+    let server = RedisServer::start().await;
+    let plan = gateway().with("/tenants/demo/rate", "1/h").with("/tenants/demo/burst", 1);
+    let gateway = patient(plan.on_redis(&server.url(), "pg")).start().await;
+    let scripts = async || {
+        let stats = crate::support::redis::text(&server.command(&["info", "commandstats"]).await);
+        let calls =
+            stats.lines().filter(|line| line.starts_with("cmdstat_evalsha:") || line.starts_with("cmdstat_eval:"));
+        calls.map(|line| line.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse::<u32>().unwrap()).sum()
+    };
+    // The scripts get to know the server, and the probe of the start is over.
+    let _ = gateway.call(proto::CreateParticipantRequest { contact_id: "warm".into(), ..request("warm") }).await;
+    let mut before: u32 = scripts().await;
+    for (kind, cost) in [("a refusal", 1), ("another refusal", 1)] {
+        gateway.call(request_with_token("contact-1", "token-1")).await.unwrap_err();
+        let now: u32 = scripts().await;
+        assert_eq!(now - before, cost, "{kind}");
+        before = now;
+    }
+    let other = patient(crate::support::gateway().on_redis(&server.url(), "other")).start().await;
+    let _ = other.call(request_with_token("warm", "warm")).await.unwrap();
+    before = scripts().await;
+    for (kind, cost) in [("a new call", 2), ("a replay", 1)] {
+        other.call(request_with_token("contact-1", "token-1")).await.unwrap();
+        let now: u32 = scripts().await;
+        assert_eq!(now - before, cost, "{kind}");
+        before = now;
+    }
+}
+
+#[tokio::test]
+async fn redis_holds_no_text_of_a_call_in_clear() {
+    let server = RedisServer::start().await;
+    let gateway = patient(gateway().on_redis(&server.url(), "pg")).start().await;
+    let mut call = request_with_token("canary-contact", "canary-client-token");
+    call.participant_details.as_mut().unwrap().display_name = "canary-display-name".to_owned();
+    let reply = gateway.call(call).await.unwrap().into_inner();
+    let token = reply.participant_credentials.unwrap().participant_token;
+    let keys = server.command(&["keys", "*"]).await;
+    let redis::Value::Array(keys) = keys else { panic!("{keys:?}") };
+    assert!(keys.len() >= 3, "{keys:?}");
+    let mut stored = String::new();
+    for key in &keys {
+        let key = crate::support::redis::text(key);
+        let kind = server.command(&["type", &key]).await;
+        let value = match crate::support::redis::text(&kind).as_str() {
+            "string" => server.command(&["get", &key]).await,
+            "hash" => server.command(&["hgetall", &key]).await,
+            "zset" => server.command(&["zrange", &key, "0", "-1", "withscores"]).await,
+            other => panic!("{key} is a {other}"),
+        };
+        let ttl = server.command(&["pttl", &key]).await;
+        assert!(matches!(ttl, redis::Value::Int(millis) if millis >= 59_000), "{key} lives {ttl:?}");
+        stored.push_str(&format!("{key} {value:?} "));
+        match &value {
+            redis::Value::Array(parts) => {
+                parts.iter().for_each(|part| stored.push_str(&crate::support::redis::text(part)));
+            }
+            redis::Value::Map(parts) => parts.iter().for_each(|(field, part)| {
+                stored.push_str(&crate::support::redis::text(field));
+                stored.push_str(&crate::support::redis::text(part));
+            }),
+            part => stored.push_str(&crate::support::redis::text(part)),
+        }
+    }
+    for canary in ["canary", token.as_str(), reply.participant_id.as_str()] {
+        assert!(!stored.contains(canary), "{canary} in {stored}");
+    }
+}
+
+#[tokio::test]
+async fn sealing_keys_rotate_without_losing_a_result() {
+    let server = RedisServer::start().await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let keys: Vec<_> = (0..2).map(|_| participant_gateway::admission::keygen().unwrap().to_string()).collect();
+    let write = |lines: &[&String]| {
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(file.path(), text).unwrap();
+    };
+    let start = async |beside: Option<&Fixture>| {
+        let plan = patient(gateway().on_redis(&server.url(), "pg"));
+        let plan = plan.with("/idempotency/sealing_keys_file", file.path().display().to_string());
+        match beside {
+            Some(other) => plan.beside(other).start().await,
+            None => plan.start().await,
+        }
+    };
+    write(&[&keys[0]]);
+    let old = start(None).await;
+    let first = old.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+
+    write(&[&keys[1], &keys[0]]);
+    let both = start(Some(&old)).await;
+    let replay = both.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    assert!(replay.replayed);
+    assert_eq!(old.journal.attempt_count(), 1);
+
+    // Nobody can open it any more: the call runs anew, and Connect recognises its token.
+    write(&[&keys[1]]);
+    let new = start(Some(&old)).await;
+    let again = new.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    assert!(!again.replayed);
+    assert_eq!(again.participant_id, first.participant_id);
+    assert_eq!(old.tokens()[0], old.tokens()[1], "the upstream token changed with the sealing key");
+    assert!(new.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner().replayed);
+}

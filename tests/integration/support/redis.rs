@@ -1,0 +1,358 @@
+//! Real Redis servers as children: on ports the system picks, without persistence, gone when dropped.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+/// How long a child may take to do what it was started for; generous, for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server of its own.
+pub struct RedisServer {
+    child: Child,
+    port: u16,
+    args: Vec<String>,
+    secret: Option<String>,
+    dir: TempDir,
+}
+
+impl RedisServer {
+    /// A fresh, empty server that answers.
+    pub async fn start() -> Self {
+        Self::with_args(&[]).await
+    }
+
+    /// The same, with more arguments.
+    pub async fn with_args(args: &[&str]) -> Self {
+        for _ in 0..10 {
+            let port = free_port();
+            if let Some(server) = Self::try_start(port, args, None).await {
+                return server;
+            }
+        }
+        panic!("no redis-server comes up: is it installed?");
+    }
+
+    /// The same, for a server that asks for a password.
+    pub async fn with_password(secret: &str) -> Self {
+        let mut server = Self::with_args(&[]).await;
+        server.command(&["config", "set", "requirepass", secret]).await;
+        server.secret = Some(secret.into());
+        server
+    }
+
+    /// One server for all who ask while anybody holds it: keep to a key prefix of your own.
+    pub async fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<RedisServer>> = Mutex::const_new(Weak::new());
+        let mut shared = SHARED.lock().await;
+        if let Some(server) = shared.upgrade() {
+            return server;
+        }
+        let server = Arc::new(Self::start().await);
+        *shared = Arc::downgrade(&server);
+        server
+    }
+
+    async fn try_start(port: u16, args: &[&str], dir: Option<TempDir>) -> Option<Self> {
+        let dir = dir.unwrap_or_else(|| TempDir::new().unwrap());
+        let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let child = spawn(port, &args, dir.path());
+        let mut server = Self { child, port, args, secret: None, dir };
+        server.wait_until_up().await.then_some(server)
+    }
+
+    async fn wait_until_up(&mut self) -> bool {
+        let started = Instant::now();
+        while started.elapsed() < PATIENCE {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            // Another process on the same port would answer, too: only our own child counts.
+            if let Ok(info) = self.try_command(&["info", "server"]).await {
+                return text(&info).contains(&format!("process_id:{}\r", self.child.id()));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as SIGKILL does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Comes up again, empty, on the same port.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.child = spawn(self.port, &self.args, self.dir.path());
+        assert!(self.wait_until_up().await, "the port was taken meanwhile");
+    }
+
+    /// Stops it in its tracks: its sockets stay open and say nothing.
+    pub fn pause(&self) {
+        signal(self.child.id(), "STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        signal(self.child.id(), "CONT");
+    }
+
+    /// Runs a command on a connection of its own.
+    pub async fn command(&self, words: &[&str]) -> redis::Value {
+        self.try_command(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// The same, where it may fail.
+    pub async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        let url = match &self.secret {
+            Some(secret) => format!("redis://:{secret}@127.0.0.1:{}", self.port),
+            None => self.url(),
+        };
+        let client = redis::Client::open(url)?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Three masters with all slots between them.
+pub struct RedisCluster {
+    nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// A cluster that says it is whole.
+    pub async fn start() -> Self {
+        const LAST_SLOT: u32 = 16_383;
+        let mut nodes = Vec::new();
+        for _ in 0..3 {
+            nodes.push(start_cluster_node().await);
+        }
+        for (index, node) in (0..).zip(&nodes) {
+            let first = (LAST_SLOT + 1) * index / 3;
+            let last = (LAST_SLOT + 1) * (index + 1) / 3 - 1;
+            node.command(&["cluster", "addslotsrange", &first.to_string(), &last.to_string()]).await;
+            node.command(&["cluster", "set-config-epoch", &(index + 1).to_string()]).await;
+        }
+        let first = text(&nodes[0].command(&["cluster", "nodes"]).await);
+        let bus = first.split_once('@').and_then(|(_, rest)| rest.split_once([' ', ','])).expect("its own line").0;
+        for node in &nodes[1..] {
+            node.command(&["cluster", "meet", "127.0.0.1", &nodes[0].port().to_string(), bus]).await;
+        }
+        for node in &nodes {
+            until("the cluster is whole", async || {
+                let info = text(&node.command(&["cluster", "info"]).await);
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+            })
+            .await;
+        }
+        Self { nodes }
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> &[RedisServer] {
+        &self.nodes
+    }
+
+    /// The addresses of all nodes.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(RedisServer::url).collect()
+    }
+
+    /// The slot of a key.
+    pub async fn slot(&self, key: &str) -> String {
+        match self.nodes[0].command(&["cluster", "keyslot", key]).await {
+            redis::Value::Int(slot) => slot.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The index of the node that owns the slot.
+    pub async fn owner(&self, slot: &str) -> usize {
+        for (index, node) in self.nodes.iter().enumerate() {
+            if let redis::Value::Int(_) = node.command(&["cluster", "countkeysinslot", slot]).await
+                && self.owns(index, slot).await
+            {
+                return index;
+            }
+        }
+        panic!("slot {slot} is nobody's");
+    }
+
+    async fn owns(&self, index: usize, slot: &str) -> bool {
+        let slot: u32 = slot.parse().unwrap();
+        let nodes = text(&self.nodes[index].command(&["cluster", "nodes"]).await);
+        let mine = nodes.lines().find(|line| line.contains("myself")).unwrap();
+        mine.split(' ').skip(8).filter(|range| !range.starts_with('[')).any(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            (first.parse::<u32>().unwrap()..=last.parse::<u32>().unwrap()).contains(&slot)
+        })
+    }
+
+    /// A node's own id.
+    pub async fn id(&self, index: usize) -> String {
+        text(&self.nodes[index].command(&["cluster", "myid"]).await)
+    }
+
+    /// Begins to move a slot: from now on its owner sends askers for absent keys to the other node.
+    pub async fn begin_move(&self, slot: &str, from: usize, to: usize) {
+        self.nodes[to].command(&["cluster", "setslot", slot, "importing", &self.id(from).await]).await;
+        self.nodes[from].command(&["cluster", "setslot", slot, "migrating", &self.id(to).await]).await;
+    }
+
+    /// Moves the slot's keys, and then the slot.
+    pub async fn end_move(&self, slot: &str, from: usize, to: usize) {
+        let port = self.nodes[to].port().to_string();
+        if let redis::Value::Array(keys) = self.nodes[from].command(&["cluster", "getkeysinslot", slot, "1000"]).await {
+            for key in keys {
+                self.nodes[from].command(&["migrate", "127.0.0.1", &port, &text(&key), "0", "5000"]).await;
+            }
+        }
+        for index in [to, from] {
+            self.nodes[index].command(&["cluster", "setslot", slot, "node", &self.id(to).await]).await;
+        }
+    }
+}
+
+/// A master, its replica, and a sentinel that watches both under the name `pg-master`.
+pub struct RedisSentinel {
+    /// The master at first.
+    pub master: RedisServer,
+    /// Its replica at first.
+    pub replica: RedisServer,
+    sentinel: RedisServer,
+}
+
+impl RedisSentinel {
+    /// What the sentinel calls the master.
+    pub const MASTER: &str = "pg-master";
+
+    /// All three, once the sentinel knows the replica.
+    pub async fn start() -> Self {
+        let master = RedisServer::start().await;
+        let replica = RedisServer::with_args(&["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
+        until("the replica is in step", async || {
+            text(&replica.command(&["info", "replication"]).await).contains("master_link_status:up")
+        })
+        .await;
+        let sentinel = start_sentinel().await;
+        let port = master.port().to_string();
+        sentinel.command(&["sentinel", "monitor", Self::MASTER, "127.0.0.1", &port, "1"]).await;
+        sentinel.command(&["sentinel", "set", Self::MASTER, "down-after-milliseconds", "500"]).await;
+        // Else it asks for news every ten seconds.
+        sentinel.command(&["sentinel", "debug", "info-period", "100", "ask-period", "100"]).await;
+        until("the sentinel knows the replica", async || {
+            text(&sentinel.command(&["info", "sentinel"]).await).contains("slaves=1")
+        })
+        .await;
+        Self { master, replica, sentinel }
+    }
+
+    /// The sentinel's address.
+    pub fn url(&self) -> String {
+        self.sentinel.url()
+    }
+
+    /// Makes the replica the master.
+    pub async fn fail_over(&self) {
+        until("the replica can be promoted", async || {
+            self.sentinel.try_command(&["sentinel", "failover", Self::MASTER]).await.is_ok()
+        })
+        .await;
+        until("the replica is the master", async || {
+            text(&self.replica.command(&["info", "replication"]).await).contains("role:master")
+        })
+        .await;
+        until("the old master follows", async || {
+            text(&self.master.command(&["info", "replication"]).await).contains("role:slave")
+        })
+        .await;
+    }
+}
+
+/// Waits for what another process does.
+pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !done().await {
+        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A reply as text.
+pub fn text(value: &redis::Value) -> String {
+    match value {
+        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        redis::Value::SimpleString(text) | redis::Value::VerbatimString { text, .. } => text.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+async fn start_cluster_node() -> RedisServer {
+    for _ in 0..10 {
+        let (port, bus) = (free_port(), free_port().to_string());
+        let args = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", &bus];
+        if let Some(server) = RedisServer::try_start(port, &args, None).await {
+            return server;
+        }
+    }
+    panic!("no cluster node comes up");
+}
+
+async fn start_sentinel() -> RedisServer {
+    for _ in 0..10 {
+        let dir = TempDir::new().unwrap();
+        let config = dir.path().join("sentinel.conf");
+        std::fs::write(&config, "").unwrap();
+        let args = ["--sentinel"];
+        if let Some(server) = RedisServer::try_start(free_port(), &args, Some(dir)).await {
+            return server;
+        }
+    }
+    panic!("no sentinel comes up");
+}
+
+/// Free a moment ago: whoever is told of it must expect it to be taken.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, args: &[String], dir: &Path) -> Child {
+    let mut command = Command::new("redis-server");
+    if args.iter().any(|arg| arg == "--sentinel") {
+        command.arg("sentinel.conf").args(["--port", &port.to_string()]).args(args);
+    } else {
+        command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]).args(args);
+    }
+    command.args(["--bind", "127.0.0.1", "--loglevel", "warning"]).current_dir(dir);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis-server is installed")
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
+    assert!(status.success());
+}
