@@ -17,6 +17,25 @@ missing() {
 }
 installed() { echo "$2" >"$bin/.$1-version"; }
 
+# debian PROGRAM PACKAGE…: installs Debian packages where the program is not there yet.
+debian() {
+  local program=$1
+  shift
+  ! command -v "$program" >/dev/null || return 0
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "the tests need $program: install it (Debian: apt-get install $*)" >&2
+    exit 1
+  fi
+  echo "installing $* by apt"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
+}
+
+# Only as children of the tests, on ports of their own: the packages' services are not needed.
+debian redis-server redis-server
+debian redis-sentinel redis-sentinel
+debian openssl openssl
+
 if missing grpcurl $grpcurl; then
   GOBIN="$bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl"
   installed grpcurl $grpcurl
