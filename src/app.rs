@@ -14,6 +14,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
@@ -22,14 +23,16 @@ use tower::ServiceBuilder;
 
 use crate::admin::{self, Readiness};
 use crate::admission::Keys;
-use crate::config::{Reload, Reloaded, Settings};
+use crate::config::{Problem, Reload, Reloaded, Settings, shape};
 use crate::connect::{Attempts, Client, StaticCredentials};
 use crate::error::Error;
 use crate::gateway::{Gateway, Levels};
 use crate::grpc::layers::{self, Deadlines, Identities};
 use crate::grpc::{CREATE_PARTICIPANT, GET_QUOTA, Participants, Quotas, status};
-use crate::identity::Identity;
+use crate::identity::jwt::Refreshed;
+use crate::identity::{ClientNames, Identity};
 use crate::net;
+use crate::net::tls::{Tls, TlsFiles, TlsReloaded};
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::participant_service_server::{self, ParticipantServiceServer};
 use crate::proto::quota_service_server::{self, QuotaServiceServer};
@@ -102,7 +105,9 @@ impl App {
         let server = settings.shape.server.clone();
         let upstreams = connect(&settings, credentials).await;
         let store = stores::Stores::start(&settings.shape.store).await?;
-        let identity = Identity::new(&settings);
+        let identity = Identity::new(&settings).map_err(io::Error::other)?;
+        let tls = tls(&settings.shape)?;
+        let watchers = watch(&identity, tls.as_ref());
         let keys = Arc::new(ArcSwap::from_pointee(settings.keys.clone()));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let levels = Arc::new(Levels::default());
@@ -153,7 +158,11 @@ impl App {
         let operators = tokio::spawn(admin::serve(admin, Arc::clone(&readiness), Arc::clone(&settings), ended.clone()));
         let reloads = reload.map(|from| tokio::spawn(keep_current(from, Arc::clone(&settings), keys, log_level)));
         let address = grpc.local_addr()?;
-        let callers = tokio::spawn(net::serve(grpc, router, limits, draining.clone(), closing.clone()));
+        let client = |certificate: &[u8], shown: &mut http::Extensions| {
+            shown.insert(ClientNames::of(certificate));
+        };
+        let service = net::Service { router, limits, tls, client };
+        let callers = tokio::spawn(net::serve(grpc, service, draining.clone(), closing.clone()));
         readiness.is_listening();
         tracing::info!(%address, %admin_address, config_version = settings.load().version, "ready");
 
@@ -176,9 +185,7 @@ impl App {
             expired.cancel();
             let _ = tokio::time::timeout(LAST_ANSWERS, drained).await;
         }
-        if let Some(reloads) = reloads {
-            reloads.abort();
-        }
+        watchers.into_iter().chain(reloads).for_each(|watcher| watcher.abort());
         ended.cancel();
         let _ = tokio::time::timeout(LAST_ANSWERS, operators).await;
         tracing::info!("stopped");
@@ -202,6 +209,56 @@ async fn quiet(permits: &Semaphore, all: usize) {
             since = Instant::now();
         }
     }
+}
+
+/// Every problem of the files that the config names and that only their users can judge.
+#[must_use]
+pub fn examine(config: &shape::Config) -> Vec<Problem> {
+    tls_files(config).map_or_else(Vec::new, |files| files.check())
+}
+
+fn tls_files(config: &shape::Config) -> Option<TlsFiles> {
+    let tls = config.server.tls.as_ref()?;
+    Some(TlsFiles {
+        cert: tls.cert_file.as_ref()?.into(),
+        key: tls.key_file.as_ref()?.into(),
+        client_ca: tls.client_ca_file.as_ref().map(Into::into),
+    })
+}
+
+fn tls(config: &shape::Config) -> io::Result<Option<Arc<Tls>>> {
+    let load = |files| {
+        Tls::load(files).map(Arc::new).map_err(|problems| {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            io::Error::other(problems.join("; "))
+        })
+    };
+    tls_files(config).map(load).transpose()
+}
+
+/// Keeps certificates and key sets current.
+fn watch(identity: &Identity, tls: Option<&Arc<Tls>>) -> Vec<JoinHandle<()>> {
+    let mut watchers = Vec::new();
+    if let Some(tls) = tls.cloned() {
+        let observe = |reloaded| match reloaded {
+            TlsReloaded::Applied { .. } => tracing::info!("certificate reloaded"),
+            TlsReloaded::Refused(problems) => {
+                for problem in problems {
+                    tracing::error!(%problem, "certificate not reloaded");
+                }
+            }
+        };
+        watchers.push(tokio::spawn(async move { tls.run(observe).await }));
+    }
+    if let Identity::Jwt(jwt) = identity {
+        let jwt = Arc::clone(jwt);
+        let observe = |refreshed| match refreshed {
+            Refreshed::Loaded { keys, skipped } => tracing::info!(keys, skipped, "key set loaded"),
+            Refreshed::Failed(error) => tracing::warn!(%error, "key set not loaded"),
+        };
+        watchers.push(tokio::spawn(async move { jwt.run(observe).await }));
+    }
+    watchers
 }
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -271,5 +328,5 @@ async fn keep_current(
             }
         }
     };
-    Reload::new(file, settings).run(asked, observe).await;
+    Reload::new(file, examine, settings).run(asked, observe).await;
 }

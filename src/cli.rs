@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use participant_gateway::admission;
-use participant_gateway::app::{App, Parts, Reloading};
+use participant_gateway::app::{self, App, Parts, Reloading};
 use participant_gateway::config::{self, Problems, Settings};
 use participant_gateway::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,7 +104,7 @@ impl Cli {
             Command::Dev(dev) => block_on(dev.run()),
             Command::Serve(ConfigFile { file }) => block_on(serve(file)),
             Command::Check(ConfigFile { file }) => {
-                for warning in Settings::load(&file)?.warnings {
+                for warning in Settings::load(&file, app::examine)?.warnings {
                     eprintln!("warning: {warning}");
                 }
                 print(format_args!("{} is valid", file.display()))
@@ -123,7 +123,7 @@ impl Cli {
 async fn serve(file: PathBuf) -> Result<(), Failure> {
     // Before anything else: a signal that comes early must not kill the process.
     let (shutdown, hangup) = (shutdown()?, signal(SignalKind::hangup())?);
-    let settings = Settings::load(&file)?;
+    let settings = Settings::load(&file, app::examine)?;
     let log = &settings.shape.telemetry.log;
     let log_level = telemetry::init(log.format, log.level);
     for warning in &settings.warnings {

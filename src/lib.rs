@@ -19,6 +19,7 @@
 //! admission  domain, error
 //! connect    domain, error, telemetry
 //! gateway    domain, error, telemetry, admission, connect
+//! net        config
 //! grpc       domain, error, config, telemetry, identity, gateway, proto
 //! simulator  nothing of ours: it cannot share our bugs
 //! app        everything

@@ -4,15 +4,18 @@
 //! so its routes are served over hyper here, a task a connection.
 
 mod preface;
+pub mod tls;
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::Extensions;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -20,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use preface::Preface;
+use tls::Tls;
 
 /// Beyond it, new connections wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8192;
@@ -51,15 +55,22 @@ pub struct Limits {
     pub grace: Duration,
 }
 
+/// What a connection is served with.
+#[derive(Clone)]
+pub struct Service {
+    /// Everything behind the connection.
+    pub router: Router,
+    /// What bounds it.
+    pub limits: Limits,
+    /// Absent: plaintext.
+    pub tls: Option<Arc<Tls>>,
+    /// Makes of a verified client certificate what the requests on its connection carry.
+    pub client: fn(&[u8], &mut Extensions),
+}
+
 /// Serves connections until `draining`; then tells every connection to go away and returns once all have ended, or
 /// `closing` closes them.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    limits: Limits,
-    draining: CancellationToken,
-    closing: CancellationToken,
-) {
+pub async fn serve(listener: TcpListener, service: Service, draining: CancellationToken, closing: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -69,8 +80,9 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, place)) => {
-                let connection = Connection { limits, draining: draining.clone(), closing: closing.clone() };
-                connections.spawn(connection.serve(stream, router.clone(), place));
+                let connection =
+                    Connection { limits: service.limits, draining: draining.clone(), closing: closing.clone() };
+                connections.spawn(connection.accept(stream, service.clone(), place));
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
@@ -98,10 +110,44 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, router: Router, _place: OwnedSemaphorePermit) {
+    async fn accept(self, stream: TcpStream, service: Service, _place: OwnedSemaphorePermit) {
+        let Service { router, tls, client, .. } = service;
+        let mut shown = Extensions::new();
+        match tls {
+            None => self.serve(stream, router, shown).await,
+            Some(tls) => {
+                let accepted = tokio::select! {
+                    accepted = tls.accept(stream) => accepted,
+                    () = self.draining.cancelled() => return,
+                };
+                match accepted {
+                    Ok(stream) => {
+                        if let Some(certificate) = tls::client_certificate(&stream) {
+                            client(certificate, &mut shown);
+                        }
+                        self.serve(stream, router, shown).await;
+                    }
+                    Err(error) if error.is_of_certificate() => {
+                        tracing::info!(reason = error.reason(), "connection refused");
+                    }
+                    Err(error) => tracing::debug!(reason = error.reason(), "connection failed"),
+                }
+            }
+        }
+    }
+
+    /// Every request carries what the connection's certificate showed.
+    async fn serve<S>(self, stream: S, router: Router, shown: Extensions)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let service = TowerToHyperService::new(tower::ServiceExt::<http::Request<_>>::map_request(
             router,
-            |request: http::Request<hyper::body::Incoming>| request.map(axum::body::Body::new),
+            move |request: http::Request<hyper::body::Incoming>| {
+                let mut request = request.map(axum::body::Body::new);
+                request.extensions_mut().extend(shown.clone());
+                request
+            },
         ));
         let io = TokioIo::new(Preface::new(stream, Instant::now() + PREFACE_TIMEOUT));
         let mut connection = std::pin::pin!(builder(self.limits).serve_connection(io, service));

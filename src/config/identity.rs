@@ -72,19 +72,26 @@ pub(super) fn resolve(config: &shape::Config, problems: &mut Problems) -> Option
 
 fn header(header: &shape::HeaderIdentity, problems: &mut Problems) -> Option<Identity> {
     let name = http::HeaderName::from_bytes(header.name.as_bytes()).ok();
-    let name = name.filter(|name| !name.as_str().ends_with("-bin") && !name.as_str().starts_with("grpc-"));
+    let name = name.filter(|name| !is_reserved(name.as_str()));
     if name.is_none() {
-        let expected = "a header name such as x-tenant-id, neither grpc-… nor …-bin";
+        let expected = "a header name of its own, such as x-tenant-id";
         add(problems, "identity.header.name", json!(header.name), expected);
     }
     name.map(|name| Identity::Header { name })
+}
+
+/// Headers that mean something else already.
+fn is_reserved(name: &str) -> bool {
+    const RESERVED: [&str; 8] =
+        ["authorization", "connection", "content-length", "content-type", "host", "te", "user-agent", "x-request-id"];
+    RESERVED.contains(&name) || name.ends_with("-bin") || name.starts_with("grpc-")
 }
 
 fn resolve_jwt(jwt: &JwtIdentity, problems: &mut Problems) -> Option<Jwt> {
     let issuer = text(jwt.issuer.as_deref(), "identity.jwt.issuer", "the `iss` that tokens must have", problems);
     let audience = text(jwt.audience.as_deref(), "identity.jwt.audience", "the `aud` that tokens must have", problems);
     let claim = text(Some(&jwt.subject_claim.0), "identity.jwt.subject_claim", "a claim's name such as sub", problems);
-    if jwt.algorithms.0.is_empty() {
+    if jwt.algorithms.0.is_empty() && !problems.touch("identity.jwt.algorithms") {
         add(problems, "identity.jwt.algorithms", json!([]), "at least one, such as RS256");
     }
     let keys = keys(jwt, problems);

@@ -4,6 +4,7 @@
 //! [`shape`] gives it types, [`resolve`] checks what crosses keys and makes [`Settings`] of it. Only a config without a
 //! problem becomes settings.
 
+mod identity;
 mod problem;
 mod read;
 mod reload;
@@ -20,9 +21,13 @@ use serde_json::Value;
 use crate::admission::Keys;
 use crate::domain::{InstanceId, Instances, Name, Tenant, Upstream};
 
+pub use identity::{Identity, Jwt, KeySource};
 pub use problem::{Problem, Problems};
 pub use reload::{Reload, Reloaded};
 pub use values::{Count, Level, Listen, Period, Share, Span};
+
+/// What else must hold of a config: files that only their users can judge.
+pub type Examine = fn(&shape::Config) -> Vec<Problem>;
 
 /// A config without a problem, ready to run on.
 #[derive(Debug)]
@@ -43,18 +48,9 @@ pub struct Settings {
     pub keys: Keys,
     /// Changes with anything that was read, the key files included.
     stamp: String,
+    by_subject: HashMap<String, Arc<Tenant>>,
     routes: Routes,
     committed_bursts: BTreeMap<Name, u32>,
-}
-
-/// How callers are known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
-    /// By a header that something in front sets; its value is a tenant's name.
-    Header {
-        /// The header's name, lower case.
-        name: http::HeaderName,
-    },
 }
 
 #[derive(Debug, Default)]
@@ -68,13 +64,13 @@ impl Settings {
     ///
     /// # Errors
     /// Every problem of the config, the unreadable file among them.
-    pub fn load(file: &Path) -> Result<Self, Problems> {
+    pub fn load(file: &Path, examine: Examine) -> Result<Self, Problems> {
         let text = std::fs::read_to_string(file)
             .map_err(|error| Problem::new("", None, format!("a readable file at {}: {error}", file.display())))?;
         // A value that is not UTF-8 is none of any key's, and is reported as such.
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
-        Self::parse(&text, environment)
+        Self::read(&text, environment, resolve::Purpose::Service, examine)
     }
 
     /// Reads a text and an environment.
@@ -82,7 +78,7 @@ impl Settings {
     /// # Errors
     /// Every problem of the config.
     pub fn parse(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
-        Self::read(text, environment, resolve::Purpose::Service)
+        Self::read(text, environment, resolve::Purpose::Service, |_| Vec::new())
     }
 
     /// Reads a text for a laptop: Redis then needs no root key of one's own.
@@ -90,18 +86,20 @@ impl Settings {
     /// # Errors
     /// Every problem of the config.
     pub fn for_development(text: &str) -> Result<Self, Problems> {
-        Self::read(text, [], resolve::Purpose::Development)
+        Self::read(text, [], resolve::Purpose::Development, |_| Vec::new())
     }
 
     fn read(
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
         purpose: resolve::Purpose,
+        examine: Examine,
     ) -> Result<Self, Problems> {
         let mut problems = Problems::default();
         let tree = read::tree(text, environment, &mut problems)?;
         let version = digest([tree.value.to_string().as_bytes()]);
         let shape = read::shape(tree, &mut problems)?;
+        examine(&shape).into_iter().for_each(|problem| problems.add(problem));
         resolve::settings(shape, version, problems, purpose)
     }
 
@@ -109,6 +107,12 @@ impl Settings {
     #[must_use]
     pub fn upstream_of(&self, instance: &InstanceId) -> Option<&Arc<Upstream>> {
         self.routes.by_instance.get(instance).or(self.routes.of_any.as_ref())
+    }
+
+    /// The tenant that has this subject.
+    #[must_use]
+    pub fn tenant_of(&self, subject: &str) -> Option<Arc<Tenant>> {
+        self.by_subject.get(subject).cloned()
     }
 
     /// What the committed shares on the upstream may hold together, in calls: Σbᵢ over the tenants that may use it.

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Problems, Routes, Settings, committed_bursts, shape};
+use super::{Examine, Problems, Routes, Settings, committed_bursts, shape};
 use crate::domain::Upstream;
 
 /// How often the file is looked at. The contract promises that changes are in use within 10 s.
@@ -21,6 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Keeps the current settings current.
 pub struct Reload {
     file: PathBuf,
+    examine: Examine,
     current: Arc<ArcSwap<Settings>>,
     /// What the file last said, good or bad: the same text is not judged twice.
     seen: Result<String, String>,
@@ -43,9 +44,9 @@ pub enum Reloaded {
 impl Reload {
     /// Watches the file that `current` was read from.
     #[must_use]
-    pub fn new(file: PathBuf, current: Arc<ArcSwap<Settings>>) -> Self {
+    pub fn new(file: PathBuf, examine: Examine, current: Arc<ArcSwap<Settings>>) -> Self {
         let stamp = current.load().stamp.clone();
-        Self { file, current, seen: Ok(stamp) }
+        Self { file, examine, current, seen: Ok(stamp) }
     }
 
     /// Looks at the file every two seconds, and at once whenever `asked` yields; tells `observe` of every change, and
@@ -63,7 +64,7 @@ impl Reload {
     }
 
     fn look(&mut self, asked: bool) -> Option<Reloaded> {
-        let loaded = Settings::load(&self.file);
+        let loaded = Settings::load(&self.file, self.examine);
         let seen = match &loaded {
             Ok(settings) => Ok(settings.stamp.clone()),
             Err(problems) => Err(problems.to_string()),

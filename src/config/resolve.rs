@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::problem::{Problem, Problems};
 use super::shape::{self, Config, IdentityMode};
 use super::values::Share;
-use super::{Identity, Routes, Settings, committed_bursts, digest, may_use};
+use super::{Routes, Settings, committed_bursts, digest, may_use};
 use crate::admission::{KeyFile, Keys};
 use crate::domain::{Enforcement, InstanceId, Instances, Name, Rate, Role, Tenant, TenantLimits, Upstream};
 
@@ -26,7 +26,7 @@ pub enum Purpose {
 /// Settings of the shape, or every problem: those found while it was typed, and these.
 pub fn settings(shape: Config, version: String, problems: Problems, purpose: Purpose) -> Result<Settings, Problems> {
     let mut check = Check { problems, warnings: Vec::new() };
-    let identity = check.identity(&shape.identity);
+    let identity = super::identity::resolve(&shape, &mut check.problems);
     let tenants = check.tenants(&shape);
     let upstreams = check.upstreams(&shape.upstreams);
     check.server(&shape);
@@ -39,9 +39,32 @@ pub fn settings(shape: Config, version: String, problems: Problems, purpose: Pur
     };
     let routes = Routes::new(upstreams.values());
     let committed_bursts = committed_bursts(&tenants, &upstreams);
+    let by_subject = by_subject(&shape, &tenants);
     let warnings = check.warnings;
     let stamp = stamp(&shape, &version);
-    Ok(Settings { shape, identity, tenants, upstreams, version, warnings, keys, stamp, routes, committed_bursts })
+    Ok(Settings {
+        shape,
+        identity,
+        tenants,
+        upstreams,
+        version,
+        warnings,
+        keys,
+        stamp,
+        by_subject,
+        routes,
+        committed_bursts,
+    })
+}
+
+/// Each subject's tenant; no two have one.
+fn by_subject(shape: &Config, tenants: &BTreeMap<Name, Arc<Tenant>>) -> HashMap<String, Arc<Tenant>> {
+    let subjects = |tenant: &Arc<Tenant>| {
+        let shape = shape.tenants.get(tenant.name.as_str());
+        let subjects = shape.map_or(&[][..], |shape| &shape.subjects);
+        subjects.iter().map(|subject| (subject.clone(), Arc::clone(tenant))).collect::<Vec<_>>()
+    };
+    tenants.values().flat_map(subjects).collect()
 }
 
 /// The version, and the content of the files that the config names and the program holds in memory.
@@ -67,26 +90,6 @@ impl Check {
             self.add(path, None, format!("{expected}; it is required"));
         }
         value.as_ref()
-    }
-
-    fn identity(&mut self, identity: &shape::Identity) -> Option<Identity> {
-        let mode = *self.required(&identity.mode, "identity.mode", "header")?;
-        match mode {
-            IdentityMode::Header => {}
-            IdentityMode::Jwt | IdentityMode::Mtls => {
-                self.add("identity.mode", json!(mode), "header: this version has no other mode");
-            }
-        }
-        let path = "identity.header.name";
-        let name = http::HeaderName::from_bytes(identity.header.name.as_bytes()).ok();
-        match name {
-            Some(name) if !is_reserved(name.as_str()) => Some(Identity::Header { name }),
-            _ => {
-                let expected = "a header name of its own, such as x-tenant-id";
-                self.add(path, json!(identity.header.name), expected);
-                None
-            }
-        }
     }
 
     fn tenants(&mut self, config: &Config) -> BTreeMap<Name, Arc<Tenant>> {
@@ -222,8 +225,9 @@ impl Check {
         if server.listen == config.admin.listen && server.listen.get().port() != 0 {
             self.add("admin.listen", json!(config.admin.listen), "another address than server.listen");
         }
-        if server.tls.is_some() {
-            self.add("server.tls", None, "no TLS: this version serves plaintext only, for use behind a mesh");
+        if let Some(tls) = &server.tls {
+            self.required(&tls.cert_file, "server.tls.cert_file", "the certificate chain's file, PEM");
+            self.required(&tls.key_file, "server.tls.key_file", "the certificate's key file, PEM");
         }
         if config.telemetry.otlp.is_some() {
             self.add("telemetry.otlp", None, "no OTLP: this version does not export traces or metrics");
@@ -427,11 +431,4 @@ fn is_role(arn: &str) -> bool {
     let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
     let is_named = resource.strip_prefix("role/").is_some_and(|name| !name.is_empty());
     arn == "arn" && partition.starts_with("aws") && service == "iam" && region.is_empty() && is_account && is_named
-}
-
-/// Headers that mean something else already.
-fn is_reserved(name: &str) -> bool {
-    const RESERVED: [&str; 8] =
-        ["authorization", "connection", "content-length", "content-type", "host", "te", "user-agent", "x-request-id"];
-    RESERVED.contains(&name) || name.ends_with("-bin") || name.starts_with("grpc-")
 }

@@ -107,7 +107,8 @@ pub async fn shed(State(permits): State<Arc<Semaphore>>, mut request: Request, n
 
 /// Finds the tenant. Then, and not before, a malformed `grpc-timeout` is refused.
 pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Request, next: Next) -> Response {
-    let tenant = match identities.identity.tenant(request.headers(), &identities.settings.load()) {
+    let settings = identities.settings.load_full();
+    let tenant = match identities.identity.tenant(request.headers(), request.extensions(), &settings).await {
         Ok(tenant) => tenant,
         Err(error) => return refuse(error),
     };

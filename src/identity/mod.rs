@@ -2,38 +2,58 @@
 //! from anywhere but its credentials.
 
 mod header;
+pub mod jwt;
+mod mtls;
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{Extensions, HeaderMap};
 
 use crate::config::{self, Settings};
 use crate::domain::Tenant;
 use crate::error::Error;
+
+pub use mtls::ClientNames;
 
 /// Finds the tenant behind a call.
 #[derive(Debug)]
 pub enum Identity {
     /// By a header that something in front sets.
     Header(header::Header),
+    /// By a bearer token.
+    Jwt(Arc<jwt::Jwt>),
+    /// By the client certificate of the connection.
+    Mtls,
 }
 
 impl Identity {
     /// The mode that the config has chosen.
-    #[must_use]
-    pub fn new(settings: &Settings) -> Self {
-        match &settings.identity {
+    ///
+    /// # Errors
+    /// Where the TLS that a key set is fetched by cannot be set up.
+    pub fn new(settings: &Settings) -> Result<Self, rustls::Error> {
+        Ok(match &settings.identity {
             config::Identity::Header { name } => Self::Header(header::Header::new(name.clone())),
-        }
+            config::Identity::Jwt(jwt) => Self::Jwt(Arc::new(jwt::Jwt::new(jwt)?)),
+            config::Identity::Mtls => Self::Mtls,
+        })
     }
 
-    /// The tenant behind a call with these headers.
+    /// The tenant behind a call with these headers, on a connection with these extensions.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] without exactly one credential, [`Error::TenantUnknown`] where it is nobody's.
-    pub fn tenant(&self, headers: &HeaderMap, settings: &Settings) -> Result<Arc<Tenant>, Error> {
+    pub async fn tenant(
+        &self,
+        headers: &HeaderMap,
+        connection: &Extensions,
+        settings: &Settings,
+    ) -> Result<Arc<Tenant>, Error> {
+        let find = |subject: &str| settings.tenant_of(subject);
         match self {
             Self::Header(header) => header.tenant(headers, settings),
+            Self::Jwt(jwt) => jwt.tenant(headers, find).await,
+            Self::Mtls => mtls::tenant(connection.get::<ClientNames>(), find),
         }
     }
 }

@@ -2,7 +2,8 @@
 """Gives rendered manifests to the program: `program.py check|serve FILE`, the program in PARTICIPANT_GATEWAY.
 
 check  the rendered config is accepted by `participant-gateway check`
-serve  the rendered config and the pod's own arguments answer a call (for a pod with the simulator)
+serve  the rendered config and the pod's own arguments answer a call (for a pod with the simulator); GATEWAY may be
+       another program for the gateway, such as one in an image
 """
 
 import base64
@@ -19,6 +20,7 @@ import time
 import yaml
 
 PROGRAM = os.environ["PARTICIPANT_GATEWAY"]
+GATEWAY = os.environ.get("GATEWAY", PROGRAM)
 MOUNTS = "/etc/participant-gateway"
 
 
@@ -77,7 +79,7 @@ def serve(folder):
     aside = [one.replace("127.0.0.1:4571", f"127.0.0.1:{simulator}") for one in sim["args"]]
     running = [
         subprocess.Popen([PROGRAM, *aside], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={}),
-        subprocess.Popen([PROGRAM, *arguments], stdout=open(folder / "log", "w"), stderr=subprocess.STDOUT, env=environment),
+        subprocess.Popen([GATEWAY, *arguments], stdout=open(folder / "log", "w"), stderr=subprocess.STDOUT, env=environment),
     ]
     try:
         tenant, request = next(iter(config["tenants"])), {

@@ -2,7 +2,7 @@
 # Every test of the chart, the alerts and the dashboards; `--bless` writes the golden renders and the chart's README anew.
 # The program that the config is given to: PARTICIPANT_GATEWAY, or else target/debug/participant-gateway.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 1
 
 export PATH="$PWD/.tools/bin:$PATH"
 export PARTICIPANT_GATEWAY="${PARTICIPANT_GATEWAY:-$PWD/target/debug/participant-gateway}"

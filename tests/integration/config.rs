@@ -107,12 +107,11 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
         ("/server/max_in_flight", json!(0), "server.max_in_flight", "a whole number from 1"),
         ("/server/max_in_flight", json!(1.5), "server.max_in_flight", "a whole number from 1"),
         ("/server/reflection", json!("maybe"), "server.reflection", "a boolean"),
-        ("/server/tls", json!({ "cert_file": "c", "key_file": "k" }), "server.tls", "no TLS"),
+        ("/server/tls", json!({ "cert_file": "c" }), "server.tls.key_file", "required"),
         ("/server", json!("fast"), "server", "a mapping"),
         ("/servr", json!({}), "servr", "a known key"),
         ("/admin/listen", json!("0.0.0.0:50051"), "admin.listen", "another address"),
-        ("/identity/mode", json!("jwt"), "identity.mode", "header"),
-        ("/identity/mode", json!("mtls"), "identity.mode", "header"),
+        ("/identity/mode", json!("none"), "identity.mode", "header"),
         ("/identity/header/name", json!("x tenant"), "identity.header.name", "a header name"),
         ("/identity/header/name", json!("x-tenant-bin"), "identity.header.name", "a header name"),
         ("/tenants", json!({}), "tenants", "at least one tenant"),
@@ -159,6 +158,30 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
         assert!(named.expected.contains(expected), "{pointer} = {value}: {named}");
         assert_eq!(found.len(), 1, "{pointer} = {value}: {found:?}");
     }
+}
+
+#[test]
+fn a_mode_names_what_it_lacks_and_no_subject_is_two_tenants() {
+    let paths = |config: &Value| problems(config, &[]).into_iter().map(|problem| problem.path).collect::<Vec<_>>();
+    let mut config = good();
+    set(&mut config, "/identity/mode", json!("jwt"));
+    assert_eq!(paths(&config), ["identity.jwt", "tenants.acme.subjects"]);
+    set(&mut config, "/identity/jwt", json!({ "algorithms": ["HS256"] }));
+    assert_eq!(
+        paths(&config),
+        [
+            "identity.jwt.algorithms[0]",
+            "identity.jwt.audience",
+            "identity.jwt.issuer",
+            "identity.jwt.jwks_url",
+            "tenants.acme.subjects",
+        ]
+    );
+    set(&mut config, "/identity", json!({ "mode": "mtls" }));
+    set(&mut config, "/tenants/acme/subjects", json!(["spiffe://a"]));
+    let other = json!({ "instances": ["i-1"], "rate": "1/s", "burst": 1, "subjects": ["dns.b", "spiffe://a"] });
+    set(&mut config, "/tenants/other", other);
+    assert_eq!(paths(&config), ["server.tls.client_ca_file", "tenants.other.subjects[1]"]);
 }
 
 #[test]

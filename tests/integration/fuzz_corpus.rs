@@ -50,5 +50,5 @@ fn metadata() {
 
 #[test]
 fn configs() {
-    run("config", 50, bodies::config);
+    run("config", 10, bodies::config);
 }

@@ -1,0 +1,165 @@
+//! A JSON Web Key Set (RFC 7517): the keys of it that can verify, and which of them a token means.
+
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The public keys of an issuer. Immutable: a refresh swaps the whole.
+#[derive(Debug)]
+pub struct KeySet {
+    keys: Vec<Key>,
+    skipped: usize,
+}
+
+/// Why a text is no key set.
+#[derive(Debug, thiserror::Error)]
+pub enum KeySetError {
+    /// Not JSON, or without a list of keys.
+    #[error("not a JSON Web Key Set: {0}")]
+    Malformed(serde_json::Error),
+    /// Nothing in it can verify a token.
+    #[error("none of its {0} keys is a public signature key of a supported kind")]
+    NoKeys(usize),
+}
+
+/// Which key a token means.
+#[derive(Debug)]
+pub(super) enum Choice<'a> {
+    Key(&'a DecodingKey),
+    /// None of that id, or none at all that would do: a newer set may have it.
+    Unknown,
+    /// There is one of that id, for other algorithms.
+    Unfit,
+    /// The token names none, and more than one would do.
+    Ambiguous,
+}
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    kind: Kind,
+    /// The one algorithm that it is for, where it says so.
+    only: Option<String>,
+    decoding: DecodingKey,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Rsa,
+    P256,
+    P384,
+    Ed25519,
+}
+
+impl KeySet {
+    /// Reads a set. A key that cannot verify tokens is passed over: other kinds and uses may stand in the same set.
+    ///
+    /// # Errors
+    /// Where nothing is left.
+    pub fn parse(text: &[u8]) -> Result<Self, KeySetError> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Value>,
+        }
+        let Set { keys: listed } = serde_json::from_slice(text).map_err(KeySetError::Malformed)?;
+        let total = listed.len();
+        let keys: Vec<Key> = listed.into_iter().filter_map(Key::of).collect();
+        if keys.is_empty() {
+            return Err(KeySetError::NoKeys(total));
+        }
+        Ok(Self { skipped: total - keys.len(), keys })
+    }
+
+    /// How many keys can verify.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Never: a set without keys is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many keys were passed over.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.skipped
+    }
+
+    pub(super) fn choose(&self, id: Option<&str>, algorithm: Algorithm) -> Choice<'_> {
+        let mut named = self.keys.iter().filter(|key| id.is_none() || key.id.as_deref() == id).peekable();
+        if named.peek().is_none() {
+            return Choice::Unknown;
+        }
+        let mut fitting = named.filter(|key| key.fits(algorithm));
+        match (fitting.next(), fitting.next()) {
+            (None, _) if id.is_some() => Choice::Unfit,
+            (None, _) => Choice::Unknown,
+            (Some(_), Some(_)) if id.is_none() => Choice::Ambiguous,
+            (Some(key), _) => Choice::Key(&key.decoding),
+        }
+    }
+}
+
+impl Key {
+    fn of(jwk: Value) -> Option<Self> {
+        let jwk: Jwk = serde_json::from_value(jwk).ok()?;
+        let signs = jwk.public_key_use.as_deref().is_none_or(|purpose| purpose == "sig");
+        let verifies = jwk.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        if !(signs && verifies) {
+            return None;
+        }
+        let (kind, decoding) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("RSA", _) => (Kind::Rsa, rsa(&jwk.n?, &jwk.e?)?),
+            ("EC", Some("P-256")) => (Kind::P256, DecodingKey::from_ec_components(&jwk.x?, &jwk.y?).ok()?),
+            ("EC", Some("P-384")) => (Kind::P384, DecodingKey::from_ec_components(&jwk.x?, &jwk.y?).ok()?),
+            ("OKP", Some("Ed25519")) => (Kind::Ed25519, DecodingKey::from_ed_components(&jwk.x?).ok()?),
+            _ => return None,
+        };
+        Some(Self { id: jwk.kid, kind, only: jwk.alg, decoding })
+    }
+
+    fn fits(&self, algorithm: Algorithm) -> bool {
+        let (kind, name) = match algorithm {
+            Algorithm::RS256 => (Kind::Rsa, "RS256"),
+            Algorithm::RS384 => (Kind::Rsa, "RS384"),
+            Algorithm::RS512 => (Kind::Rsa, "RS512"),
+            Algorithm::PS256 => (Kind::Rsa, "PS256"),
+            Algorithm::PS384 => (Kind::Rsa, "PS384"),
+            Algorithm::PS512 => (Kind::Rsa, "PS512"),
+            Algorithm::ES256 => (Kind::P256, "ES256"),
+            Algorithm::ES384 => (Kind::P384, "ES384"),
+            Algorithm::EdDSA => (Kind::Ed25519, "EdDSA"),
+            _ => return false,
+        };
+        self.kind == kind && self.only.as_deref().is_none_or(|only| only == name)
+    }
+}
+
+/// The library refuses a shorter modulus with every signature; better to pass the key over, and count it.
+fn rsa(modulus: &str, exponent: &str) -> Option<DecodingKey> {
+    let key = DecodingKey::from_rsa_components(modulus, exponent).ok()?;
+    let long_enough = matches!(key.kind(), DecodingKeyKind::RsaModulusExponent { n, .. } if n.len() >= MODULUS_BYTES);
+    long_enough.then_some(key)
+}
+
+/// One key (RFC 7517, section 4; RFC 7518, section 6).
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    public_key_use: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+/// 2,048 bits: the least for the RSA algorithms (RFC 7518, section 3.3).
+const MODULUS_BYTES: usize = 256;
