@@ -39,6 +39,12 @@ impl Readiness {
         self.draining.store(true, Ordering::Release);
     }
 
+    /// Whether callers should be sent here now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.verdict().is_ok()
+    }
+
     fn verdict(&self) -> Result<&'static str, &'static str> {
         if self.draining.load(Ordering::Acquire) {
             Err("draining\n")

@@ -117,7 +117,7 @@ impl App {
         let closing = expired.child_token();
         let readiness = Arc::new(Readiness::new(store.readiness()));
         let (health, health_service) = tonic_health::server::health_reporter();
-        report(&health, ServingStatus::Serving).await;
+        report(&health, ServingStatus::NotServing).await;
 
         let identities = Arc::new(Identities { identity, settings: Arc::clone(&settings), levels });
         let deadlines = Deadlines { default: server.default_timeout.get(), max: server.max_timeout.get() };
@@ -157,6 +157,7 @@ impl App {
         let ended = CancellationToken::new();
         let operators = tokio::spawn(admin::serve(admin, Arc::clone(&readiness), Arc::clone(&settings), ended.clone()));
         let reloads = reload.map(|from| tokio::spawn(keep_current(from, Arc::clone(&settings), keys, log_level)));
+        let becoming_ready = tokio::spawn(serving_once_ready(Arc::clone(&readiness), health.clone()));
         let address = grpc.local_addr()?;
         let client = |certificate: &[u8], shown: &mut http::Extensions| {
             shown.insert(ClientNames::of(certificate));
@@ -170,6 +171,8 @@ impl App {
 
         tracing::info!(drain_timeout = %server.drain_timeout, "draining");
         readiness.is_draining();
+        becoming_ready.abort();
+        let _ = becoming_ready.await;
         report(&health, ServingStatus::NotServing).await;
         draining.cancel();
         let drained = async {
@@ -279,6 +282,14 @@ async fn report(health: &HealthReporter, status: ServingStatus) {
     for name in HEALTH_NAMES {
         health.set_service_status(name, status).await;
     }
+}
+
+/// The health service says what `/readyz` says, for probes that speak gRPC.
+async fn serving_once_ready(readiness: Arc<Readiness>, health: HealthReporter) {
+    while !readiness.is_ready() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    report(&health, ServingStatus::Serving).await;
 }
 
 /// Both versions of server reflection: older clients know `v1alpha` only.

@@ -57,6 +57,7 @@ async fn call(addr: SocketAddr, contact: &str) -> crate::support::Reply {
     request.participant_details.as_mut().unwrap().display_name = "canary-display-name".to_owned();
     let mut request = of("demo", request);
     request.metadata_mut().insert("x-request-id", "req-1".parse().unwrap());
+    request.metadata_mut().insert("authorization", "Bearer canary-bearer-token".parse().unwrap());
     client.create_participant(request).await
 }
 
@@ -144,6 +145,7 @@ async fn no_secret_is_logged_at_trace() {
     assert!(log.contains("TRACE") || log.contains("DEBUG"), "the level had no effect");
     for (name, canary) in [
         ("client token", "canary-client-token"),
+        ("bearer token", "canary-bearer-token"),
         ("display name", "canary-display-name"),
         ("contact id", "canary-contact"),
         ("participant token", &token),

@@ -33,6 +33,9 @@ async fn a_gateway_that_rejects_is_not_ready_until_redis_was_reached_once() {
     let url = format!("redis://127.0.0.1:{}", free_port());
     let gateway = rejecting(gateway()).on_redis(&url, "pg").start().await;
     assert_eq!(gateway.admin("/readyz").await.0, 503);
+    let mut health = tonic_health::pb::health_client::HealthClient::new(gateway.channel().await);
+    let told = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap().into_inner().status;
+    assert_eq!(told, tonic_health::pb::health_check_response::ServingStatus::NotServing as i32);
     let status = gateway.call(request("contact-1")).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
     assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));

@@ -127,6 +127,7 @@ impl Plan {
         let (addr, admin) = (app.addr().unwrap(), app.admin_addr().unwrap());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(app.run(shutdown.clone().cancelled_owned()));
+        until_ready(admin).await;
         Fixture { addr, admin, journal, running, endpoint_url, shutdown, simulating }
     }
 }
@@ -229,6 +230,13 @@ pub async fn until(mut happened: impl FnMut() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it did not happen");
+}
+
+/// Waits until the process has taken its ports and its store into use, or said that it waits for the store.
+async fn until_ready(admin: SocketAddr) {
+    while http_get(admin, "/readyz").await.1.starts_with("starting") {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// A plain HTTP/1.1 GET: status and body.
