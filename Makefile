@@ -12,7 +12,8 @@ test: tools
 	cargo test --locked
 
 # Formatting, clippy, the protos, the dependencies.
-lint: tools
+lint:
+	tools/install.sh lint
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features -- -D warnings

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs the tools of tests and lint that are missing, pinned, into .tools/. Says what it installs; asks nothing.
+# Installs the tools that are missing, pinned, into .tools/: those of the tests, or with `lint` those of `make lint`.
+# Says what it installs; asks nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,6 +32,21 @@ debian() {
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
 }
 
+if [ "${1:-test}" = lint ]; then
+  if missing buf $buf; then
+    npm install --silent --no-fund --no-audit --prefix .tools/npm "@bufbuild/buf@$buf"
+    ln -sf ../npm/node_modules/.bin/buf "$bin/buf"
+    installed buf $buf
+  fi
+
+  if missing cargo-deny $cargo_deny; then
+    # A debug build: it is ready in half the time, and the check takes seconds all the same.
+    cargo install --quiet --locked --debug --no-default-features --root .tools "cargo-deny@$cargo_deny"
+    installed cargo-deny $cargo_deny
+  fi
+  exit
+fi
+
 # Only as children of the tests, on ports of their own: the packages' services are not needed.
 debian redis-server redis-server
 debian redis-sentinel redis-sentinel
@@ -39,16 +55,4 @@ debian openssl openssl
 if missing grpcurl $grpcurl; then
   GOBIN="$bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl"
   installed grpcurl $grpcurl
-fi
-
-if missing buf $buf; then
-  npm install --silent --no-fund --no-audit --prefix .tools/npm "@bufbuild/buf@$buf"
-  ln -sf ../npm/node_modules/.bin/buf "$bin/buf"
-  installed buf $buf
-fi
-
-if missing cargo-deny $cargo_deny; then
-  # A debug build: it is ready in half the time, and the check takes seconds all the same.
-  cargo install --quiet --locked --debug --no-default-features --root .tools "cargo-deny@$cargo_deny"
-  installed cargo-deny $cargo_deny
 fi

@@ -1,0 +1,100 @@
+//! The rules of `store` and `idempotency`, key files included.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Check, Purpose};
+use crate::admission::{KeyFile, Keys};
+use crate::config::shape::{self, Config};
+
+impl Check {
+    pub(super) fn store(&mut self, config: &Config) {
+        let store = &config.store;
+        match store.kind {
+            shape::StoreKind::Redis => self.redis(&store.redis),
+            shape::StoreKind::Memory => {}
+        }
+        if store.kind == shape::StoreKind::Memory && store.replicas.get() > 1 {
+            let expected = "1 with store.kind memory: replicas share nothing without Redis";
+            self.add("store.replicas", json!(store.replicas), expected);
+        }
+        let attempt = config.upstreams.values().map(|upstream| upstream.attempt_timeout.get()).max();
+        let lease = config.server.max_timeout.get() + attempt.unwrap_or_default() + Duration::from_secs(2);
+        if config.idempotency.retention.get() <= lease {
+            let lease = humantime::format_duration(lease);
+            let expected = format!("more than the longest lease (max_timeout + attempt_timeout + 2s): {lease}");
+            self.add("idempotency.retention", json!(config.idempotency.retention), expected);
+        }
+    }
+
+    fn redis(&mut self, redis: &shape::Redis) {
+        if redis.urls.is_empty() && !self.problems.touch("store.redis.urls") {
+            self.add("store.redis.urls", json!([]), "at least one URL");
+        }
+        for (index, url) in redis.urls.iter().enumerate() {
+            self.url(&format!("store.redis.urls[{index}]"), Some(url), &["redis", "rediss"]);
+        }
+        let with_tls = redis.urls.iter().filter(|url| url.starts_with("rediss://")).count();
+        if with_tls != 0 && with_tls != redis.urls.len() {
+            self.add("store.redis.urls", json!(redis.urls), "all of them redis://, or all of them rediss://");
+        }
+        if redis.topology == shape::Topology::Sentinel {
+            self.required(&redis.sentinel_master, "store.redis.sentinel_master", "the name of the sentinels' master");
+        }
+        if redis.topology == shape::Topology::Standalone && redis.urls.len() > 1 {
+            self.add("store.redis.urls", json!(redis.urls), "one URL with topology standalone");
+        }
+        if redis.key_prefix.is_empty() || redis.key_prefix.contains(['{', '}']) {
+            self.add("store.redis.key_prefix", json!(redis.key_prefix), "a text without braces: they choose a slot");
+        }
+        let file = |this: &mut Self, path: &str, file: &Option<String>| {
+            if let Some(file) = file
+                && let Err(error) = std::fs::File::open(file)
+            {
+                this.add(format!("store.redis.{path}"), json!(file), format!("a readable file: {error}"));
+            }
+        };
+        file(self, "password_file", &redis.password_file);
+        if let Some(tls) = &redis.tls {
+            file(self, "tls.ca_file", &tls.ca_file);
+            file(self, "tls.cert_file", &tls.cert_file);
+            file(self, "tls.key_file", &tls.key_file);
+            if tls.cert_file.is_some() != tls.key_file.is_some() {
+                self.add("store.redis.tls", json!(tls), "cert_file and key_file together, or neither");
+            }
+        }
+    }
+
+    pub(super) fn keys(&mut self, config: &Config, purpose: Purpose) -> Option<Keys> {
+        let idempotency = &config.idempotency;
+        let root = idempotency.root_key_file.as_deref().map(Path::new);
+        if root.is_none() {
+            let path = "idempotency.root_key_file";
+            if config.store.kind == shape::StoreKind::Redis && purpose == Purpose::Service {
+                self.add(path, None, "a file with one base64 32-byte key; it is required with store.kind redis");
+            } else if purpose == Purpose::Service {
+                self.warn(path, "a file with one base64 32-byte key: upstream tokens are predictable without one");
+            }
+        }
+        let sealing = idempotency.sealing_keys_file.as_deref().map(Path::new);
+        match Keys::load(root, sealing) {
+            Ok(keys) => Some(keys),
+            Err(problems) => {
+                for (kind, path, file) in [
+                    (KeyFile::Root, "idempotency.root_key_file", root),
+                    (KeyFile::Sealing, "idempotency.sealing_keys_file", sealing),
+                ] {
+                    let faults = problems.iter().filter(|problem| problem.file == kind);
+                    let faults: Vec<_> = faults.map(|problem| problem.fault.to_string()).collect();
+                    if !faults.is_empty() {
+                        let expected = format!("a file of base64 32-byte keys, but it {}", faults.join("; it "));
+                        self.add(path, file.map(|file| json!(file)), expected);
+                    }
+                }
+                None
+            }
+        }
+    }
+}
