@@ -1,4 +1,4 @@
-//! The port that operators use: liveness, readiness, the effective config.
+//! The port that operators use: liveness, readiness, metrics, the effective config.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,15 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Json;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Json};
 use axum::routing::get;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
+use crate::telemetry::Metrics;
 
 /// Whether callers should be sent here.
 pub struct Readiness {
@@ -62,6 +64,7 @@ impl Readiness {
 struct Admin {
     readiness: Arc<Readiness>,
     settings: Arc<ArcSwap<Settings>>,
+    metrics: Arc<Metrics>,
 }
 
 /// Serves until `ended`.
@@ -72,13 +75,15 @@ pub async fn serve(
     listener: TcpListener,
     readiness: Arc<Readiness>,
     settings: Arc<ArcSwap<Settings>>,
+    metrics: Arc<Metrics>,
     ended: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(async || "live\n"))
         .route("/readyz", get(readyz))
         .route("/config", get(config))
-        .with_state(Admin { readiness, settings });
+        .route("/metrics", get(metrics_text))
+        .with_state(Admin { readiness, settings, metrics });
     axum::serve(listener, router).with_graceful_shutdown(ended.cancelled_owned()).await
 }
 
@@ -87,6 +92,10 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
         Ok(ready) => (StatusCode::OK, ready),
         Err(not) => (StatusCode::SERVICE_UNAVAILABLE, not),
     }
+}
+
+async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.text())
 }
 
 async fn config(State(admin): State<Admin>) -> Json<Value> {

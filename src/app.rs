@@ -1,12 +1,13 @@
 //! The only wiring: from settings to a process that serves, and back down again.
 
+mod measured;
 mod stores;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -25,9 +26,10 @@ use crate::admin::{self, Readiness};
 use crate::admission::Keys;
 use crate::config::{Problem, Reload, Reloaded, Settings, shape};
 use crate::connect::{Attempts, Client, StaticCredentials};
+use crate::domain::Name;
 use crate::error::Error;
 use crate::gateway::{Gateway, Levels};
-use crate::grpc::layers::{self, Deadlines, Identities};
+use crate::grpc::layers::{self, Answering, Deadlines, Identities, Shedding};
 use crate::grpc::{CREATE_PARTICIPANT, GET_QUOTA, Participants, Quotas, status};
 use crate::identity::jwt::Refreshed;
 use crate::identity::{ClientNames, Identity};
@@ -36,7 +38,7 @@ use crate::net::tls::{Tls, TlsFiles, TlsReloaded};
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::participant_service_server::{self, ParticipantServiceServer};
 use crate::proto::quota_service_server::{self, QuotaServiceServer};
-use crate::telemetry::LogLevel;
+use crate::telemetry::{LogLevel, Metrics};
 
 /// The health service's own names for "everything" and for the services.
 const HEALTH_NAMES: [&str; 3] = ["", participant_service_server::SERVICE_NAME, quota_service_server::SERVICE_NAME];
@@ -103,15 +105,17 @@ impl App {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { parts: Parts { settings, reload, credentials, log_level }, grpc, admin } = self;
         let server = settings.shape.server.clone();
-        let upstreams = connect(&settings, credentials).await;
-        let store = stores::Stores::start(&settings.shape.store).await?;
+        let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+        let upstreams = connect(&settings, credentials, &metrics).await;
+        let store = stores::Stores::start(&settings.shape.store, &metrics).await?;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
         let tls = tls(&settings.shape)?;
-        let watchers = watch(&identity, tls.as_ref());
+        let watchers = watch(&identity, tls.as_ref(), &metrics);
         let keys = Arc::new(ArcSwap::from_pointee(settings.keys.clone()));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let levels = Arc::new(Levels::default());
-        let gateway = Gateway::new(upstreams, store.store(), Arc::clone(&keys), Arc::clone(&levels));
+        let gateway =
+            Gateway::new(upstreams, store.store(), Arc::clone(&keys), Arc::clone(&levels), Arc::clone(&metrics));
         let gateway = Arc::new(gateway);
         let (draining, expired) = (CancellationToken::new(), CancellationToken::new());
         let closing = expired.child_token();
@@ -119,9 +123,13 @@ impl App {
         let (health, health_service) = tonic_health::server::health_reporter();
         report(&health, ServingStatus::NotServing).await;
 
-        let identities = Arc::new(Identities { identity, settings: Arc::clone(&settings), levels });
+        let identities =
+            Arc::new(Identities { identity, settings: Arc::clone(&settings), levels, metrics: Arc::clone(&metrics) });
         let deadlines = Deadlines { default: server.default_timeout.get(), max: server.max_timeout.get() };
         let permits = Arc::new(Semaphore::new(server.max_in_flight.get() as usize));
+        let (in_flight, most) = (Arc::clone(&permits), server.max_in_flight.get());
+        metrics.show_in_flight(move || u64::from(most).saturating_sub(in_flight.available_permits() as u64));
+        let shedding = Shedding { permits: Arc::clone(&permits), metrics: Arc::clone(&metrics) };
         let participants =
             ParticipantServiceServer::new(Participants::new(Arc::clone(&settings), Arc::clone(&gateway)))
                 .max_decoding_message_size(server.max_request_bytes.get() as usize);
@@ -135,7 +143,7 @@ impl App {
                     // First, so that it bounds everything behind it, a slow body included.
                     .layer(from_fn_with_state(deadlines, layers::deadline))
                     // Before any work is done: shedding must cost next to nothing.
-                    .layer(from_fn_with_state(Arc::clone(&permits), layers::shed))
+                    .layer(from_fn_with_state(shedding, layers::shed))
                     // Last, so that the request is only read for callers that we know.
                     .layer(from_fn_with_state(identities, layers::identify)),
             );
@@ -144,9 +152,10 @@ impl App {
             router = with_reflection(router)?;
         }
         // What everything passes: it names the call, and gives each error of whatever is inside its face.
+        let answering = Answering { expired: expired.clone(), metrics: Arc::clone(&metrics) };
         let router = router
             .fallback(async || status::refuse(Error::UnknownMethod).map(axum::body::Body::new))
-            .layer(from_fn_with_state(expired.clone(), layers::answer));
+            .layer(from_fn_with_state(answering, layers::answer));
 
         let limits = net::Limits {
             max_concurrent_streams: server.max_concurrent_streams.get(),
@@ -155,8 +164,15 @@ impl App {
         };
         let admin_address = admin.local_addr()?;
         let ended = CancellationToken::new();
-        let operators = tokio::spawn(admin::serve(admin, Arc::clone(&readiness), Arc::clone(&settings), ended.clone()));
-        let reloads = reload.map(|from| tokio::spawn(keep_current(from, Arc::clone(&settings), keys, log_level)));
+        let operators = tokio::spawn(admin::serve(
+            admin,
+            Arc::clone(&readiness),
+            Arc::clone(&settings),
+            Arc::clone(&metrics),
+            ended.clone(),
+        ));
+        let reloads =
+            reload.map(|from| tokio::spawn(keep_current(from, Arc::clone(&settings), keys, log_level, metrics)));
         let becoming_ready = tokio::spawn(serving_once_ready(Arc::clone(&readiness), health.clone()));
         let address = grpc.local_addr()?;
         let client = |certificate: &[u8], shown: &mut http::Extensions| {
@@ -240,12 +256,19 @@ fn tls(config: &shape::Config) -> io::Result<Option<Arc<Tls>>> {
 }
 
 /// Keeps certificates and key sets current.
-fn watch(identity: &Identity, tls: Option<&Arc<Tls>>) -> Vec<JoinHandle<()>> {
+fn watch(identity: &Identity, tls: Option<&Arc<Tls>>, metrics: &Arc<Metrics>) -> Vec<JoinHandle<()>> {
     let mut watchers = Vec::new();
     if let Some(tls) = tls.cloned() {
-        let observe = |reloaded| match reloaded {
-            TlsReloaded::Applied { .. } => tracing::info!("certificate reloaded"),
+        let shown = Arc::clone(&tls);
+        metrics.show_certificate(move || shown.not_after());
+        let metrics = Arc::clone(metrics);
+        let observe = move |reloaded| match reloaded {
+            TlsReloaded::Applied { .. } => {
+                metrics.reloaded(true);
+                tracing::info!("certificate reloaded");
+            }
             TlsReloaded::Refused(problems) => {
+                metrics.reloaded(false);
                 for problem in problems {
                     tracing::error!(%problem, "certificate not reloaded");
                 }
@@ -269,12 +292,22 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
 }
 
-async fn connect(settings: &Settings, keys: Option<StaticCredentials>) -> BTreeMap<crate::domain::Name, Arc<Attempts>> {
+async fn connect(
+    settings: &Settings,
+    keys: Option<StaticCredentials>,
+    metrics: &Arc<Metrics>,
+) -> BTreeMap<Name, Arc<Attempts>> {
     let mut upstreams = BTreeMap::new();
     for (name, upstream) in &settings.upstreams {
         let client = Client::new(upstream, keys.clone()).await;
-        upstreams.insert(name.clone(), Arc::new(Attempts::new(client)));
+        upstreams.insert(name.clone(), Arc::new(Attempts::new(name.clone(), client, Arc::clone(metrics))));
     }
+    // Weak, since each holds the metrics.
+    let circuits: Vec<_> = upstreams.iter().map(|(name, attempts)| (name.clone(), Arc::downgrade(attempts))).collect();
+    metrics.show_circuits(move || {
+        let state = |(name, attempts): &(Name, Weak<Attempts>)| Some((name.clone(), attempts.upgrade()?.circuit()));
+        circuits.iter().filter_map(state).collect()
+    });
     upstreams
 }
 
@@ -317,6 +350,7 @@ async fn keep_current(
     settings: Arc<ArcSwap<Settings>>,
     keys: Arc<ArcSwap<Keys>>,
     log_level: LogLevel,
+    metrics: Arc<Metrics>,
 ) {
     let Reloading { file, mut hangup } = from;
     let asked = async move || {
@@ -326,6 +360,7 @@ async fn keep_current(
     };
     let observe = |reloaded| match reloaded {
         Reloaded::Applied { settings, needs_restart } => {
+            metrics.reloaded(true);
             log_level.set(settings.shape.telemetry.log.level);
             keys.store(Arc::new(settings.keys.clone()));
             tracing::info!(config_version = settings.version, "config reloaded");
@@ -334,6 +369,7 @@ async fn keep_current(
             }
         }
         Reloaded::Refused(problems) => {
+            metrics.reloaded(false);
             for problem in problems.sorted() {
                 tracing::error!(%problem, "config not reloaded");
             }

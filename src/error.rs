@@ -220,6 +220,49 @@ pub enum Fault {
     Unrecognized,
 }
 
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::InvalidRequest,
+        Self::NotFound,
+        Self::Conflict,
+        Self::QuotaExceeded,
+        Self::Throttled,
+        Self::Internal,
+        Self::AuthMisconfigured,
+        Self::CredentialsStale,
+        Self::ClockSkew,
+        Self::CredentialsMissing,
+        Self::CredentialsUnavailable,
+        Self::Unreachable,
+        Self::BadResponse,
+        Self::TimedOut,
+        Self::Unrecognized,
+    ];
+
+    /// Its name in metrics and spans.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Throttled => "throttled",
+            Self::Internal => "internal",
+            Self::AuthMisconfigured => "auth_misconfigured",
+            Self::CredentialsStale => "credentials_stale",
+            Self::ClockSkew => "clock_skew",
+            Self::CredentialsMissing => "credentials_missing",
+            Self::CredentialsUnavailable => "credentials_unavailable",
+            Self::Unreachable => "unreachable",
+            Self::BadResponse => "bad_response",
+            Self::TimedOut => "timed_out",
+            Self::Unrecognized => "unrecognized",
+        }
+    }
+}
+
 impl UpstreamError {
     /// A failure of which nothing else is known.
     #[must_use]

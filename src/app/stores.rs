@@ -9,6 +9,9 @@ use crate::admission::memory::MemoryStore;
 use crate::admission::redis::{RedisSettings, RedisStore, TlsFiles, Topology};
 use crate::admission::{Guarded, OnLoss, Store};
 use crate::config::shape;
+use crate::telemetry::Metrics;
+
+use super::measured::Measured;
 
 /// The store, and what guards it where it can be lost.
 pub enum Stores {
@@ -20,9 +23,12 @@ pub enum Stores {
 
 impl Stores {
     /// Takes the store into use. A Redis that is not there yet is no error: `on_loss` says what that means for calls.
-    pub async fn start(config: &shape::Store) -> io::Result<Self> {
+    pub async fn start(config: &shape::Store, metrics: &Arc<Metrics>) -> io::Result<Self> {
         match config.kind {
-            shape::StoreKind::Memory => Ok(Self::Memory(Arc::new(MemoryStore::new()))),
+            shape::StoreKind::Memory => {
+                metrics.show_store(|| false, || 0);
+                Ok(Self::Memory(Arc::new(MemoryStore::new())))
+            }
             shape::StoreKind::Redis => {
                 let store = RedisStore::new(settings(&config.redis)).map_err(io::Error::other)?;
                 let on_loss = match config.on_loss {
@@ -32,7 +38,10 @@ impl Stores {
                         fresh: Box::new(|| Arc::new(MemoryStore::new())),
                     },
                 };
-                let guarded = Guarded::start(Arc::new(store), config.redis.timeout.get(), on_loss).await;
+                let store = Arc::new(Measured::new(store, Arc::clone(metrics)));
+                let guarded = Guarded::start(store, config.redis.timeout.get(), on_loss).await;
+                let (health, also) = (guarded.health(), guarded.health());
+                metrics.show_store(move || health.degraded(), move || also.unsettled());
                 Ok(Self::Redis(Arc::new(guarded)))
             }
         }

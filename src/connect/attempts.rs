@@ -4,6 +4,7 @@
 //! asks for; a refused signature once, where the clocks differ. All with the same `ClientToken`. Where the next attempt
 //! does not fit, the last one's error is the answer, at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -13,9 +14,9 @@ use tower::retry::budget::{Budget, TpsBudget};
 
 use super::breaker::{Breaker, Pass};
 use super::sdk::Client;
-use crate::domain::{CreateParticipant, Participant, UpstreamToken};
+use crate::domain::{CreateParticipant, Name, Participant, UpstreamToken};
 use crate::error::{Fault, UpstreamError};
-use crate::telemetry::Call;
+use crate::telemetry::{Call, Metrics};
 
 /// The wait before the first further attempt; it doubles, with jitter, up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
@@ -30,6 +31,8 @@ const LEAST_LEFT: Duration = Duration::from_millis(20);
 /// One upstream: its client, its circuit and its retry budget.
 #[derive(Debug)]
 pub struct Attempts {
+    upstream: Name,
+    metrics: Arc<Metrics>,
     client: Client,
     breaker: Breaker,
     budget: TpsBudget,
@@ -57,11 +60,18 @@ pub trait Payer: Send {
 impl Attempts {
     /// For one upstream.
     #[must_use]
-    pub fn new(client: Client) -> Self {
+    pub fn new(upstream: Name, client: Client, metrics: Arc<Metrics>) -> Self {
         // A fifth of the calls of the last ten seconds may be retries, and ten a second besides: an outage is not
         // multiplied, and a quiet gateway still retries.
         let budget = TpsBudget::new(Duration::from_secs(10), 10, 0.2);
-        Self { client, breaker: Breaker::default(), budget }
+        metrics.knows(&upstream, Fault::ALL.map(Fault::as_str));
+        Self { upstream, metrics, client, breaker: Breaker::default(), budget }
+    }
+
+    /// The circuit as metrics show it: 0 closed, 1 probing, 2 open.
+    #[must_use]
+    pub fn circuit(&self) -> u64 {
+        self.breaker.state()
     }
 
     /// Leave for one call.
@@ -91,7 +101,11 @@ impl Attempts {
         loop {
             attempt += 1;
             call.attempted();
-            let mut error = match self.client.attempt(request, token, terms.attempt_timeout).await {
+            let started = Instant::now();
+            let attempted = self.client.attempt(request, token, terms.attempt_timeout).await;
+            let fault = attempted.as_ref().err().map(|error| error.fault.as_str());
+            self.metrics.attempted(&self.upstream, fault, started.elapsed());
+            let mut error = match attempted {
                 Ok(participant) => {
                     pass.answered();
                     return Ok(participant);

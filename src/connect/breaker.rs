@@ -56,6 +56,15 @@ impl Breaker {
         Ok(Pass { breaker: self, is_probe })
     }
 
+    /// As metrics show it: 0 closed, 1 probing, 2 open.
+    pub fn state(&self) -> u64 {
+        match *self.circuit() {
+            Circuit::Closed { .. } => 0,
+            Circuit::Probing { .. } => 1,
+            Circuit::Open { .. } => 2,
+        }
+    }
+
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -83,7 +83,7 @@ impl Life {
                 }
                 Decision::Replay { sealed, .. } => match self.open(&ask, &sealed) {
                     Some(participant) => {
-                        order.call.decided(telemetry::Decision::Replayed);
+                        order.decided(telemetry::Decision::Replayed, &self.metrics);
                         return Ok(Admitted::Replayed(participant));
                     }
                     None => distrust(&mut ask, sealed, &mut distrusts)?,
@@ -93,7 +93,7 @@ impl Life {
                     if !self.keys.verify(name, version, &fingerprint, &upstream_token, &mac) {
                         distrust(&mut ask, mac.into_bytes(), &mut distrusts)?;
                     } else if ask.record.as_ref().is_some_and(|record| record.version == version) {
-                        order.call.decided(telemetry::Decision::Reused);
+                        order.decided(telemetry::Decision::Reused, &self.metrics);
                         return Err(Arc::new(Error::ClientTokenReused));
                     } else {
                         // Written by a newer version of this program, which alone can compare it.
@@ -102,7 +102,8 @@ impl Life {
                 }
                 Decision::Busy { lease } => {
                     if waiting.is_none() {
-                        waiting = Some(self.waiting.enter(&order.route)?);
+                        let place = self.waiting.enter(&order.route);
+                        waiting = Some(place.inspect_err(|_| order.is_one_too_many(&self.metrics))?);
                     }
                     let pause = polls.next().unwrap_or(LAST_POLL).min(lease + Duration::from_millis(1));
                     if Instant::now() + pause >= patience(deadline) {
@@ -113,7 +114,7 @@ impl Life {
                 }
                 Decision::Tombstone => return Err(Arc::new(Error::ResultExpired)),
                 Decision::Refused(refused) => {
-                    order.call.decided(decision(refused.limit));
+                    order.decided(decision(refused.limit), &self.metrics);
                     let Refused { limit, retry_after } = refused;
                     return Err(Arc::new(Error::Limited { limit, retry_after }));
                 }
@@ -199,13 +200,14 @@ impl Life {
         let answer = self.store.admit(ask).await;
         let answer = answer.map_err(|error| Arc::new(Error::StoreUnavailable(Box::new(error))))?;
         order.call.note_levels(self.levels.note(&order.route.tenant, &answer.quota));
+        self.metrics.factor_is(&order.route.upstream.name, answer.quota.factor);
         Ok(answer)
     }
 
     fn decided<P>(&self, order: &Order<P>, shadowed: Option<Refused>) {
         match shadowed {
-            Some(refused) => order.call.decided_in_shadow(decision(refused.limit)),
-            None => order.call.decided(telemetry::Decision::Admitted),
+            Some(refused) => order.decided_in_shadow(decision(refused.limit), &self.metrics),
+            None => order.decided(telemetry::Decision::Admitted, &self.metrics),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::admission::{Keys, Quota, RecordAsk, Scope, Store};
 use crate::connect::Attempts;
 use crate::domain::{CreateParticipant, Name, Participant, Tenant, Upstream};
 use crate::error::{Error, Sent};
-use crate::telemetry::{Call, Decision};
+use crate::telemetry::{Call, Decision, Metrics};
 use flights::{Flights, Seat, Waiting};
 pub use levels::Levels;
 
@@ -72,9 +72,27 @@ pub struct Gateway {
     store: Arc<dyn Store>,
     keys: Arc<ArcSwap<Keys>>,
     levels: Arc<Levels>,
+    metrics: Arc<Metrics>,
     flights: Arc<Flights>,
     waiting: Waiting,
     tasks: TaskTracker,
+}
+
+impl<P> Order<P> {
+    fn decided(&self, decision: Decision, metrics: &Metrics) {
+        self.call.decided(decision);
+        metrics.decided(&self.route.tenant.name, &self.route.upstream.name, decision, false);
+    }
+
+    fn decided_in_shadow(&self, decision: Decision, metrics: &Metrics) {
+        self.call.decided_in_shadow(decision);
+        metrics.decided(&self.route.tenant.name, &self.route.upstream.name, decision, true);
+    }
+
+    /// Too many of the tenant's calls wait already.
+    fn is_one_too_many(&self, metrics: &Metrics) {
+        self.decided(Decision::InFlight, metrics);
+    }
 }
 
 impl Route {
@@ -98,9 +116,10 @@ impl Gateway {
         store: Arc<dyn Store>,
         keys: Arc<ArcSwap<Keys>>,
         levels: Arc<Levels>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let (flights, waiting) = (Arc::default(), Waiting::default());
-        Self { upstreams, store, keys, levels, flights, waiting, tasks: TaskTracker::new() }
+        Self { upstreams, store, keys, levels, metrics, flights, waiting, tasks: TaskTracker::new() }
     }
 
     /// Runs the call to its end, or joins the one in this process that it duplicates.
@@ -117,7 +136,8 @@ impl Gateway {
             match self.flights.join(&record) {
                 Seat::Leader(lead) => return self.start(order, keys, Some((record, lead))).await,
                 Seat::Follower(flight) => {
-                    let _place = self.waiting.enter(&order.route)?;
+                    let _place =
+                        self.waiting.enter(&order.route).inspect_err(|_| order.is_one_too_many(&self.metrics))?;
                     let shared = tokio::select! {
                         shared = flight.landed() => shared,
                         () = tokio::time::sleep_until(patience(order.deadline)) => return Err(Arc::new(in_progress())),
@@ -140,6 +160,7 @@ impl Gateway {
         let quota = self.store.quota(&route.scope()).await;
         let quota = quota.map_err(|error| Arc::new(Error::StoreUnavailable(Box::new(error))))?;
         call.note_levels(self.levels.note(&route.tenant, &quota));
+        self.metrics.factor_is(&route.upstream.name, quota.factor);
         Ok(quota)
     }
 
@@ -167,6 +188,7 @@ impl Gateway {
             store: Arc::clone(&self.store),
             keys,
             levels: Arc::clone(&self.levels),
+            metrics: Arc::clone(&self.metrics),
             waiting: self.waiting.clone(),
             record,
             left: left.clone(),
@@ -186,7 +208,7 @@ impl Gateway {
     fn joined<P>(&self, order: &Order<P>, outcome: Outcome) -> Outcome {
         order.call.note_levels(self.levels.estimate(&order.route.tenant));
         if outcome.is_ok() {
-            order.call.decided(Decision::Replayed);
+            order.decided(Decision::Replayed, &self.metrics);
         }
         outcome.map(|created| Created { replayed: true, ..created })
     }

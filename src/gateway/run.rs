@@ -14,6 +14,7 @@ use super::{Created, Order, Outcome};
 use crate::admission::{Keys, RecordAsk, Store};
 use crate::connect::{Attempts, Pass, Payer, Terms};
 use crate::error::{Error, Sent, UpstreamError};
+use crate::telemetry::Metrics;
 
 /// What a call lives on.
 pub struct Life {
@@ -21,6 +22,7 @@ pub struct Life {
     pub store: Arc<dyn Store>,
     pub keys: Arc<Keys>,
     pub levels: Arc<Levels>,
+    pub metrics: Arc<Metrics>,
     pub waiting: Waiting,
     pub record: Option<RecordAsk>,
     /// Cancelled when the caller has left.

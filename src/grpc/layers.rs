@@ -19,12 +19,12 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::status::{self, Verdict};
-use super::{Timeout, is_ours};
+use super::{Timeout, is_ours, method};
 use crate::config::Settings;
 use crate::error::{Error, Sent};
 use crate::gateway::Levels;
 use crate::identity::Identity;
-use crate::telemetry::{Call, REQUEST_ID, RateLimit};
+use crate::telemetry::{Call, Metrics, REQUEST_ID, RateLimit};
 
 /// A place among the calls in flight. Whoever works for the call holds one, also after its caller has left.
 pub type Permit = Arc<OwnedSemaphorePermit>;
@@ -42,6 +42,24 @@ pub struct Deadlines {
     pub max: Duration,
 }
 
+/// What every call is answered with.
+#[derive(Debug, Clone)]
+pub struct Answering {
+    /// Cancelled when `server.drain_timeout` runs out.
+    pub expired: CancellationToken,
+    /// Where calls are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What sheds load.
+#[derive(Debug, Clone)]
+pub struct Shedding {
+    /// One a call in flight.
+    pub permits: Arc<Semaphore>,
+    /// Where what is shed is counted.
+    pub metrics: Arc<Metrics>,
+}
+
 /// What identifies callers.
 #[derive(Debug)]
 pub struct Identities {
@@ -51,17 +69,27 @@ pub struct Identities {
     pub settings: Arc<ArcSwap<Settings>>,
     /// Their levels, as this replica knows them.
     pub levels: Arc<Levels>,
+    /// Where refusals are counted.
+    pub metrics: Arc<Metrics>,
 }
 
-/// Gives the call its name, catches what panics, gives every error its face, and writes the call's line in the log.
-/// `expired` is cancelled when `server.drain_timeout` runs out.
-pub async fn answer(State(expired): State<CancellationToken>, mut request: Request, next: Next) -> Response {
+/// Gives the call its name, catches what panics, gives every error its face, counts the call and writes its line in the
+/// log.
+pub async fn answer(State(answering): State<Answering>, mut request: Request, next: Next) -> Response {
     if let Err(refused) = is_grpc(&request) {
         return (refused, "this port speaks gRPC\n").into_response();
     }
     let call = Call::new(request.headers());
     let path = request.uri().path().to_owned();
-    let mut line = Line { call: &call, started: Instant::now(), is_written: !is_ours(&path) };
+    let Answering { expired, metrics } = &answering;
+    let mut line = Line {
+        call: &call,
+        metrics,
+        method: method(&path),
+        is_ours: is_ours(&path),
+        started: Instant::now(),
+        is_written: false,
+    };
     request.extensions_mut().insert(call.clone());
 
     let answered = tokio::select! {
@@ -98,8 +126,11 @@ pub async fn deadline(State(deadlines): State<Deadlines>, mut request: Request, 
 }
 
 /// Sheds load beyond `server.max_in_flight`.
-pub async fn shed(State(permits): State<Arc<Semaphore>>, mut request: Request, next: Next) -> Response {
-    let Ok(permit) = permits.try_acquire_owned() else { return refuse(Error::Overloaded) };
+pub async fn shed(State(shedding): State<Shedding>, mut request: Request, next: Next) -> Response {
+    let Ok(permit) = shedding.permits.try_acquire_owned() else {
+        shedding.metrics.shed();
+        return refuse(Error::Overloaded);
+    };
     let permit: Permit = Arc::new(permit);
     request.extensions_mut().insert(Arc::clone(&permit));
     next.run(request).await
@@ -110,7 +141,14 @@ pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Re
     let settings = identities.settings.load_full();
     let tenant = match identities.identity.tenant(request.headers(), request.extensions(), &settings).await {
         Ok(tenant) => tenant,
-        Err(error) => return refuse(error),
+        Err(error) => {
+            match error {
+                Error::Unauthenticated(_) => identities.metrics.refused("UNAUTHENTICATED"),
+                Error::TenantUnknown(_) => identities.metrics.refused("TENANT_UNKNOWN"),
+                _ => {}
+            }
+            return refuse(error);
+        }
     };
     if let Some(call) = request.extensions().get::<Call>() {
         call.is_of(&tenant.name);
@@ -150,6 +188,9 @@ fn bug(panic: &(dyn Any + Send)) -> Response {
 /// The call's line in the log, which is written also where the caller leaves before the answer.
 struct Line<'a> {
     call: &'a Call,
+    metrics: &'a Metrics,
+    method: Option<&'static str>,
+    is_ours: bool,
     started: Instant,
     is_written: bool,
 }
@@ -157,6 +198,13 @@ struct Line<'a> {
 impl Line<'_> {
     fn write(&mut self, verdict: Verdict, status: Option<&Status>) {
         if std::mem::replace(&mut self.is_written, true) {
+            return;
+        }
+        if let Some(method) = self.method {
+            let fault = status::is_fault(verdict.code);
+            self.metrics.called(method, status::name(verdict.code), fault, self.call.tenant(), self.started.elapsed());
+        }
+        if !self.is_ours {
             return;
         }
         let error = status.and_then(status::typed).map(chain).or_else(|| status.map(|status| status.message().into()));

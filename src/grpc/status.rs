@@ -88,6 +88,30 @@ pub const fn name(code: Code) -> &'static str {
     }
 }
 
+/// Whether a call that ends so has failed by our fault, or Connect's: an error of the server's span.
+#[must_use]
+pub const fn is_fault(code: Code) -> bool {
+    match code {
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => false,
+    }
+}
+
 fn unfinished(response: &Response<Body>) -> Option<Status> {
     if let Some(status) = response.extensions().get::<Status>() {
         return (status.code() != Code::Ok).then(|| status.clone());

@@ -75,6 +75,9 @@ fn only_their_own_modules_name_the_large_libraries() {
         ("aws_sdk_connect::", &["connect"]),
         ("aws_config::", &["connect"]),
         ("redis::", &["admission"]),
+        ("opentelemetry::", &["telemetry"]),
+        ("opentelemetry_sdk::", &["telemetry"]),
+        ("prometheus::", &["telemetry"]),
     ] {
         for (module, files) in modules() {
             for (file, text) in files {

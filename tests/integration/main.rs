@@ -20,3 +20,4 @@ mod redis_loss;
 mod reload;
 mod replicas;
 mod support;
+mod telemetry;

@@ -1,0 +1,65 @@
+//! Redis, with a clock beside it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use crate::admission::redis::RedisStore;
+use crate::admission::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// Measures every operation. An operation that is given up before it ends, as by a caller that leaves, is measured too.
+pub struct Measured {
+    store: RedisStore,
+    metrics: Arc<Metrics>,
+}
+
+impl Measured {
+    pub fn new(store: RedisStore, metrics: Arc<Metrics>) -> Self {
+        Self { store, metrics }
+    }
+
+    async fn measure<T>(
+        &self,
+        script: &'static str,
+        operation: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let mut clock = Clock { script, metrics: &self.metrics, started: Instant::now(), fault: Some("cancelled") };
+        let done = operation.await;
+        clock.fault = done.is_err().then_some("error");
+        done
+    }
+}
+
+struct Clock<'a> {
+    script: &'static str,
+    metrics: &'a Metrics,
+    started: Instant,
+    fault: Option<&'static str>,
+}
+
+impl Drop for Clock<'_> {
+    fn drop(&mut self) {
+        self.metrics.operated(self.script, self.fault, self.started.elapsed());
+    }
+}
+
+#[async_trait]
+impl Store for Measured {
+    async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
+        self.measure("admit", self.store.admit(ask)).await
+    }
+
+    async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        self.measure("settle", self.store.settle(settlement)).await
+    }
+
+    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+        self.measure("quota", self.store.quota(scope)).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.measure("probe", self.store.probe()).await
+    }
+}

@@ -1,0 +1,276 @@
+//! What is counted and measured. Labels come from the config and from closed sets only, never from a caller.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stream};
+use prometheus::{Registry, TextEncoder};
+
+use super::names::{attribute as at, metric};
+use super::{Decision, process};
+use crate::domain::Name;
+
+/// The instruments of one gateway.
+pub struct Metrics {
+    registry: Registry,
+    /// Ends the instruments when it is dropped.
+    _provider: SdkMeterProvider,
+    meter: Meter,
+    server: Histogram<f64>,
+    client: Histogram<f64>,
+    database: Histogram<f64>,
+    decisions: Counter<u64>,
+    replays: Counter<u64>,
+    attempts: Counter<u64>,
+    factor: Gauge<f64>,
+    shed: Counter<u64>,
+    reloads: Counter<u64>,
+    refusals: Counter<u64>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// Why a caller was refused for its identity, as the answer's reason.
+pub const IDENTITY_REASONS: [&str; 2] = ["UNAUTHENTICATED", "TENANT_UNKNOWN"];
+
+/// Series of one metric that names tenants: by far more than a config has, and a bound all the same.
+const TENANT_SERIES: usize = 20_000;
+
+/// Seconds.
+const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
+
+impl Metrics {
+    /// The instruments, with what they export set up.
+    ///
+    /// # Errors
+    /// Where the exporter cannot be built: a bug.
+    pub fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            // One scope only: its labels would say nothing.
+            .scope_info_enabled(false)
+            .build()?;
+        let resource = Resource::builder_empty()
+            .with_attribute(KeyValue::new("service.name", "participant-gateway"))
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        let provider =
+            SdkMeterProvider::builder().with_resource(resource).with_reader(exporter).with_view(stream).build();
+        let meter = provider.meter("participant_gateway");
+        let seconds = |name, text| meter.f64_histogram(name).with_unit("s").with_description(text).build();
+        let counter = |name, text| meter.u64_counter(name).with_description(text).build();
+        let dropped = Arc::new(AtomicU64::new(0));
+        let metrics = Self {
+            server: seconds(metric::SERVER_CALL, "Calls of callers."),
+            client: seconds(metric::CLIENT_CALL, "Attempts at Connect."),
+            database: seconds(metric::DATABASE, "Operations on Redis."),
+            decisions: counter(metric::DECISIONS, "What admission decided."),
+            replays: counter(metric::REPLAYS, "Calls that were answered with the result of an earlier one."),
+            attempts: counter(metric::ATTEMPTS, "Attempts at Connect, by how they ended."),
+            factor: meter
+                .f64_gauge(metric::FACTOR)
+                .with_description("The share of the upstream's rate that is in use.")
+                .build(),
+            shed: counter(metric::SHED, "Calls answered OVERLOADED."),
+            reloads: counter(metric::RELOADS, "Changed configs, keys and certificates."),
+            refusals: counter(metric::REFUSALS, "Calls of nobody that is known."),
+            registry,
+            _provider: provider,
+            meter,
+            dropped,
+        };
+        metrics.start();
+        Ok(metrics)
+    }
+
+    /// What may stay silent starts at 0, so that its first event is an increase.
+    fn start(&self) {
+        self.replays.add(0, &[]);
+        self.shed.add(0, &[]);
+        for result in ["success", "failure"] {
+            self.reloads.add(0, &[KeyValue::new(at::RESULT, result)]);
+        }
+        for reason in IDENTITY_REASONS {
+            self.refusals.add(0, &[KeyValue::new(at::REASON, reason)]);
+        }
+        let dropped = Arc::clone(&self.dropped);
+        self.counted(metric::DROPPED, "Spans and metric points that did not reach the collector.", move || {
+            dropped.load(Relaxed)
+        });
+        self.meter
+            .u64_observable_gauge(metric::BUILD)
+            .with_description("Always 1.")
+            .with_callback(|gauge| gauge.observe(1, &[KeyValue::new(at::VERSION, env!("CARGO_PKG_VERSION"))]))
+            .build();
+        process::observe(&self.meter);
+    }
+
+    /// As Prometheus reads it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be written");
+        }
+        text
+    }
+
+    /// A caller's call has ended. `fault`: by its code, it failed by our fault.
+    pub fn called(&self, method: &'static str, code: &'static str, fault: bool, tenant: Option<&Name>, took: Duration) {
+        let mut labels = Vec::with_capacity(5);
+        labels.push(KeyValue::new(at::RPC_SYSTEM, "grpc"));
+        labels.push(KeyValue::new(at::RPC_METHOD, method));
+        labels.push(KeyValue::new(at::RPC_STATUS, code));
+        labels.push(KeyValue::new(at::TENANT, tenant.map_or_else(String::new, ToString::to_string)));
+        if fault {
+            labels.push(KeyValue::new(at::ERROR_TYPE, code));
+        }
+        self.server.record(took.as_secs_f64(), &labels);
+    }
+
+    /// An attempt at Connect has ended, with the fault where it failed.
+    pub fn attempted(&self, upstream: &Name, fault: Option<&'static str>, took: Duration) {
+        let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
+        let mut labels = Vec::with_capacity(4);
+        labels.push(KeyValue::new(at::RPC_SYSTEM, "aws-api"));
+        labels.push(KeyValue::new(at::RPC_METHOD, "CreateParticipant"));
+        labels.push(upstream.clone());
+        labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
+        self.client.record(took.as_secs_f64(), &labels);
+        self.attempts.add(1, &[upstream, KeyValue::new(at::OUTCOME, fault.unwrap_or("ok"))]);
+    }
+
+    /// An operation on Redis has ended, with what went wrong where it failed.
+    pub fn operated(&self, script: &'static str, fault: Option<&'static str>, took: Duration) {
+        let mut labels = Vec::with_capacity(4);
+        labels.push(KeyValue::new(at::DB_SYSTEM, "redis"));
+        labels.push(KeyValue::new(at::DB_OPERATION, "EVALSHA"));
+        labels.push(KeyValue::new(at::DB_PROCEDURE, script));
+        labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
+        self.database.record(took.as_secs_f64(), &labels);
+    }
+
+    /// Admission has decided a call.
+    pub fn decided(&self, tenant: &Name, upstream: &Name, decision: Decision, shadow: bool) {
+        if decision == Decision::Replayed {
+            self.replays.add(1, &[]);
+        }
+        self.decisions.add(
+            1,
+            &[
+                KeyValue::new(at::TENANT, tenant.to_string()),
+                KeyValue::new(at::UPSTREAM, upstream.to_string()),
+                KeyValue::new(at::DECISION, decision.as_str()),
+                KeyValue::new(at::ENFORCEMENT, if shadow { "shadow" } else { "enforce" }),
+            ],
+        );
+    }
+
+    /// The store has said what share of the upstream's rate is in use.
+    pub fn factor_is(&self, upstream: &Name, factor: f64) {
+        self.factor.record(factor, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
+    }
+
+    /// A call was shed.
+    pub fn shed(&self) {
+        self.shed.add(1, &[]);
+    }
+
+    /// A changed config, key or certificate came into use, or was refused.
+    pub fn reloaded(&self, good: bool) {
+        self.reloads.add(1, &[KeyValue::new(at::RESULT, if good { "success" } else { "failure" })]);
+    }
+
+    /// A caller was refused for its identity, with one of [`IDENTITY_REASONS`].
+    pub fn refused(&self, reason: &'static str) {
+        self.refusals.add(1, &[KeyValue::new(at::REASON, reason)]);
+    }
+
+    /// Starts what is known of an upstream: every outcome of `outcomes` at 0, and a factor of 1.
+    pub fn knows(&self, upstream: &Name, outcomes: impl IntoIterator<Item = &'static str>) {
+        let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
+        for outcome in outcomes.into_iter().chain(["ok"]) {
+            self.attempts.add(0, &[upstream.clone(), KeyValue::new(at::OUTCOME, outcome)]);
+        }
+        self.factor.record(1.0, &[upstream]);
+    }
+
+    /// Shows every upstream's circuit: 0 closed, 1 probing, 2 open.
+    pub fn show_circuits(&self, states: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static) {
+        self.meter
+            .u64_observable_gauge(metric::CIRCUIT)
+            .with_description("0: closed, 1: probing, 2: open.")
+            .with_callback(move |gauge| {
+                for (upstream, state) in states() {
+                    gauge.observe(state, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
+                }
+            })
+            .build();
+    }
+
+    /// Shows the calls in flight.
+    pub fn show_in_flight(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.gauged(metric::IN_FLIGHT, "Calls in flight.", count);
+    }
+
+    /// Shows whether the store is lost, and how many results could not be written to it.
+    pub fn show_store(
+        &self,
+        degraded: impl Fn() -> bool + Send + Sync + 'static,
+        unsettled: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        self.gauged(metric::DEGRADED, "1 while the store is lost.", move || u64::from(degraded()));
+        self.counted(metric::UNSETTLED, "Results that could not be written to the store.", unsettled);
+    }
+
+    /// Shows when the certificate in use ends.
+    pub fn show_certificate(&self, ends: impl Fn() -> SystemTime + Send + Sync + 'static) {
+        self.meter
+            .u64_observable_gauge(metric::CERTIFICATE)
+            .with_unit("s")
+            .with_description("When the certificate in use ends, in Unix time.")
+            .with_callback(move |gauge| {
+                let ends = ends().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                gauge.observe(ends.as_secs(), &[]);
+            })
+            .build();
+    }
+
+    fn gauged(&self, name: &'static str, text: &'static str, value: impl Fn() -> u64 + Send + Sync + 'static) {
+        let gauge = self.meter.u64_observable_gauge(name).with_description(text);
+        gauge.with_callback(move |gauge| gauge.observe(value(), &[])).build();
+    }
+
+    fn counted(&self, name: &'static str, text: &'static str, value: impl Fn() -> u64 + Send + Sync + 'static) {
+        let counter = self.meter.u64_observable_counter(name).with_description(text);
+        counter.with_callback(move |counter| counter.observe(value(), &[])).build();
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// Buckets, and bounds on the series: the library's own is below what a large config has.
+fn stream(instrument: &Instrument) -> Option<Stream> {
+    let buckets = |boundaries: &[f64]| Aggregation::ExplicitBucketHistogram {
+        boundaries: boundaries.to_vec(),
+        record_min_max: false,
+    };
+    let stream = Stream::builder();
+    let stream = match instrument.name() {
+        metric::SERVER_CALL => stream.with_aggregation(buckets(&CALLS)).with_cardinality_limit(TENANT_SERIES),
+        metric::CLIENT_CALL => stream.with_aggregation(buckets(&CALLS)),
+        metric::DATABASE => stream.with_aggregation(buckets(&OPERATIONS)),
+        metric::DECISIONS => stream.with_cardinality_limit(TENANT_SERIES),
+        _ => return None,
+    };
+    stream.build().ok()
+}

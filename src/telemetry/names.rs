@@ -1,0 +1,88 @@
+//! Every name of a metric and of an attribute, in one table.
+//!
+//! `rpc.*`, `db.*` and `error.type` are OpenTelemetry's semantic conventions; what is ours begins with
+//! `participant_gateway`. In `/metrics` the dots become `_`, with the unit and `_total` at the end.
+
+/// Metrics.
+pub mod metric {
+    /// Histogram, s: calls of callers.
+    pub const SERVER_CALL: &str = "rpc.server.call.duration";
+    /// Histogram, s: attempts at Connect.
+    pub const CLIENT_CALL: &str = "rpc.client.call.duration";
+    /// Histogram, s: operations on Redis.
+    pub const DATABASE: &str = "db.client.operation.duration";
+    /// Counter: what admission decided.
+    pub const DECISIONS: &str = "participant_gateway.admission.decisions";
+    /// Counter: calls that were answered with the result of an earlier one.
+    pub const REPLAYS: &str = "participant_gateway.replays";
+    /// Counter: attempts at Connect, by how they ended.
+    pub const ATTEMPTS: &str = "participant_gateway.upstream.attempts";
+    /// Gauge: the share of the upstream's rate that is in use.
+    pub const FACTOR: &str = "participant_gateway.upstream.budget.factor";
+    /// Gauge: 0 closed, 1 probing, 2 open.
+    pub const CIRCUIT: &str = "participant_gateway.upstream.circuit.state";
+    /// Gauge: 1 while the store is lost.
+    pub const DEGRADED: &str = "participant_gateway.store.degraded";
+    /// Counter: results that could not be written to the store.
+    pub const UNSETTLED: &str = "participant_gateway.results.unsettled";
+    /// Counter: calls answered OVERLOADED.
+    pub const SHED: &str = "participant_gateway.shed";
+    /// Gauge: calls in flight in this process.
+    pub const IN_FLIGHT: &str = "participant_gateway.in_flight";
+    /// Counter: changed configs, keys and certificates.
+    pub const RELOADS: &str = "participant_gateway.config.reloads";
+    /// Counter: calls of nobody we know.
+    pub const REFUSALS: &str = "participant_gateway.identity.refusals";
+    /// Counter: spans and metric points that did not reach the collector.
+    pub const DROPPED: &str = "participant_gateway.telemetry.dropped";
+    /// Gauge, s: when the certificate in use ends, in Unix time.
+    pub const CERTIFICATE: &str = "participant_gateway.certificate.expiry";
+    /// Gauge: always 1.
+    pub const BUILD: &str = "participant_gateway.build_info";
+    /// Counter, s: the process's CPU time. Its name and the next three are those of Prometheus's own clients.
+    pub const CPU: &str = "process_cpu";
+    /// Gauge, bytes: the process's resident memory.
+    pub const RESIDENT: &str = "process_resident_memory";
+    /// Gauge: the process's open file descriptors.
+    pub const OPEN_FDS: &str = "process_open_fds";
+    /// Gauge: the most that it may have.
+    pub const MAX_FDS: &str = "process_max_fds";
+    /// Gauge: tasks of the runtime that have not ended.
+    pub const TASKS: &str = "participant_gateway.runtime.alive_tasks";
+    /// Gauge: the runtime's worker threads.
+    pub const WORKERS: &str = "participant_gateway.runtime.workers";
+}
+
+/// Attributes.
+pub mod attribute {
+    /// `grpc` for callers, `aws-api` for Connect.
+    pub const RPC_SYSTEM: &str = "rpc.system.name";
+    /// The full method; `_OTHER` for unknown ones.
+    pub const RPC_METHOD: &str = "rpc.method";
+    /// The gRPC code. It is being renamed to `rpc.status_code`: here, then.
+    pub const RPC_STATUS: &str = "rpc.response.status_code";
+    /// How it failed; absent where it did not.
+    pub const ERROR_TYPE: &str = "error.type";
+    /// `redis`.
+    pub const DB_SYSTEM: &str = "db.system.name";
+    /// `EVALSHA`.
+    pub const DB_OPERATION: &str = "db.operation.name";
+    /// The script.
+    pub const DB_PROCEDURE: &str = "db.stored_procedure.name";
+    /// A configured tenant; empty for everybody else.
+    pub const TENANT: &str = "tenant";
+    /// A configured upstream.
+    pub const UPSTREAM: &str = "upstream";
+    /// [`crate::telemetry::Decision`].
+    pub const DECISION: &str = "decision";
+    /// `enforce`, or `shadow` for limits that only report.
+    pub const ENFORCEMENT: &str = "enforcement";
+    /// `ok`, or the fault.
+    pub const OUTCOME: &str = "outcome";
+    /// `success` or `failure`.
+    pub const RESULT: &str = "result";
+    /// The reason in the answer.
+    pub const REASON: &str = "reason";
+    /// This program's.
+    pub const VERSION: &str = "version";
+}
