@@ -2,7 +2,7 @@
 
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: run test lint fmt tools
+.PHONY: run test lint fmt tools test-chart test-kubernetes image test-image chart check-version
 
 run:
 	cargo run -- dev
@@ -10,6 +10,7 @@ run:
 # Installs what is missing, then runs every test.
 test: tools
 	cargo test --locked
+	tests/chart/run.sh
 
 # Formatting, clippy, the protos, the dependencies.
 lint:
@@ -23,6 +24,29 @@ lint:
 fmt:
 	cargo fmt
 
-# The tools of the tests, pinned, into .tools/; tools/install.sh says what it installs.
+# The tools of the tests, pinned, into .tools/; both scripts say what they install.
 tools:
 	tools/install.sh
+	tools/install-chart.sh
+
+# The chart, its alerts and dashboards, by themselves; they need a built program.
+test-chart: tools
+	tests/chart/run.sh
+
+# The chart on a real kube-apiserver, which is built once.
+test-kubernetes: tools
+	tools/kubernetes/run.sh
+
+# An image of target `release` or `dev`: by docker, or by buildah where no engine runs.
+image:
+	tools/image.sh $(or $(TARGET),release)
+
+test-image: tools image
+	tests/image/run.sh $(or $(TARGET),release)
+
+# The chart as a package.
+chart: tools
+	tools/chart/package.sh
+
+check-version:
+	tools/chart/package.sh --check $(VERSION)
