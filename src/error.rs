@@ -174,6 +174,8 @@ pub struct UpstreamError {
     pub sent: Sent,
     /// An earlier attempt of the same call may have been executed, whatever became of this one.
     pub earlier_uncertain: bool,
+    /// A further attempt was due, and only the caller's deadline or departure kept it from being made.
+    pub cut_short: bool,
     /// AWS's error code, where the answer held one.
     pub code: Option<String>,
     /// AWS's request id, where the answer held one.
@@ -267,7 +269,16 @@ impl UpstreamError {
     /// A failure of which nothing else is known.
     #[must_use]
     pub const fn new(fault: Fault, sent: Sent) -> Self {
-        Self { fault, sent, earlier_uncertain: false, code: None, request_id: None, retry_after: None, source: None }
+        Self {
+            fault,
+            sent,
+            earlier_uncertain: false,
+            cut_short: false,
+            code: None,
+            request_id: None,
+            retry_after: None,
+            source: None,
+        }
     }
 
     /// The same, with what is below it.

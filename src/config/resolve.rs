@@ -144,6 +144,10 @@ impl Check {
         });
         let (rate, burst) = (rate?, burst?.get());
         let (committed, max_in_flight) = (tenant.committed.get(), tenant.max_in_flight.get());
+        if committed > rate {
+            let expected = format!("at most the tenant's own rate, {rate}: more of the budget is kept than it can use");
+            self.warn(&format!("{path}.committed"), expected);
+        }
         let limits = TenantLimits { rate, burst, committed, max_in_flight, enforcement };
         Some(Tenant { name: name?, instances: instances?, roles: roles.collect(), limits })
     }

@@ -51,8 +51,18 @@ pub struct Terms {
     pub left: CancellationToken,
 }
 
+impl Terms {
+    /// Whether the caller has left, or will have before an attempt after this wait could end.
+    fn are_over(&self, wait: Duration) -> bool {
+        self.left.is_cancelled() || Instant::now() + wait + LEAST_LEFT > self.deadline
+    }
+}
+
 /// Pays for further attempts: each is charged to the upstream's budget.
 pub trait Payer: Send {
+    /// Connect has throttled the last attempt: the budget must know before anybody waits.
+    fn throttled(&mut self) -> impl Future<Output = ()> + Send;
+
     /// Whether the attempt after this failure may be made.
     fn pay(&mut self, failed: &UpstreamError) -> impl Future<Output = bool> + Send;
 }
@@ -113,26 +123,32 @@ impl Attempts {
                 Err(error) => error,
             };
             error.earlier_uncertain = plan.uncertain;
-            let stop = match plan.wait(&error) {
-                Some(wait) if attempt < terms.max_attempts => !self.pause(wait, terms).await,
-                _ => true,
-            };
-            if stop || !payer.pay(&error).await {
-                match error.fault {
-                    Fault::Internal | Fault::TimedOut | Fault::Unreachable => pass.failed(Instant::now()),
-                    // Says nothing of Connect.
-                    Fault::CredentialsMissing | Fault::CredentialsUnavailable => {}
-                    _ => pass.answered(),
+            let wait = plan.wait(&error).filter(|_| attempt < terms.max_attempts);
+            if let Some(wait) = wait {
+                if error.fault == Fault::Throttled {
+                    payer.throttled().await;
                 }
-                return Err(error);
+                if self.pause(wait, terms).await && payer.pay(&error).await {
+                    tracing::debug!(request_id = call.request_id(), attempt, fault = ?error.fault, "trying again");
+                    continue;
+                }
+                error.cut_short = terms.are_over(wait);
             }
-            tracing::debug!(request_id = call.request_id(), attempt, fault = ?error.fault, "attempt failed, trying again");
+            match error.fault {
+                Fault::TimedOut => pass.failed(Instant::now()),
+                // A caller that leaves at the first failure says nothing of Connect: others may not be refused for it.
+                Fault::Internal | Fault::Unreachable if error.cut_short => pass.unused(),
+                Fault::Internal | Fault::Unreachable => pass.failed(Instant::now()),
+                Fault::CredentialsMissing | Fault::CredentialsUnavailable => pass.unused(),
+                _ => pass.answered(),
+            }
+            return Err(error);
         }
     }
 
     /// Waits, and says whether there is still reason for another attempt.
     async fn pause(&self, wait: Duration, terms: &Terms) -> bool {
-        if Instant::now() + wait + LEAST_LEFT > terms.deadline || !self.budget.withdraw() {
+        if terms.are_over(wait) || !self.budget.withdraw() {
             return false;
         }
         tokio::select! {

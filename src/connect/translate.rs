@@ -38,7 +38,7 @@ pub fn failed(error: Failure, reached: Reached, now: SystemTime, request: &Creat
         (_, Some(status)) => (refusal(code.as_deref(), status, skewed), Sent::Answered),
     };
     let source = Some(describe(&error, status, request).into());
-    UpstreamError { fault, sent, earlier_uncertain: false, code, request_id, retry_after, source }
+    UpstreamError { fault, sent, earlier_uncertain: false, cut_short: false, code, request_id, retry_after, source }
 }
 
 /// An attempt that had to be given up.

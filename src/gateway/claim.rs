@@ -127,6 +127,15 @@ impl Life {
         }
     }
 
+    /// Tells the store at once that Connect throttled the last attempt: the wait before the next one may be long. What
+    /// is not heard now is heard with the next ask, or with the settlement.
+    pub async fn throttled(&self, claim: &Claim) {
+        let look = Ask { stage: Stage::Look, record: None, throttled: Some(claim.granted), ..claim.ask.clone() };
+        if let Err(error) = self.store.admit(&look).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "a throttle is not noted yet");
+        }
+    }
+
     /// Pays for a further attempt of a granted call.
     pub async fn again<P: Sync>(
         &self,

@@ -216,10 +216,11 @@ impl Gateway {
 
 /// Whether duplicates share the outcome; otherwise one of them runs the call anew.
 fn is_for_all(outcome: &Outcome) -> bool {
-    !matches!(
-        outcome.as_ref().map_err(|error| &**error),
-        Err(Error::DeadlineExceeded { .. } | Error::GatewayBug { .. } | Error::RequestInProgress { .. })
-    )
+    match outcome.as_ref().map_err(|error| &**error) {
+        Err(Error::DeadlineExceeded { .. } | Error::GatewayBug { .. } | Error::RequestInProgress { .. }) => false,
+        Err(Error::Upstream(upstream)) => !upstream.cut_short,
+        _ => true,
+    }
 }
 
 /// A duplicate's wait ends a moment before its caller's deadline, so that the caller hears what it waited for.

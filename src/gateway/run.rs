@@ -98,6 +98,10 @@ struct FromClaim<'a, P> {
 }
 
 impl<P: Sync> Payer for FromClaim<'_, P> {
+    async fn throttled(&mut self) {
+        self.life.throttled(self.claim).await;
+    }
+
     async fn pay(&mut self, failed: &UpstreamError) -> bool {
         self.life.again(self.claim, self.order, failed).await.is_ok()
     }

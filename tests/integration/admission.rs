@@ -105,6 +105,25 @@ async fn sixty_four_duplicates_at_once_are_one_call_with_identical_answers() {
 }
 
 #[tokio::test]
+async fn a_duplicate_does_not_end_with_the_caller_that_ran_it() {
+    for (gateway, _redis) in over_both_stores(gateway).await {
+        let client = gateway.client().await;
+        let call = |token: &'static str| {
+            let mut client = client.clone();
+            tokio::spawn(async move {
+                client.create_participant(of("demo", request_with_token("sim-flaky-1", token))).await
+            })
+        };
+        let first = call("token-1");
+        gateway.attempted(1).await;
+        let second = call("token-1");
+        first.abort();
+        second.await.unwrap().expect("it got what the first caller left behind");
+        assert_eq!(gateway.journal.participants().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn the_upstream_token_is_derived_and_the_same_after_everything_is_forgotten() {
     let server = RedisServer::start().await;
     let gateway = gateway().on_redis(&server.url(), "pg").start().await;
@@ -262,7 +281,13 @@ async fn every_attempt_is_charged_to_the_budget() {
 async fn a_throttle_halves_the_budget_and_time_mends_it() {
     for (gateway, _redis) in over_both_stores(gateway).await {
         assert_eq!(quota(&gateway).await.upstream_factor, 1.0);
-        gateway.call(request("sim-throttled")).await.unwrap_err();
+        let mut client = gateway.client().await;
+        let call = tokio::spawn(async move { client.create_participant(of("demo", request("sim-throttled"))).await });
+        gateway.attempted(1).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let at_once = quota(&gateway).await.upstream_factor;
+        assert!(at_once < 0.75, "the budget hears of a throttle only after the wait: {at_once}");
+        call.await.unwrap().unwrap_err();
         let throttled = quota(&gateway).await.upstream_factor;
         assert!(throttled < 0.75, "{throttled}");
         tokio::time::sleep(Duration::from_millis(600)).await;

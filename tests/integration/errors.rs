@@ -179,6 +179,22 @@ async fn five_failed_calls_open_the_circuit_and_a_probe_closes_it() {
 }
 
 #[tokio::test]
+async fn callers_that_leave_after_one_failure_open_no_circuit_for_others() {
+    let gateway = gateway().start().await;
+    let client = gateway.client().await;
+    for index in 1..=6 {
+        let mut client = client.clone();
+        let request = request_with_token("sim-flaky-1", &format!("token-{index}"));
+        let call = tokio::spawn(async move { client.create_participant(of("demo", request)).await });
+        gateway.attempted(index).await;
+        call.abort();
+    }
+    // Every call has ended by now: its further attempt would have come within 100 ms.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    gateway.call(request("contact-1")).await.expect("refused for what others did");
+}
+
+#[tokio::test]
 async fn neither_throttles_nor_refusals_open_the_circuit() {
     let gateway = gateway().with("/upstreams/main/max_attempts", 1).start().await;
     for contact in ["sim-throttled", "sim-invalid", "sim-not-found", "sim-quota"] {

@@ -34,11 +34,18 @@ struct Inner {
     live: ArcSwapOption<Live>,
     /// The dial under way, for all who wait on it.
     dialling: Mutex<Option<watch::Receiver<Dialled>>>,
+    /// The cause that was logged last.
+    told: Mutex<String>,
 }
 
 impl Link {
     pub fn new(dialer: Dialer) -> Self {
-        Self(Arc::new(Inner { dialer, live: ArcSwapOption::empty(), dialling: Mutex::default() }))
+        Self(Arc::new(Inner {
+            dialer,
+            live: ArcSwapOption::empty(),
+            dialling: Mutex::default(),
+            told: Mutex::default(),
+        }))
     }
 
     /// Sends what `command` makes of each try, and has the answer within the timeout.
@@ -90,7 +97,8 @@ impl Inner {
                 continue;
             }
             if spoils_connection(&error) {
-                self.drop_live(&live, error.category());
+                self.tell(&error.to_string(), "redis connection of no use");
+                self.drop_live(&live);
                 if !replaced {
                     replaced = true;
                     continue;
@@ -136,10 +144,10 @@ impl Inner {
             };
             match &outcome {
                 Ok(live) => {
-                    tracing::info!("connected to redis");
+                    tracing::debug!("connected to redis");
                     inner.live.store(Some(Arc::clone(live)));
                 }
-                Err(error) => tracing::debug!(error = &**error, "cannot connect to redis"),
+                Err(error) => inner.tell(error, "cannot connect to redis"),
             }
             // Nobody may join an ended dial: its connection may be spoilt by then.
             *inner.dialling.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -155,14 +163,21 @@ impl Inner {
             tracing::warn!("a node of the redis cluster is silent, connecting anew");
             drop(self.dial());
         } else {
-            self.drop_live(silent, "late answers");
+            self.tell("late answers", "redis connection of no use");
+            self.drop_live(silent);
         }
     }
 
-    fn drop_live(&self, spoilt: &Arc<Live>, why: &str) {
-        let before = self.live.compare_and_swap(spoilt, None);
-        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, spoilt)) {
-            tracing::warn!(why, "redis connection dropped");
+    fn drop_live(&self, spoilt: &Arc<Live>) {
+        self.live.compare_and_swap(spoilt, None);
+    }
+
+    /// Names a cause once, and again only after another: an outage repeats itself every second.
+    fn tell(&self, why: &str, what: &'static str) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != why {
+            why.clone_into(&mut told);
+            tracing::warn!(why, what, "redis");
         }
     }
 }
