@@ -38,7 +38,7 @@ use crate::net::tls::{Tls, TlsFiles, TlsReloaded};
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::participant_service_server::{self, ParticipantServiceServer};
 use crate::proto::quota_service_server::{self, QuotaServiceServer};
-use crate::telemetry::{LogLevel, Metrics};
+use crate::telemetry::{LogLevel, Metrics, Telemetry};
 
 /// The health service's own names for "everything" and for the services.
 const HEALTH_NAMES: [&str; 3] = ["", participant_service_server::SERVICE_NAME, quota_service_server::SERVICE_NAME];
@@ -105,7 +105,8 @@ impl App {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { parts: Parts { settings, reload, credentials, log_level }, grpc, admin } = self;
         let server = settings.shape.server.clone();
-        let metrics = Arc::new(Metrics::new().map_err(io::Error::other)?);
+        let telemetry = Telemetry::start(settings.shape.telemetry.otlp.as_ref()).map_err(io::Error::other)?;
+        let metrics = Arc::clone(&telemetry.metrics);
         let upstreams = connect(&settings, credentials, &metrics).await;
         let store = stores::Stores::start(&settings.shape.store, &metrics).await?;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
@@ -152,7 +153,8 @@ impl App {
             router = with_reflection(router)?;
         }
         // What everything passes: it names the call, and gives each error of whatever is inside its face.
-        let answering = Answering { expired: expired.clone(), metrics: Arc::clone(&metrics) };
+        let answering =
+            Answering { expired: expired.clone(), metrics: Arc::clone(&metrics), tracing: telemetry.tracing.clone() };
         let router = router
             .fallback(async || status::refuse(Error::UnknownMethod).map(axum::body::Body::new))
             .layer(from_fn_with_state(answering, layers::answer));
@@ -205,6 +207,8 @@ impl App {
             let _ = tokio::time::timeout(LAST_ANSWERS, drained).await;
         }
         watchers.into_iter().chain(reloads).for_each(|watcher| watcher.abort());
+        // While the operators' port still answers, and after the last call.
+        telemetry.shut_down().await;
         ended.cancel();
         let _ = tokio::time::timeout(LAST_ANSWERS, operators).await;
         tracing::info!("stopped");
@@ -300,7 +304,10 @@ async fn connect(
     let mut upstreams = BTreeMap::new();
     for (name, upstream) in &settings.upstreams {
         let client = Client::new(upstream, keys.clone()).await;
-        upstreams.insert(name.clone(), Arc::new(Attempts::new(name.clone(), client, Arc::clone(metrics))));
+        upstreams.insert(
+            name.clone(),
+            Arc::new(Attempts::new(name.clone(), upstream.region.clone(), client, Arc::clone(metrics))),
+        );
     }
     // Weak, since each holds the metrics.
     let circuits: Vec<_> = upstreams.iter().map(|(name, attempts)| (name.clone(), Arc::downgrade(attempts))).collect();

@@ -7,6 +7,7 @@ mod preface;
 pub mod tls;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,10 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
     Ok((stream, place))
 }
 
+/// Where a connection comes from; every request carries it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
 struct Connection {
     limits: Limits,
     draining: CancellationToken,
@@ -113,6 +118,9 @@ impl Connection {
     async fn accept(self, stream: TcpStream, service: Service, _place: OwnedSemaphorePermit) {
         let Service { router, tls, client, .. } = service;
         let mut shown = Extensions::new();
+        if let Ok(peer) = stream.peer_addr() {
+            shown.insert(Peer(peer));
+        }
         match tls {
             None => self.serve(stream, router, shown).await,
             Some(tls) => {

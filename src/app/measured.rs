@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::admission::redis::RedisStore;
 use crate::admission::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Span};
 
 /// Measures every operation. An operation that is given up before it ends, as by a caller that leaves, is measured too.
 pub struct Measured {
@@ -25,7 +25,13 @@ impl Measured {
         script: &'static str,
         operation: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let mut clock = Clock { script, metrics: &self.metrics, started: Instant::now(), fault: Some("cancelled") };
+        let mut clock = Clock {
+            script,
+            metrics: &self.metrics,
+            span: Span::operation(script),
+            started: Instant::now(),
+            fault: Some("cancelled"),
+        };
         let done = operation.await;
         clock.fault = done.is_err().then_some("error");
         done
@@ -35,12 +41,14 @@ impl Measured {
 struct Clock<'a> {
     script: &'static str,
     metrics: &'a Metrics,
+    span: Span,
     started: Instant,
     fault: Option<&'static str>,
 }
 
 impl Drop for Clock<'_> {
     fn drop(&mut self) {
+        self.span.end(self.fault);
         self.metrics.operated(self.script, self.fault, self.started.elapsed());
     }
 }

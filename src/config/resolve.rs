@@ -232,8 +232,26 @@ impl Check {
             self.required(&tls.cert_file, "server.tls.cert_file", "the certificate chain's file, PEM");
             self.required(&tls.key_file, "server.tls.key_file", "the certificate's key file, PEM");
         }
-        if config.telemetry.otlp.is_some() {
-            self.add("telemetry.otlp", None, "no OTLP: this version does not export traces or metrics");
+        if let Some(otlp) = &config.telemetry.otlp {
+            self.otlp(otlp);
+        }
+    }
+
+    fn otlp(&mut self, otlp: &shape::Otlp) {
+        let is_place = |uri: http::Uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && uri.port_u16().is_some()
+                && uri.path_and_query().is_none_or(|path| path == "/")
+                && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        };
+        if let Some(endpoint) = &otlp.endpoint
+            && !endpoint.parse().is_ok_and(is_place)
+        {
+            self.add("telemetry.otlp.endpoint", json!(endpoint), "http://host:port or https://host:port");
+        }
+        if !(0.0..=1.0).contains(&otlp.sample_ratio) {
+            self.add("telemetry.otlp.sample_ratio", json!(otlp.sample_ratio), "a share from 0 to 1");
         }
     }
 

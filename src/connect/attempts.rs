@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tower::retry::budget::{Budget, TpsBudget};
 
 use super::breaker::{Breaker, Pass};
+use super::http::Progress;
 use super::sdk::Client;
 use crate::domain::{CreateParticipant, Name, Participant, UpstreamToken};
 use crate::error::{Fault, UpstreamError};
-use crate::telemetry::{Call, Metrics};
+use crate::telemetry::{Attempted, Call, Metrics};
 
 /// The wait before the first further attempt; it doubles, with jitter, up to [`MAX_BACKOFF`].
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
@@ -32,6 +33,7 @@ const LEAST_LEFT: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Attempts {
     upstream: Name,
+    region: String,
     metrics: Arc<Metrics>,
     client: Client,
     breaker: Breaker,
@@ -70,12 +72,12 @@ pub trait Payer: Send {
 impl Attempts {
     /// For one upstream.
     #[must_use]
-    pub fn new(upstream: Name, client: Client, metrics: Arc<Metrics>) -> Self {
+    pub fn new(upstream: Name, region: String, client: Client, metrics: Arc<Metrics>) -> Self {
         // A fifth of the calls of the last ten seconds may be retries, and ten a second besides: an outage is not
         // multiplied, and a quiet gateway still retries.
         let budget = TpsBudget::new(Duration::from_secs(10), 10, 0.2);
         metrics.knows(&upstream, Fault::ALL.map(Fault::as_str));
-        Self { upstream, metrics, client, breaker: Breaker::default(), budget }
+        Self { upstream, region, metrics, client, breaker: Breaker::default(), budget }
     }
 
     /// The circuit as metrics show it: 0 closed, 1 probing, 2 open.
@@ -108,16 +110,24 @@ impl Attempts {
         self.budget.deposit();
         let mut plan = Plan::new();
         let mut attempt = 0;
+        let span = call.span().connect(&self.region);
+        let context = span.headers();
         loop {
             attempt += 1;
             call.attempted();
             let started = Instant::now();
-            let attempted = self.client.attempt(request, token, terms.attempt_timeout).await;
+            let progress = Progress::default();
+            let attempted =
+                self.client.traced_attempt(request, token, terms.attempt_timeout, &context, &progress).await;
             let fault = attempted.as_ref().err().map(|error| error.fault.as_str());
             self.metrics.attempted(&self.upstream, fault, started.elapsed());
+            let (status, request_id) = progress.answer().cloned().unzip();
+            let noted = Attempted { outcome: fault.unwrap_or("ok"), status, request_id: request_id.flatten() };
+            span.attempted(attempt, &noted);
             let mut error = match attempted {
                 Ok(participant) => {
                     pass.answered();
+                    span.settled(&noted);
                     return Ok(participant);
                 }
                 Err(error) => error,
@@ -142,6 +152,7 @@ impl Attempts {
                 Fault::CredentialsMissing | Fault::CredentialsUnavailable => pass.unused(),
                 _ => pass.answered(),
             }
+            span.settled(&noted);
             return Err(error);
         }
     }

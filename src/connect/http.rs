@@ -2,8 +2,8 @@
 //! request got.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use aws_smithy_runtime_api::client::http::{
@@ -20,7 +20,13 @@ const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// How far an attempt got: never back, so the furthest point is what counts.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<AtomicU8>);
+pub struct Progress(Arc<Notes>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    reached: AtomicU8,
+    answer: OnceLock<(u16, Option<String>)>,
+}
 
 /// The points of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,15 +48,21 @@ impl Progress {
     /// The furthest point reached.
     #[must_use]
     pub fn reached(&self) -> Reached {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.reached.load(Ordering::Acquire) {
             0 => Reached::Nothing,
             1 => Reached::Connecting,
             _ => Reached::Sending,
         }
     }
 
+    /// The answer's status, and AWS's id of the request.
+    #[must_use]
+    pub fn answer(&self) -> Option<&(u16, Option<String>)> {
+        self.0.answer.get()
+    }
+
     fn reach(&self, point: Reached) {
-        self.0.fetch_max(point as u8, Ordering::Release);
+        self.0.reached.fetch_max(point as u8, Ordering::Release);
     }
 }
 
@@ -72,10 +84,12 @@ impl HttpConnector for BoundedConnector {
         let progress = PROGRESS.try_with(Clone::clone).unwrap_or_default();
         progress.reach(Reached::Connecting);
         let body = std::mem::replace(request.body_mut(), SdkBody::empty());
-        *request.body_mut() = SdkBody::from_body_1_x(Watched { body, progress });
+        *request.body_mut() = SdkBody::from_body_1_x(Watched { body, progress: progress.clone() });
         let response = self.0.call(request);
         HttpConnectorFuture::new(async move {
             let response = response.await?;
+            let id = response.headers().get("x-amzn-requestid").map(ToOwned::to_owned);
+            let _ = progress.0.answer.set((response.status().as_u16(), id));
             Ok(response.map(|body| SdkBody::from_body_1_x(Limited::new(body, MAX_RESPONSE_BYTES))))
         })
     }

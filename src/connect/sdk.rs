@@ -3,6 +3,7 @@
 //! The SDK signs, sends and parses. It does not retry (its retries cannot be charged to the budget) and it does not
 //! time attempts (it cannot say what was sent): both are ours.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use aws_config::sts::AssumeRoleProvider;
@@ -74,7 +75,22 @@ impl Client {
         token: &UpstreamToken,
         timeout: Duration,
     ) -> Result<Participant, UpstreamError> {
-        let progress = Progress::default();
+        self.traced_attempt(request, token, timeout, &HashMap::new(), &Progress::default()).await
+    }
+
+    /// The same, with headers that hand the trace on, and a note of what came of it.
+    ///
+    /// # Errors
+    /// What Connect answered, or how far the request got.
+    pub async fn traced_attempt(
+        &self,
+        request: &CreateParticipant,
+        token: &UpstreamToken,
+        timeout: Duration,
+        context: &HashMap<String, String>,
+        progress: &Progress,
+    ) -> Result<Participant, UpstreamError> {
+        let context = context.clone();
         let sending = self
             .0
             .create_participant()
@@ -82,6 +98,13 @@ impl Client {
             .contact_id(request.contact_id.as_str())
             .client_token(token.as_str())
             .participant_details(details(request))
+            .customize()
+            // Before it is signed, so that the signature covers them.
+            .mutate_request(move |request| {
+                for (name, value) in &context {
+                    request.headers_mut().insert(name.clone(), value.clone());
+                }
+            })
             .send();
         match tokio::time::timeout(timeout, PROGRESS.scope(progress.clone(), sending)).await {
             Ok(Ok(output)) => participant(output),

@@ -157,7 +157,7 @@ impl Gateway {
     /// [`Error::StoreUnavailable`], or the tenant's in-flight limit, which bounds these questions as well.
     pub async fn quota(&self, route: &Route, call: &Call) -> Result<Quota, Arc<Error>> {
         let _place = self.waiting.enter(route)?;
-        let quota = self.store.quota(&route.scope()).await;
+        let quota = call.span().scope(self.store.quota(&route.scope())).await;
         let quota = quota.map_err(|error| Arc::new(Error::StoreUnavailable(Box::new(error))))?;
         call.note_levels(self.levels.note(&route.tenant, &quota));
         self.metrics.factor_is(&route.upstream.name, quota.factor);
@@ -193,13 +193,14 @@ impl Gateway {
             record,
             left: left.clone(),
         };
-        let task = self.tasks.spawn(async move {
+        let span = order.call.span();
+        let task = self.tasks.spawn(span.scope(async move {
             let outcome = life.run(order).await;
             if let Some(lead) = lead {
                 lead.land(outcome.clone());
             }
             outcome
-        });
+        }));
         let _leaves = left.drop_guard();
         task.await
             .unwrap_or_else(|error| Err(Arc::new(Error::GatewayBug { detail: error.to_string(), sent: Sent::Maybe })))

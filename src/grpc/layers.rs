@@ -24,7 +24,8 @@ use crate::config::Settings;
 use crate::error::{Error, Sent};
 use crate::gateway::Levels;
 use crate::identity::Identity;
-use crate::telemetry::{Call, Metrics, REQUEST_ID, RateLimit};
+use crate::net::Peer;
+use crate::telemetry::{Call, Metrics, REQUEST_ID, RateLimit, Tracing};
 
 /// A place among the calls in flight. Whoever works for the call holds one, also after its caller has left.
 pub type Permit = Arc<OwnedSemaphorePermit>;
@@ -49,6 +50,8 @@ pub struct Answering {
     pub expired: CancellationToken,
     /// Where calls are counted.
     pub metrics: Arc<Metrics>,
+    /// Where their spans come from.
+    pub tracing: Tracing,
 }
 
 /// What sheds load.
@@ -81,7 +84,11 @@ pub async fn answer(State(answering): State<Answering>, mut request: Request, ne
     }
     let call = Call::new(request.headers());
     let path = request.uri().path().to_owned();
-    let Answering { expired, metrics } = &answering;
+    let Answering { expired, metrics, tracing } = &answering;
+    if let Some(method) = method(&path) {
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        call.is_traced_by(tracing.server(method, request.headers(), request.uri().authority(), peer));
+    }
     let mut line = Line {
         call: &call,
         metrics,
@@ -202,6 +209,7 @@ impl Line<'_> {
         }
         if let Some(method) = self.method {
             let fault = status::is_fault(verdict.code);
+            self.call.span().answered(status::name(verdict.code), fault);
             self.metrics.called(method, status::name(verdict.code), fault, self.call.tenant(), self.started.elapsed());
         }
         if !self.is_ours {
@@ -209,6 +217,7 @@ impl Line<'_> {
         }
         let error = status.and_then(status::typed).map(chain).or_else(|| status.map(|status| status.message().into()));
         let decision = self.call.decision();
+        let (trace_id, span_id) = self.call.span().ids().unzip();
         tracing::info!(
             request_id = self.call.request_id(),
             tenant = self.call.tenant().map(|name| name.as_str()),
@@ -219,6 +228,8 @@ impl Line<'_> {
             reason = verdict.reason,
             duration = self.started.elapsed().as_secs_f64(),
             attempts = self.call.attempts(),
+            trace_id,
+            span_id,
             error,
             "call"
         );

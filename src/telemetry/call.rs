@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use http::HeaderMap;
 use uuid::Uuid;
 
+use super::Span;
 use crate::domain::Name;
 
 /// Known from the first byte, and filled in on the way: for the answer's metadata and the call's line in the log.
@@ -17,6 +18,7 @@ struct Notes {
     request_id: String,
     tenant: OnceLock<Name>,
     upstream: OnceLock<Name>,
+    span: OnceLock<Span>,
     retry_safe: AtomicBool,
     attempts: AtomicU32,
     admission: Mutex<Admission>,
@@ -81,6 +83,7 @@ impl Call {
             request_id: own.map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned),
             tenant: OnceLock::new(),
             upstream: OnceLock::new(),
+            span: OnceLock::new(),
             retry_safe: AtomicBool::new(false),
             attempts: AtomicU32::new(0),
             admission: Mutex::default(),
@@ -105,6 +108,12 @@ impl Call {
         self.0.upstream.get()
     }
 
+    /// The caller's span; none where the call is not traced.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.0.span.get().cloned().unwrap_or_default()
+    }
+
     /// Whether the same call may be sent again without a second participant: it has a `client_token`.
     #[must_use]
     pub fn retry_safe(&self) -> bool {
@@ -125,6 +134,11 @@ impl Call {
     /// Notes the upstream.
     pub fn goes_to(&self, upstream: &Name) {
         let _ = self.0.upstream.set(upstream.clone());
+    }
+
+    /// Notes the caller's span.
+    pub fn is_traced_by(&self, span: Span) {
+        let _ = self.0.span.set(span);
     }
 
     /// Notes whether the call has a `client_token`.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stream};
 use prometheus::{Registry, TextEncoder};
 
@@ -17,8 +18,6 @@ use crate::domain::Name;
 /// The instruments of one gateway.
 pub struct Metrics {
     registry: Registry,
-    /// Ends the instruments when it is dropped.
-    _provider: SdkMeterProvider,
     meter: Meter,
     server: Histogram<f64>,
     client: Histogram<f64>,
@@ -44,27 +43,29 @@ const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 
 const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 
 impl Metrics {
-    /// The instruments, with what they export set up.
+    /// The instruments, which are scraped, and pushed where there is a reader for that. They end with the provider.
     ///
     /// # Errors
     /// Where the exporter cannot be built: a bug.
-    pub fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) fn new<R: MetricReader>(
+        resource: Resource,
+        push: Option<R>,
+        dropped: Arc<AtomicU64>,
+    ) -> Result<(Self, SdkMeterProvider), Box<dyn std::error::Error + Send + Sync>> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             // One scope only: its labels would say nothing.
             .scope_info_enabled(false)
             .build()?;
-        let resource = Resource::builder_empty()
-            .with_attribute(KeyValue::new("service.name", "participant-gateway"))
-            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .build();
-        let provider =
-            SdkMeterProvider::builder().with_resource(resource).with_reader(exporter).with_view(stream).build();
+        let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(exporter);
+        if let Some(push) = push {
+            provider = provider.with_reader(push);
+        }
+        let provider = provider.with_view(stream).build();
         let meter = provider.meter("participant_gateway");
         let seconds = |name, text| meter.f64_histogram(name).with_unit("s").with_description(text).build();
         let counter = |name, text| meter.u64_counter(name).with_description(text).build();
-        let dropped = Arc::new(AtomicU64::new(0));
         let metrics = Self {
             server: seconds(metric::SERVER_CALL, "Calls of callers."),
             client: seconds(metric::CLIENT_CALL, "Attempts at Connect."),
@@ -80,12 +81,11 @@ impl Metrics {
             reloads: counter(metric::RELOADS, "Changed configs, keys and certificates."),
             refusals: counter(metric::REFUSALS, "Calls of nobody that is known."),
             registry,
-            _provider: provider,
             meter,
             dropped,
         };
         metrics.start();
-        Ok(metrics)
+        Ok((metrics, provider))
     }
 
     /// What may stay silent starts at 0, so that its first event is an increase.

@@ -83,6 +83,24 @@ pub mod attribute {
     pub const RESULT: &str = "result";
     /// The reason in the answer.
     pub const REASON: &str = "reason";
+    /// Of spans at Connect, as OpenTelemetry's conventions for the AWS SDK have it.
+    pub const RPC_SYSTEM_OF_CONNECT: &str = "rpc.system";
+    /// `Connect`.
+    pub const RPC_SERVICE: &str = "rpc.service";
+    /// The host that the caller named.
+    pub const SERVER_ADDRESS: &str = "server.address";
+    /// The port that the caller named.
+    pub const SERVER_PORT: &str = "server.port";
+    /// Where the connection comes from.
+    pub const PEER_ADDRESS: &str = "network.peer.address";
+    /// AWS's id of the request.
+    pub const AWS_REQUEST_ID: &str = "aws.request_id";
+    /// Connect's region.
+    pub const REGION: &str = "cloud.region";
+    /// Connect's answer.
+    pub const HTTP_STATUS: &str = "http.response.status_code";
+    /// Which attempt of the call, from 1.
+    pub const ATTEMPT: &str = "attempt";
     /// This program's.
     pub const VERSION: &str = "version";
 }

@@ -148,7 +148,10 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
         ("/store/replicas", json!(3), "store.replicas", "1"),
         ("/idempotency/retention", json!("30s"), "idempotency.retention", "longest lease"),
         ("/telemetry/log/level", json!("loud"), "telemetry.log.level", "info"),
-        ("/telemetry/otlp/endpoint", json!("http://localhost:4317"), "telemetry.otlp", "no OTLP"),
+        ("/telemetry/otlp/endpoint", json!("localhost:4317"), "telemetry.otlp.endpoint", "http://host:port"),
+        ("/telemetry/otlp/endpoint", json!("http://localhost"), "telemetry.otlp.endpoint", "http://host:port"),
+        ("/telemetry/otlp/endpoint", json!("http://localhost:4317/v1"), "telemetry.otlp.endpoint", "http://host:port"),
+        ("/telemetry/otlp/sample_ratio", json!(1.5), "telemetry.otlp.sample_ratio", "0 to 1"),
     ] {
         let mut config = good();
         set(&mut config, pointer, value.clone());

@@ -77,6 +77,10 @@ async fn a_call_is_one_json_line_at_info() {
         assert_eq!(line[field], expected, "{field} in {line}");
     }
     assert_eq!(line["attempts"], 1);
+    for (field, length) in [("trace_id", 32), ("span_id", 16)] {
+        let id = line[field].as_str().unwrap();
+        assert!(id.len() == length && id.bytes().all(|b| b.is_ascii_hexdigit()), "{field} in {line}");
+    }
     assert!(line["duration"].as_f64().unwrap() > 0.0);
 
     call(addr, "sim-not-found").await.unwrap_err();

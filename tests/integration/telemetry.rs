@@ -1,5 +1,8 @@
 //! What the gateway tells of itself: exactly what happened.
 
+mod collector;
+mod traces;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};

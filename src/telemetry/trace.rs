@@ -1,0 +1,196 @@
+//! The spans of a call: the caller's, those of its operations on Redis, and the one of Connect.
+//!
+//! A span exists for every call of a known kind, sampled or not: its ids are in the log, and its context goes on to
+//! Connect, whether or not anything is exported. Spans are made here and not by `tracing`, whose spans cost more and
+//! cannot take a remote parent once they are entered.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use http::HeaderMap;
+use http::uri::Authority;
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+
+use super::names::attribute as at;
+
+/// Makes the spans of callers.
+#[derive(Debug, Clone)]
+pub struct Tracing(SdkTracer);
+
+/// A span, which ends with [`Span::end`] or with its last holder; none where nothing is traced.
+#[derive(Debug, Clone, Default)]
+pub struct Span(Option<(SdkTracer, Context)>);
+
+/// How an attempt at Connect ended, for its event.
+#[derive(Debug, Clone, Default)]
+pub struct Attempted {
+    /// `ok`, or the fault.
+    pub outcome: &'static str,
+    /// The answer's status, where there was one.
+    pub status: Option<u16>,
+    /// AWS's id of the request, where there was one.
+    pub request_id: Option<String>,
+}
+
+tokio::task_local! {
+    static CURRENT: Span;
+}
+
+impl Tracing {
+    pub(super) fn new(provider: &SdkTracerProvider) -> Self {
+        Self(provider.tracer("participant_gateway"))
+    }
+
+    /// A caller's call begins. Its parent is the caller's `traceparent`.
+    #[must_use]
+    pub fn server(
+        &self,
+        method: &'static str,
+        headers: &HeaderMap,
+        server: Option<&Authority>,
+        peer: Option<SocketAddr>,
+    ) -> Span {
+        let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+        let mut attributes = Vec::with_capacity(8);
+        attributes.push(KeyValue::new(at::RPC_SYSTEM, "grpc"));
+        attributes.push(KeyValue::new(at::RPC_METHOD, method));
+        if let Some(server) = server {
+            attributes.push(KeyValue::new(at::SERVER_ADDRESS, server.host().to_owned()));
+            attributes.extend(server.port_u16().map(|port| KeyValue::new(at::SERVER_PORT, i64::from(port))));
+        }
+        attributes.extend(peer.map(|peer| KeyValue::new(at::PEER_ADDRESS, peer.ip().to_canonical().to_string())));
+        begin(&self.0, &parent, method, SpanKind::Server, attributes)
+    }
+}
+
+impl Span {
+    /// The call's trace and span, in hexadecimal.
+    #[must_use]
+    pub fn ids(&self) -> Option<(String, String)> {
+        let context = self.0.as_ref()?.1.span().span_context().clone();
+        context.is_valid().then(|| (context.trace_id().to_string(), context.span_id().to_string()))
+    }
+
+    /// The headers that hand the context on.
+    #[must_use]
+    pub fn headers(&self) -> HashMap<String, String> {
+        let mut headers = HashMap::new();
+        if let Some((_, context)) = &self.0 {
+            TraceContextPropagator::new().inject_context(context, &mut headers);
+            headers.retain(|_, value| !value.is_empty());
+        }
+        headers
+    }
+
+    /// Runs with this span as the parent of operations on the store.
+    pub async fn scope<T>(self, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self, work).await
+    }
+
+    /// The call at Connect begins.
+    #[must_use]
+    pub fn connect(&self, region: &str) -> Self {
+        self.child("Connect.CreateParticipant", || {
+            vec![
+                KeyValue::new(at::RPC_SYSTEM_OF_CONNECT, "aws-api"),
+                KeyValue::new(at::RPC_SERVICE, "Connect"),
+                KeyValue::new(at::RPC_METHOD, "CreateParticipant"),
+                KeyValue::new(at::REGION, region.to_owned()),
+            ]
+        })
+    }
+
+    /// An attempt at Connect has ended.
+    pub fn attempted(&self, number: u32, attempted: &Attempted) {
+        let Some((_, context)) = &self.0 else { return };
+        let span = context.span();
+        if span.is_recording() {
+            let mut attributes = answered(attempted);
+            attributes.push(KeyValue::new(at::ATTEMPT, i64::from(number)));
+            attributes.push(KeyValue::new(at::OUTCOME, attempted.outcome));
+            span.add_event("attempt", attributes);
+        }
+    }
+
+    /// The call at Connect has ended, with its last attempt.
+    pub fn settled(&self, last: &Attempted) {
+        if let Some((_, context)) = &self.0 {
+            context.span().set_attributes(answered(last));
+        }
+        self.end((last.outcome != "ok").then_some(last.outcome));
+    }
+
+    /// The caller's call has ended. `fault`: by its code, it failed by our fault.
+    pub fn answered(&self, code: &'static str, fault: bool) {
+        if let Some((_, context)) = &self.0 {
+            context.span().set_attribute(KeyValue::new(at::RPC_STATUS, code));
+        }
+        self.end(fault.then_some(code));
+    }
+
+    /// An operation on Redis begins, below the span of [`Span::scope`].
+    #[must_use]
+    pub fn operation(script: &'static str) -> Self {
+        let name = match script {
+            "admit" => "EVALSHA admit",
+            "settle" => "EVALSHA settle",
+            "quota" => "EVALSHA quota",
+            _ => "EVALSHA",
+        };
+        let parent = CURRENT.try_with(Clone::clone).unwrap_or_default();
+        parent.child(name, || {
+            vec![
+                KeyValue::new(at::DB_SYSTEM, "redis"),
+                KeyValue::new(at::DB_OPERATION, "EVALSHA"),
+                KeyValue::new(at::DB_PROCEDURE, script),
+            ]
+        })
+    }
+
+    /// It has ended, with what went wrong where it failed.
+    pub fn end(&self, fault: Option<&'static str>) {
+        let Some((_, context)) = &self.0 else { return };
+        let span = context.span();
+        if let Some(fault) = fault {
+            span.set_attribute(KeyValue::new(at::ERROR_TYPE, fault));
+            span.set_status(Status::error(""));
+        }
+        span.end();
+    }
+
+    fn child(&self, name: &'static str, attributes: impl FnOnce() -> Vec<KeyValue>) -> Self {
+        let Some((tracer, parent)) = &self.0 else { return Self(None) };
+        // What is not recorded costs no attributes.
+        let attributes = if parent.span().is_recording() { attributes() } else { Vec::new() };
+        begin(tracer, parent, name, SpanKind::Client, attributes)
+    }
+}
+
+fn begin(tracer: &SdkTracer, parent: &Context, name: &'static str, kind: SpanKind, attributes: Vec<KeyValue>) -> Span {
+    let span = tracer.span_builder(name).with_kind(kind).with_attributes(attributes);
+    let context = parent.with_span(tracer.build_with_context(span, parent));
+    Span(Some((tracer.clone(), context)))
+}
+
+fn answered(attempted: &Attempted) -> Vec<KeyValue> {
+    let mut attributes = Vec::with_capacity(4);
+    attributes.extend(attempted.status.map(|status| KeyValue::new(at::HTTP_STATUS, i64::from(status))));
+    attributes.extend(attempted.request_id.clone().map(|id| KeyValue::new(at::AWS_REQUEST_ID, id)));
+    attributes
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|value| value.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
