@@ -1,6 +1,7 @@
 //! What the gateway tells of itself: exactly what happened.
 
 mod collector;
+mod documented;
 mod traces;
 
 use std::collections::BTreeMap;
