@@ -212,6 +212,15 @@ async fn a_changed_certificate_is_served_without_a_failed_call() {
     fs::write(files.path("tls.key"), "broken").unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert!(files.call(&gateway, Some(&client)).await.unwrap().is_ok(), "a broken key was taken");
+    let (_, metrics) = gateway.admin("/metrics").await;
+    for shown in [
+        // 3000-01-01.
+        "participant_gateway_certificate_expiry_seconds 32503680000",
+        "participant_gateway_config_reloads_total{result=\"success\"} 1",
+        "participant_gateway_config_reloads_total{result=\"failure\"} 1",
+    ] {
+        assert!(metrics.lines().any(|line| line == shown), "{shown} is not in:\n{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,11 @@ async fn a_changed_file_is_in_use_and_a_broken_one_is_not() {
     assert_eq!(burst(admin).await, 3);
     let shown: Value = serde_json::from_str(&http_get(admin, "/config").await.1).unwrap();
     assert_eq!(shown["store"]["on_loss"], "local", "what needs a restart was shown as in use");
+    let (_, metrics) = http_get(admin, "/metrics").await;
+    for (result, count) in [("success", 2), ("failure", 1)] {
+        let line = format!("participant_gateway_config_reloads_total{{result=\"{result}\"}} {count}");
+        assert!(metrics.contains(&line), "{line} is not in:\n{metrics}");
+    }
 }
 
 #[tokio::test]

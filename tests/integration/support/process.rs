@@ -13,7 +13,7 @@ pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_participant-gateway"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if name.starts_with("AWS_") || name.starts_with("PARTICIPANT_GATEWAY__") {
+        if ["AWS_", "OTEL_", "PARTICIPANT_GATEWAY__"].iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name);
         }
     }

@@ -25,13 +25,21 @@ pub struct Collector {
     pub addr: SocketAddr,
     spans: Arc<Mutex<Vec<Span>>>,
     metrics: Arc<Mutex<Vec<String>>>,
+    resources: Arc<Mutex<Vec<BTreeMap<String, String>>>>,
+    tokens: Arc<Mutex<Vec<String>>>,
 }
 
 impl Collector {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let collector = Self { addr, spans: Arc::default(), metrics: Arc::default() };
+        let collector = Self {
+            addr,
+            spans: Arc::default(),
+            metrics: Arc::default(),
+            resources: Arc::default(),
+            tokens: Arc::default(),
+        };
         let (traces, metrics) = (collector.clone(), collector.clone());
         let serving = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(traces))
@@ -47,6 +55,16 @@ impl Collector {
 
     pub fn metrics(&self) -> Vec<String> {
         self.metrics.lock().unwrap().clone()
+    }
+
+    /// The resources of traces, a map an export.
+    pub fn resources(&self) -> Vec<BTreeMap<String, String>> {
+        self.resources.lock().unwrap().clone()
+    }
+
+    /// What `x-collector-token` held, an entry an export of traces.
+    pub fn tokens(&self) -> Vec<String> {
+        self.tokens.lock().unwrap().clone()
     }
 
     pub fn spans(&self) -> Vec<Seen> {
@@ -119,7 +137,11 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let token = request.metadata().get("x-collector-token").and_then(|token| token.to_str().ok());
+        self.tokens.lock().unwrap().extend(token.map(ToOwned::to_owned));
         let resources = request.into_inner().resource_spans;
+        let about = resources.iter().filter_map(|spans| spans.resource.as_ref()).map(|of| attributes(&of.attributes));
+        self.resources.lock().unwrap().extend(about);
         let spans = resources.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
         self.spans.lock().unwrap().extend(spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))

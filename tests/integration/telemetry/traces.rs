@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tonic::Request;
 
 use super::collector::{Collector, Seen};
+use crate::support::process::{Running, program};
 use crate::support::raw::METHOD;
 use crate::support::redis::RedisServer;
 use crate::support::{Fixture, Plan, gateway, of, request, request_with_token};
@@ -195,4 +196,39 @@ async fn a_collector_that_is_gone_costs_no_call_anything() {
         assert!(started.elapsed() < Duration::from_secs(5), "the end took {:?}", started.elapsed());
     }
     drop(frozen);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_environment_switches_export_on_and_says_how() {
+    let collector = Collector::start().await;
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let text = "server: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\nidentity: {mode: header}\n\
+                tenants: {demo: {instances: ['*'], rate: 50/s, burst: 50}}\nupstreams: {main: {region: us-east-1, instances: ['*']}}\n";
+    std::fs::write(config.path(), text).unwrap();
+    let mut serve = program();
+    serve.args(["serve", "--config"]).arg(config.path());
+    serve
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-collector-token=secret")
+        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.name=mine")
+        .env("OTEL_TRACES_SAMPLER", "always_on");
+    let mut gateway = Running::start(serve);
+    let ready: serde_json::Value = serde_json::from_str(&gateway.line_with("\"ready\"")).unwrap();
+    let endpoint = format!("http://{}", ready["address"].as_str().unwrap());
+    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    let mut client = participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(channel);
+    client.create_participant(of("demo", request(""))).await.unwrap_err();
+    let line: serde_json::Value = serde_json::from_str(&gateway.line_with("INVALID_ARGUMENT")).unwrap();
+    gateway.signal("TERM");
+    let (code, _) = tokio::task::spawn_blocking(|| gateway.end()).await.unwrap();
+    assert_eq!(code, Some(0));
+
+    let spans = collector.spans();
+    assert_eq!(spans.len(), 1);
+    assert_eq!((line["trace_id"].as_str(), line["span_id"].as_str()), (Some(&*spans[0].trace_id), Some(&*spans[0].id)));
+    assert_eq!(collector.tokens(), ["secret"]);
+    let resource = &collector.resources()[0];
+    assert_eq!(resource["service.name"], "mine");
+    assert_eq!(resource["deployment.environment.name"], "test");
+    assert_eq!(resource["service.version"], env!("CARGO_PKG_VERSION"));
 }
