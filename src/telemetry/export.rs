@@ -269,3 +269,31 @@ impl PushMetricExporter for Counted {
         self.exporter.temporality()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{Tracer, TracerProvider};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_does_not_fit_the_queue_is_dropped_at_once_and_counted() {
+        // It accepts, and never answers.
+        let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Some(format!("http://{}", frozen.local_addr().unwrap()));
+        let otlp = Otlp { endpoint, sample_ratio: 1.0 };
+        let dropped = Arc::new(AtomicU64::new(0));
+        let queue = Queue::new(span_exporter(&otlp).unwrap(), Arc::clone(&dropped));
+        let provider = SdkTracerProvider::builder().with_span_processor(queue).build();
+        let tracer = provider.tracer("test");
+        let (count, started) = (3 * MAX_QUEUE, std::time::Instant::now());
+        for _ in 0..count {
+            drop(tracer.start("span"));
+        }
+        assert!(started.elapsed() < FLUSH, "a span waited: {:?}", started.elapsed());
+        // One batch at most is on its way.
+        let lost = dropped.load(Relaxed) as usize;
+        assert!((count - MAX_QUEUE - 512..=count - MAX_QUEUE).contains(&lost), "{lost} of {count}");
+        off_the_runtime(move || provider.shutdown_with_timeout(Duration::from_millis(100))).await;
+    }
+}
