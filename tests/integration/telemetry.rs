@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use serde_json::json;
 
+use crate::support::process::tools;
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::redis::RedisServer;
 use crate::support::{Fixture, gateway, of, request, request_with_token};
@@ -180,7 +181,9 @@ async fn metrics_satisfy_promtool() {
     ] {
         assert!(text.contains(&format!("# TYPE {name} ")), "{name} is missing in:\n{text}");
     }
+    let path = format!("{}:{}", tools().display(), std::env::var("PATH").unwrap());
     let promtool = Command::new("promtool")
+        .env("PATH", path)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
