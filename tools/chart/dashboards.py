@@ -195,6 +195,8 @@ DASHBOARDS = [
         panel("Memory", "Resident.", ("{{pod}}", f"process_resident_memory_bytes{{{OURS}}}"), unit="bytes"),
         panel("File descriptors", "Of those that the process may have.",
               ("{{pod}}", f"process_open_fds{{{OURS}}} / process_max_fds{{{OURS}}}"), unit="percentunit"),
+        panel("Tasks", "That have not ended, for each thread that runs calls.",
+              ("{{pod}}", f"participant_gateway_runtime_alive_tasks{{{OURS}}} / participant_gateway_runtime_workers{{{OURS}}}")),
         panel("Telemetry dropped", "Spans and metrics that did not reach the collector.",
               ("{{pod}}", rate("participant_gateway_telemetry_dropped_total", OURS, "pod"))),
         panel("Config reloads", "By result.",
