@@ -37,7 +37,7 @@ test-chart: tools
 test-kubernetes: tools
 	tools/kubernetes/run.sh
 
-# An image of target `release` or `dev`: by docker, or by buildah where no engine runs.
+# An image, TARGET=release or TARGET=development: by docker, or by buildah where no engine runs.
 image:
 	tools/image.sh $(or $(TARGET),release)
 

@@ -2,7 +2,8 @@
 # Builds the image: `tools/image.sh [release|development]`.
 #
 # Where a Docker engine runs, by the Dockerfile, under the name IMAGE (and pushed, with PUSH=1). Where none does, the same
-# files go into an OCI image by buildah, under .tools/image/: the program comes from PROGRAM, or is built for musl.
+# files go into an OCI image by buildah, under .tools/image/: the program comes from PROGRAM, or is built for musl, or
+# with glibc linked in where the musl target is not installed.
 # VERSION, REVISION and CREATED become labels.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,11 +29,16 @@ echo "no Docker engine here: building by buildah"
 command -v buildah >/dev/null || { echo "buildah is missing: install it (Debian: apt-get install buildah)" >&2; exit 1; }
 program=${PROGRAM:-}
 if [ -z "$program" ]; then
-  musl="$(uname -m)-unknown-linux-musl"
+  triple="$(uname -m)-unknown-linux-musl"
   features=()
   [ "$target" = development ] || features=(--no-default-features)
-  cargo build --locked --release --target "$musl" "${features[@]}"
-  program=target/$musl/release/participant-gateway
+  if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ]; then
+    echo "the target $triple is not installed (rustup target add $triple): linking glibc in instead"
+    triple="$(uname -m)-unknown-linux-gnu"
+    export RUSTFLAGS="-C target-feature=+crt-static"
+  fi
+  cargo build --locked --release --target "$triple" "${features[@]}"
+  program=target/$triple/release/participant-gateway
 fi
 
 # The Dockerfile's last stages, by hand: what it sets is read from it.
