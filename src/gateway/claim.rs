@@ -6,7 +6,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::Instant;
 
-use super::run::Life;
+use super::life::Life;
 use super::{Created, MAX_HINT, Order, Outcome, patience};
 use crate::admission::{
     Answer, Ask, Decision, Moment, NoRandomness, Nonce, RecordAsk, Refused, Settlement, Stage, Verdict, random_token,

@@ -7,6 +7,7 @@
 mod claim;
 mod flights;
 mod levels;
+mod life;
 mod run;
 
 use std::collections::BTreeMap;
@@ -183,7 +184,7 @@ impl Gateway {
         };
         let left = CancellationToken::new();
         let (record, lead) = record.unzip();
-        let life = run::Life {
+        let life = life::Life {
             attempts,
             store: Arc::clone(&self.store),
             keys,

@@ -5,29 +5,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::claim::{Admitted, Claim};
-use super::flights::Waiting;
-use super::levels::Levels;
+use super::life::Life;
 use super::{Created, Order, Outcome};
-use crate::admission::{Keys, RecordAsk, Store};
-use crate::connect::{Attempts, Pass, Payer, Terms};
+use crate::connect::{Pass, Payer, Terms};
 use crate::error::{Error, Sent, UpstreamError};
-use crate::telemetry::Metrics;
-
-/// What a call lives on.
-pub struct Life {
-    pub attempts: Arc<Attempts>,
-    pub store: Arc<dyn Store>,
-    pub keys: Arc<Keys>,
-    pub levels: Arc<Levels>,
-    pub metrics: Arc<Metrics>,
-    pub waiting: Waiting,
-    pub record: Option<RecordAsk>,
-    /// Cancelled when the caller has left.
-    pub left: CancellationToken,
-}
 
 impl Life {
     pub async fn run<P: Send + Sync>(self, order: Order<P>) -> Outcome {
