@@ -6,7 +6,7 @@
 mod preface;
 pub mod tls;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,8 @@ pub async fn serve(listener: TcpListener, service: Service, draining: Cancellati
                     Connection { limits: service.limits, draining: draining.clone(), closing: closing.clone() };
                 connections.spawn(connection.accept(stream, service.clone(), place));
             }
+            // That one connection's end, which must not hold up the others.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -100,7 +102,9 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     // Without it, an answer waits up to 40 ms for the acknowledgement of the one before.
-    stream.set_nodelay(true)?;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection ended as it began");
+    }
     Ok((stream, place))
 }
 

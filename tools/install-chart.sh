@@ -12,15 +12,7 @@ helm_docs=1.14.2
 hadolint=2.15.1
 kubernetes_validate=1.37.0
 
-bin="$PWD/.tools/bin"
-mkdir -p "$bin"
-
-# missing NAME VERSION: whether .tools/ lacks that version of the tool.
-missing() {
-  [ "$(cat "$bin/.$1-version" 2>/dev/null)" != "$2" ] || return 1
-  echo "installing $1 $2 into .tools/"
-}
-installed() { echo "$2" >"$bin/.$1-version"; }
+. tools/pinned.sh
 
 # Helm's version, and the Kubernetes version that it assumes without a cluster, come from the linker, as in its releases.
 if missing helm $helm; then

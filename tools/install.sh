@@ -8,15 +8,7 @@ grpcurl=1.9.4
 buf=1.75.0
 cargo_deny=0.20.2
 
-bin="$PWD/.tools/bin"
-mkdir -p "$bin"
-
-# missing NAME VERSION: whether .tools/ lacks that version of the tool.
-missing() {
-  [ "$(cat "$bin/.$1-version" 2>/dev/null)" != "$2" ] || return 1
-  echo "installing $1 $2 into .tools/"
-}
-installed() { echo "$2" >"$bin/.$1-version"; }
+. tools/pinned.sh
 
 # debian PROGRAM PACKAGE…: installs Debian packages where the program is not there yet.
 debian() {

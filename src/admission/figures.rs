@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{MAX_LEASE, Moment, Quota, Refused, Scope};
-use crate::domain::{Enforcement, Rate};
+use crate::domain::Enforcement;
 use crate::error::Limit;
 
 /// How far below a whole token a level may be and still count as one: the sum of many refills is never exact.
@@ -11,13 +11,6 @@ pub(super) const TOLERANCE: f64 = 1e-6;
 
 /// Stands for "never" where a bucket has no rate.
 const FOREVER_S: f64 = 365.0 * 86_400.0;
-
-/// bᵢ, the most that a committed share can save up: one second of its rate, at least a whole call; nothing without one.
-#[must_use]
-pub fn share_burst(committed: Rate) -> u32 {
-    let rate = committed.per_second();
-    if rate > 0.0 { (rate - 1e-9).ceil().clamp(1.0, f64::from(u32::MAX)) as u32 } else { 0 }
-}
 
 impl Scope {
     /// `res`: the tokens that are kept for the committed.

@@ -11,6 +11,6 @@ mod upstream;
 
 pub use call::{Capabilities, CreateParticipant, Role};
 pub use participant::{Participant, ParticipantToken};
-pub use tenant::{Enforcement, Instances, Rate, Tenant, TenantLimits};
+pub use tenant::{Enforcement, Instances, Rate, Tenant, TenantLimits, share_burst};
 pub use text::{ClientToken, ContactId, DisplayName, InstanceId, Name, OutOfBounds, UpstreamToken};
 pub use upstream::Upstream;

@@ -33,13 +33,19 @@ pub struct TenantLimits {
     pub enforcement: Enforcement,
 }
 
+/// bᵢ, the most that a committed share can save up, in calls: one second of its rate, at least a whole call; nothing
+/// without a share.
+#[must_use]
+pub fn share_burst(committed: Rate) -> u32 {
+    let rate = committed.per_second();
+    if rate > 0.0 { (rate - 1e-9).ceil().clamp(1.0, f64::from(u32::MAX)) as u32 } else { 0 }
+}
+
 impl TenantLimits {
-    /// The most that the committed share can save up, in calls: one second of its rate, at least a whole call; nothing
-    /// without a share.
+    /// What the committed share can save up: see [`share_burst`].
     #[must_use]
     pub fn committed_burst(&self) -> u32 {
-        let rate = self.committed.per_second();
-        if rate > 0.0 { (rate - 1e-9).ceil().clamp(1.0, f64::from(u32::MAX)) as u32 } else { 0 }
+        share_burst(self.committed)
     }
 }
 

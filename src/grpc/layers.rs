@@ -79,10 +79,10 @@ pub struct Identities {
 /// Gives the call its name, catches what panics, gives every error its face, counts the call and writes its line in the
 /// log.
 pub async fn answer(State(answering): State<Answering>, mut request: Request, next: Next) -> Response {
-    if let Err(refused) = is_grpc(&request) {
-        return (refused, "this port speaks gRPC\n").into_response();
-    }
     let call = Call::new(request.headers());
+    if let Err(refused) = is_grpc(&request) {
+        return (refused, [(REQUEST_ID, call.request_id())], "this port speaks gRPC\n").into_response();
+    }
     let path = request.uri().path().to_owned();
     let Answering { expired, metrics, tracing } = &answering;
     if let Some(method) = method(&path) {

@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::redis::RedisServer;
-use crate::support::{Fixture, Plan, gateway, key_file, of, request, request_with_token};
+use crate::support::{Fixture, Plan, are_one_call, gateway, key_file, of, request, request_with_token};
 
 /// Three gateways that share everything.
 async fn three(server: &RedisServer, plan: impl Fn() -> Plan) -> [Fixture; 3] {
@@ -32,12 +32,7 @@ async fn sixty_four_duplicates_over_three_gateways_make_one_participant() {
         async move { client.create_participant(of("demo", request_with_token("sim-slow-300", "token-1"))).await }
     });
     let answers: Vec<_> = join_all(calls).await.into_iter().map(|answer| answer.unwrap().into_inner()).collect();
-    assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
-    let plain = |answer: &proto::CreateParticipantResponse| proto::CreateParticipantResponse {
-        replayed: false,
-        ..answer.clone()
-    };
-    assert!(answers.iter().all(|answer| plain(answer) == plain(&answers[0])));
+    are_one_call(&answers);
     assert_eq!(gateways[0].journal.attempt_count(), 1);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::figures::{TOLERANCE, share_burst};
+use super::super::figures::TOLERANCE;
 use super::super::{MAX_LEASE, Nonce, Scope};
 use super::budget::Budget;
 
@@ -34,7 +34,7 @@ impl TenantState {
 
     /// The committed share's level, as of now.
     pub fn share(&self, scope: &Scope, phi: f64) -> f64 {
-        let burst = f64::from(share_burst(scope.limits.committed));
+        let burst = f64::from(scope.limits.committed_burst());
         let Some(levels) = &self.levels else { return burst };
         let gained = scope.limits.committed.per_second() * (phi - levels.share_phi).max(0.0);
         (levels.share + gained).min(burst)

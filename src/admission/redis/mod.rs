@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use redis::{Cmd, Script, Value};
 
 use super::clock::{Clock, unix_micros};
-use super::figures::{lease_micros, micros, share_burst};
+use super::figures::{lease_micros, micros};
 use super::{
     Answer, Ask, EXPIRY_SKEW, Moment, Nonce, Quota, Scope, Settled, Settlement, Stage, Store, StoreError, Verdict,
 };
@@ -105,7 +105,7 @@ impl RedisStore {
             limits.rate.per_second(),
             limits.burst.into(),
             limits.committed.per_second(),
-            share_burst(limits.committed).into(),
+            limits.committed_burst().into(),
             limits.max_in_flight.into(),
             f64::from(u8::from(scope.shadow())),
         ]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use participant_gateway::admission::{Ask, Decision, Moment, Scope, share_burst};
+use participant_gateway::admission::{Ask, Decision, Moment, Scope};
+use participant_gateway::domain::share_burst;
 use participant_gateway::error::Limit;
 
 use super::world::*;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use participant_gateway::admission::memory::MemoryStore;
 use participant_gateway::admission::{
-    Answer, Ask, Decision, ManualClock, Nonce, Scope, Settled, Settlement, Stage, Store, Verdict, share_burst,
+    Answer, Ask, Decision, ManualClock, Nonce, Scope, Settled, Settlement, Stage, Store, Verdict,
 };
+use participant_gateway::domain::share_burst;
 use participant_gateway::error::Limit;
 use proptest::prelude::*;
 

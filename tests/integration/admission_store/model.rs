@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use participant_gateway::admission::memory::MemoryStore;
 use participant_gateway::admission::{
-    Answer, Ask, Decision, ManualClock, Moment, Nonce, Scope, Settlement, Stage, Store, Verdict, share_burst,
+    Answer, Ask, Decision, ManualClock, Moment, Nonce, Scope, Settlement, Stage, Store, Verdict,
 };
-use participant_gateway::domain::Enforcement;
+use participant_gateway::domain::{Enforcement, share_burst};
 use proptest::prelude::*;
 
 use super::world::*;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use participant_gateway::admission::redis::{RedisSettings, RedisStore};
-use participant_gateway::admission::{Ask, Decision, Settled, Stage, Store, Verdict, share_burst};
-use participant_gateway::domain::Rate;
+use participant_gateway::admission::{Ask, Decision, Settled, Stage, Store, Verdict};
+use participant_gateway::domain::{Rate, share_burst};
 use participant_gateway::error::Limit;
 
 use super::world::*;

@@ -193,6 +193,16 @@ pub fn request_with_token(contact: &str, token: &str) -> proto::CreateParticipan
     proto::CreateParticipantRequest { client_token: token.to_owned(), ..request(contact) }
 }
 
+/// Duplicates: one of them ran, and all have the same answer.
+pub fn are_one_call(answers: &[proto::CreateParticipantResponse]) {
+    let plain = |answer: &proto::CreateParticipantResponse| proto::CreateParticipantResponse {
+        replayed: false,
+        ..answer.clone()
+    };
+    assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+    assert!(answers.iter().all(|answer| plain(answer) == plain(&answers[0])));
+}
+
 /// A call of the tenant's.
 pub fn of<T>(tenant: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
