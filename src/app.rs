@@ -26,7 +26,7 @@ use crate::admin::{self, Readiness};
 use crate::admission::Keys;
 use crate::config::{Problem, Reload, Reloaded, Settings, shape};
 use crate::connect::{Attempts, Client, StaticCredentials};
-use crate::domain::Name;
+use crate::domain::{Enforcement, Name};
 use crate::error::Error;
 use crate::gateway::{Gateway, Levels};
 use crate::grpc::layers::{self, Answering, Deadlines, Identities, Shedding};
@@ -107,6 +107,7 @@ impl App {
         let server = settings.shape.server.clone();
         let telemetry = Telemetry::start(settings.shape.telemetry.otlp.as_ref()).map_err(io::Error::other)?;
         let metrics = Arc::clone(&telemetry.metrics);
+        expect(&settings, &metrics);
         let upstreams = connect(&settings, credentials, &metrics).await;
         let store = stores::Stores::start(&settings.shape.store, &metrics).await?;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
@@ -318,6 +319,13 @@ async fn connect(
     upstreams
 }
 
+/// Counts from 0 whatever may be decided by these settings.
+fn expect(settings: &Settings, metrics: &Metrics) {
+    for (tenant, upstream) in settings.routes() {
+        metrics.expects(&tenant.name, upstream, tenant.limits.enforcement == Enforcement::Shadow);
+    }
+}
+
 async fn report(health: &HealthReporter, status: ServingStatus) {
     for name in HEALTH_NAMES {
         health.set_service_status(name, status).await;
@@ -368,6 +376,7 @@ async fn keep_current(
     let observe = |reloaded| match reloaded {
         Reloaded::Applied { settings, needs_restart } => {
             metrics.reloaded(true);
+            expect(&settings, &metrics);
             log_level.set(settings.shape.telemetry.log.level);
             keys.store(Arc::new(settings.keys.clone()));
             tracing::info!(config_version = settings.version, "config reloaded");

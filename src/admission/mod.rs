@@ -292,7 +292,7 @@ pub enum Settled {
 #[derive(Debug, thiserror::Error)]
 #[error("store: {what}")]
 pub struct StoreError {
-    /// In a few words, for the log: refused, timed out, READONLY, …
+    /// In a few words, for the log: refused, timed out, READONLY, … A server may say anything here.
     pub what: String,
     /// The chain.
     #[source]

@@ -33,8 +33,32 @@ impl Measured {
             fault: Some("cancelled"),
         };
         let done = operation.await;
-        clock.fault = done.is_err().then_some("error");
+        clock.fault = done.as_ref().err().map(kind);
         done
+    }
+}
+
+/// One of a closed set, since it becomes a label: what Redis says of itself by its own word, the rest by ours.
+fn kind(error: &StoreError) -> &'static str {
+    const WORDS: [&str; 13] = [
+        "READONLY",
+        "OOM",
+        "LOADING",
+        "BUSY",
+        "NOPERM",
+        "NOAUTH",
+        "WRONGPASS",
+        "MASTERDOWN",
+        "CLUSTERDOWN",
+        "TRYAGAIN",
+        "MISCONF",
+        "NOREPLICAS",
+        "ERR",
+    ];
+    match error.what.as_str() {
+        "timed out" => "timeout",
+        "not connected" | "I/O error" => "connection",
+        what => WORDS.into_iter().find(|word| *word == what).unwrap_or("_OTHER"),
     }
 }
 

@@ -121,6 +121,14 @@ impl Settings {
         self.committed_bursts.get(upstream).copied().unwrap_or_default()
     }
 
+    /// Every tenant with every upstream that a call of its can go to.
+    pub fn routes(&self) -> impl Iterator<Item = (&Tenant, &Name)> {
+        self.tenants.values().flat_map(|tenant| {
+            let used = self.upstreams.values().filter(|upstream| may_use(tenant, upstream, &self.upstreams));
+            used.map(|upstream| (&**tenant, &upstream.name))
+        })
+    }
+
     /// The effective config without its secrets, for people: every default filled in.
     #[must_use]
     pub fn redacted(&self) -> Value {

@@ -48,6 +48,19 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Admitted, Self::Replayed, Self::Reused, Self::TenantRate, Self::InFlight, Self::Budget];
+
+    /// Whether shadow enforcement only reports it: the tenant's own limits are shadowed, the upstream's budget never.
+    #[must_use]
+    pub const fn may_be_shadowed(self) -> bool {
+        match self {
+            Self::TenantRate | Self::InFlight => true,
+            Self::Admitted | Self::Replayed | Self::Reused | Self::Budget => false,
+        }
+    }
+
     /// Its name in the log and in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

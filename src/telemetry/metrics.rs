@@ -160,8 +160,19 @@ impl Metrics {
         if decision == Decision::Replayed {
             self.replays.add(1, &[]);
         }
+        self.count_decision(1, tenant, upstream, decision, shadow);
+    }
+
+    /// Starts what admission may decide of the tenant's calls to the upstream, at 0. `shadow`: of its own limits.
+    pub fn expects(&self, tenant: &Name, upstream: &Name, shadow: bool) {
+        for decision in Decision::ALL {
+            self.count_decision(0, tenant, upstream, decision, shadow && decision.may_be_shadowed());
+        }
+    }
+
+    fn count_decision(&self, count: u64, tenant: &Name, upstream: &Name, decision: Decision, shadow: bool) {
         self.decisions.add(
-            1,
+            count,
             &[
                 KeyValue::new(at::TENANT, tenant.to_string()),
                 KeyValue::new(at::UPSTREAM, upstream.to_string()),

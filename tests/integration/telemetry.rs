@@ -129,6 +129,12 @@ async fn a_scripted_runs_metrics_are_its_outcomes() {
     for quiet in ["config_reloads_total{result=\"failure\"}", "upstream_circuit_state{upstream=\"main\"}"] {
         assert_eq!(series.get(&format!("participant_gateway_{quiet}")), Some(&0.0), "{quiet}");
     }
+    for quiet in
+        ["budget\",enforcement=\"enforce\",tenant=\"demo", "in_flight\",enforcement=\"shadow\",tenant=\"shadow"]
+    {
+        let name = format!("participant_gateway_admission_decisions_total{{decision=\"{quiet}\",upstream=\"main\"}}");
+        assert_eq!(series.get(&name), Some(&0.0), "{name}");
+    }
     assert!(!series.keys().any(|name| name.contains("canary")), "a caller has made a series: {series:#?}");
 }
 
@@ -164,6 +170,17 @@ async fn every_operation_on_redis_is_measured() {
     let series = series(&gateway).await;
     let operations = of_metric(&series, "db_client_operation_duration_seconds_count", &["db_system_name"]);
     assert_eq!(operations, counts(&[("EVALSHA admit", 2), ("EVALSHA settle", 1), ("EVALSHA probe", 1)]));
+}
+
+#[tokio::test]
+async fn what_redis_says_of_itself_tells_its_failures_apart() {
+    let redis = RedisServer::start().await;
+    let gateway = gateway().on_redis(&redis.url(), "pg").start().await;
+    redis.command(&["config", "set", "maxmemory", "1"]).await;
+    gateway.call(request("contact-1")).await.unwrap();
+    let series = series(&gateway).await;
+    let operations = of_metric(&series, "db_client_operation_duration_seconds_count", &["db_system_name"]);
+    assert!(operations.contains(&("EVALSHA admit OOM".to_owned(), 1.0)), "{operations:?}");
 }
 
 #[tokio::test]
