@@ -5,6 +5,7 @@
 mod admission;
 mod admission_store;
 mod calls;
+mod chaos;
 mod command;
 mod config;
 mod deadlines;
