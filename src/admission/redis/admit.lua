@@ -25,8 +25,6 @@
 --       w s (packed)                              ask again
 -- Whatever is not granted has charged, claimed and leased nothing; the clock is kept always.
 
-local TENANT, TENANT_BYTES = '<Bdddd', 33
-
 local what, nonce = ARGV[1], ARGV[3]
 local clock, rate, burst, reserved, throttled, tenant_rate, tenant_burst, committed, share_burst, most, shadow,
   lease_us, longest_us, retention, uncertain = unpack('<ddddddddddddddd', ARGV[2])
@@ -39,15 +37,12 @@ local up = advance(kept[1], clock, rate, burst, throttled)
 local m, phi = up.m, up.phi
 
 local level, share, tenant_dirty = tenant_burst, share_burst, false
-if kept[2] and #kept[2] == TENANT_BYTES and kept[2]:byte() == LAYOUT then
-  local _, l, at, s, share_phi = unpack(TENANT, kept[2])
-  local sum = l + s + share_phi
-  if is_time(at) and sum - sum == 0 then
-    level = max(-1, min(tenant_burst, l + tenant_rate * max(0, m - at) / 1e6))
-    share = min(share_burst, s + committed * max(0, phi - share_phi))
-    -- Stamps ahead of the clock come from before a loss: taken as of now, or nothing would refill until it catches up.
-    tenant_dirty = at > m or share_phi > phi
-  end
+local l, at, s, share_phi = tenant(kept[2])
+if l then
+  level = max(-1, min(tenant_burst, l + tenant_rate * max(0, m - at) / 1e6))
+  share = min(share_burst, s + committed * max(0, phi - share_phi))
+  -- Stamps ahead of the clock come from before a loss: taken as of now, or nothing would refill until it catches up.
+  tenant_dirty = at > m or share_phi > phi
 end
 
 local after_m, last_lease = '(' .. int(m), m + MAX_LEASE
@@ -61,10 +56,21 @@ if committed > 0 then tenant_life = max(tenant_life, refill(share_burst, committ
 local life = max(tenant_life, refill(burst, rate) + 16e6)
 local shadowed, shadowed_wait = 0, 0
 
+-- What this program writes as a record's version, fingerprint, token and mac, in whatever version of its own.
+local function is_written(version, ...)
+  for _, text in ipairs({ ... }) do
+    if not text:find('^[%w_-]+$') then return false end
+  end
+  return version:find('^%d%d?%d?$') ~= nil and tonumber(version) <= 255
+end
+
 local function close(decision, ...)
   store(KEYS[1], up, life)
   if tenant_dirty then
     redis.call('SET', KEYS[2], pack(TENANT, LAYOUT, level, m, share, phi), 'PX', px(tenant_life))
+  elseif l and tenant_life > MINUTE then
+    -- The rate may have been lowered since: what was kept for the old refill must not go before the new one.
+    redis.call('PEXPIRE', KEYS[2], px(tenant_life))
   end
   return { decision, pack('<ddd', level, up.factor, shadowed_wait), flying, shadowed, ... }
 end
@@ -91,11 +97,7 @@ if KEYS[4] then
   elseif ends_at <= m then
     wipe = true
   elseif r[3] ~= ARGV[4] or r[4] ~= ARGV[5] then
-    if not tonumber(r[3]) then
-      standing, wipe = 'foreign', true
-    elseif ARGV[8] == '' or ARGV[8] ~= r[6] then
-      return close('m', r[6], r[4], r[5], r[3])
-    end
+    if is_written(r[3], r[4], r[5], r[6]) and ARGV[8] ~= r[6] then return close('m', r[6], r[4], r[5], r[3]) end
     standing, wipe = 'foreign', true
   elseif r[5] ~= token or r[6] ~= ARGV[7] then
     -- The same content has the same token and mac: this record was not written by us.

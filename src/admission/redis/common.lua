@@ -13,6 +13,7 @@ local FOREVER = 365 * 86400e6
 -- The first byte tells later layouts apart; what is not of this one counts as lost.
 local LAYOUT = 1
 local UPSTREAM, UPSTREAM_BYTES = '<Bdddddddd', 65
+local TENANT, TENANT_BYTES = '<Bdddd', 33
 
 local floor, max, min = math.floor, math.max, math.min
 local pack, unpack = struct.pack, struct.unpack
@@ -73,6 +74,14 @@ local function store(key, up, life)
   local keep = min(max(up.keep, m + life, m + MINUTE), m + FOREVER)
   redis.call('SET', key, pack(UPSTREAM, LAYOUT, m, up.now, up.level, up.phi, up.factor, up.halved, up.tail, keep),
     'PX', px(keep - m))
+end
+
+-- What is kept of a tenant: its level, when that was true, its share, and at which phi that was.
+local function tenant(kept)
+  if not kept or #kept ~= TENANT_BYTES or kept:byte() ~= LAYOUT then return nil end
+  local _, level, at, share, share_phi = unpack(TENANT, kept)
+  local sum = level + share + share_phi
+  if is_time(at) and sum - sum == 0 then return level, at, share, share_phi end
 end
 
 -- What a record says of times: the end of its lease, its own, and its body's (-1: no body).

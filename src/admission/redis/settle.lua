@@ -21,11 +21,11 @@ local removed = type(score) == 'string' and redis.call('ZREM', KEYS[3], nonce) =
 local ours = removed
 
 -- Where nothing is kept the bucket is full.
-if removed and kept[2] and #kept[2] == 33 then
-  local layout, level, at, share, share_phi = unpack('<Bdddd', kept[2])
+local level, at, share, share_phi = tenant(removed and kept[2])
+if level then
   local refilled = level + tenant_rate * max(0, m - at) / 1e6
   level = min(tenant_burst, max(-1, min(tenant_burst, refilled)) + 1)
-  redis.call('SET', KEYS[2], pack('<Bdddd', layout, level, m, share, share_phi), 'KEEPTTL')
+  redis.call('SET', KEYS[2], pack(TENANT, LAYOUT, level, m, share, share_phi), 'KEEPTTL')
 end
 
 if KEYS[4] then

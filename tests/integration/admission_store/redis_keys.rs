@@ -75,6 +75,17 @@ async fn every_key_that_any_call_leaves_behind_ends_after_a_minute_at_least() {
 }
 
 #[tokio::test]
+async fn a_level_outlives_the_refill_of_a_rate_that_was_lowered_after_it() {
+    let mut world = World::redis().await;
+    (world.scope.limits.rate, world.scope.limits.burst) = (rate(100.0), 1);
+    world.granted(&world.call()).await;
+    world.scope.limits.rate = rate(1.0 / 3_600.0);
+    world.refused(&world.call()).await;
+    let redis::Value::Int(ttl) = world.command(&["pttl", &world.key("t:acme")]).await else { panic!() };
+    assert!(ttl > 3_590_000, "it ends in {ttl} ms");
+}
+
+#[tokio::test]
 async fn microseconds_keep_all_their_digits() {
     let world = World::redis().await;
     let call = world.keyed("a", "x");
@@ -92,7 +103,7 @@ async fn microseconds_keep_all_their_digits() {
 }
 
 /// Ways a record can be what we never wrote.
-const CORRUPTIONS: [&[&str]; 15] = [
+const CORRUPTIONS: [&[&str]; 23] = [
     &["set", "KEY", "text"],
     &["rpush", "KEY", "list"],
     &["hset", "KEY", "other", "layout"],
@@ -103,6 +114,14 @@ const CORRUPTIONS: [&[&str]; 15] = [
     &["hset", "KEY", "times", ""],
     &["hset", "KEY", "times", "eight times three bytes."],
     &["hset", "KEY", "version", "one"],
+    &["hset", "KEY", "version", "300"],
+    &["hset", "KEY", "version", "nan"],
+    &["hset", "KEY", "version", "0x1"],
+    &["hset", "KEY", "version", " 1"],
+    &["hset", "KEY", "print", "caf\u{e9}"],
+    &["hset", "KEY", "print", "", "mac", ""],
+    &["hset", "KEY", "print", "other", "mac", ""],
+    &["hset", "KEY", "print", "other", "token", "a b"],
     &["hdel", "KEY", "times"],
     &["hdel", "KEY", "state"],
     &["hdel", "KEY", "mac"],
