@@ -380,14 +380,20 @@ async fn keep_current(
             log_level.set(settings.shape.telemetry.log.level);
             keys.store(Arc::new(settings.keys.clone()));
             tracing::info!(config_version = settings.version, "config reloaded");
+            for warning in &settings.warnings {
+                tracing::warn!(%warning, "config");
+            }
             for path in needs_restart {
                 tracing::warn!(path, "changed, but needs a restart");
             }
         }
-        Reloaded::Refused(problems) => {
+        Reloaded::Refused { problems, needs_restart } => {
             metrics.reloaded(false);
             for problem in problems.sorted() {
                 tracing::error!(%problem, "config not reloaded");
+            }
+            for path in needs_restart {
+                tracing::warn!(path, "its old value was judged with the new config: the change needs a restart");
             }
         }
     };

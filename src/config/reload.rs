@@ -2,18 +2,21 @@
 //!
 //! The file is read again every two seconds and compared by content: that sees an edit, a rename and the swap of a
 //! ConfigMap's `..data` link alike, on every file system, and needs no inotify watch that could run out.
+//!
+//! What needs a restart keeps its old value, and the two together are judged as one config before anything changes:
+//! tenants that are valid beside the new identity or the new upstreams may not be so beside the old ones.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Examine, Problems, Routes, Settings, committed_bursts, shape};
-use crate::domain::Upstream;
+use super::{Examine, Problem, Problems, Settings, digest, resolve, shape};
+use crate::domain::Instances;
 
 /// How often the file is looked at. The contract promises that changes are in use within 10 s.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -23,8 +26,10 @@ pub struct Reload {
     file: PathBuf,
     examine: Examine,
     current: Arc<ArcSwap<Settings>>,
-    /// What the file last said, good or bad: the same text is not judged twice.
+    /// What the file last came to, good or bad: the same is not told twice.
     seen: Result<String, String>,
+    /// The bytes that it came from: the same are not judged twice.
+    bytes: Option<String>,
 }
 
 /// What came of a changed file.
@@ -37,8 +42,13 @@ pub enum Reloaded {
         /// The paths whose change needs a restart; their old values stay in use.
         needs_restart: Vec<String>,
     },
-    /// It has problems: the old settings stay.
-    Refused(Problems),
+    /// It has problems, by itself or beside what needs a restart: the old settings stay.
+    Refused {
+        /// All of them.
+        problems: Problems,
+        /// The paths whose old values were judged with it.
+        needs_restart: Vec<String>,
+    },
 }
 
 impl Reload {
@@ -46,7 +56,7 @@ impl Reload {
     #[must_use]
     pub fn new(file: PathBuf, examine: Examine, current: Arc<ArcSwap<Settings>>) -> Self {
         let stamp = current.load().stamp.clone();
-        Self { file, examine, current, seen: Ok(stamp) }
+        Self { file, examine, current, seen: Ok(stamp), bytes: None }
     }
 
     /// Looks at the file every two seconds, and at once whenever `asked` yields; tells `observe` of every change, and
@@ -64,6 +74,13 @@ impl Reload {
     }
 
     fn look(&mut self, asked: bool) -> Option<Reloaded> {
+        let old = self.current.load_full();
+        // Before they are read for use: a change between the two is then seen at the next look.
+        let bytes = bytes(&self.file, &old.shape);
+        if !asked && self.bytes.as_ref() == Some(&bytes) {
+            return None;
+        }
+        self.bytes = Some(bytes);
         let loaded = Settings::load(&self.file, self.examine);
         let seen = match &loaded {
             Ok(settings) => Ok(settings.stamp.clone()),
@@ -73,55 +90,80 @@ impl Reload {
             return None;
         }
         self.seen = seen;
-        Some(match loaded {
-            Ok(settings) => {
-                let (settings, needs_restart) = over(settings, &self.current.load());
+        Some(match loaded.map_err(|problems| (problems, Vec::new())).and_then(|new| over(new, &old)) {
+            Ok((settings, needs_restart)) => {
                 let settings = Arc::new(settings);
                 self.current.store(Arc::clone(&settings));
                 Reloaded::Applied { settings, needs_restart }
             }
-            Err(problems) => Reloaded::Refused(problems),
+            Err((problems, needs_restart)) => Reloaded::Refused { problems, needs_restart },
         })
     }
 }
 
-/// The new settings where they can be applied now, the old ones where they cannot; and the paths of the latter.
-fn over(mut new: Settings, old: &Settings) -> (Settings, Vec<String>) {
-    let mut needs_restart = Vec::new();
-    keep("server", &mut new.shape.server, &old.shape.server, &mut needs_restart);
-    keep("admin", &mut new.shape.admin, &old.shape.admin, &mut needs_restart);
-    keep("identity", &mut new.shape.identity, &old.shape.identity, &mut needs_restart);
-    keep("store", &mut new.shape.store, &old.shape.store, &mut needs_restart);
-    keep("idempotency", &mut new.shape.idempotency, &old.shape.idempotency, &mut needs_restart);
-    keep("telemetry.otlp", &mut new.shape.telemetry.otlp, &old.shape.telemetry.otlp, &mut needs_restart);
-    let format = &mut new.shape.telemetry.log.format;
-    keep("telemetry.log.format", format, &old.shape.telemetry.log.format, &mut needs_restart);
-    new.identity = old.identity.clone();
-    if !new.keys.same_root(&old.keys) {
-        needs_restart.push("idempotency.root_key_file".to_owned());
-        new.keys = old.keys.clone();
-    }
+/// Names the content of the file, and of the key files that the config in use names.
+fn bytes(file: &Path, shape: &shape::Config) -> String {
+    let contents: Vec<_> = resolve::key_files(shape).chain([file]).map(|file| std::fs::read(file).ok()).collect();
+    digest(contents.iter().map(|content| content.as_deref().unwrap_or_default()))
+}
 
-    new.shape.upstreams = upstream_shapes(&new.shape.upstreams, &old.shape.upstreams, &mut needs_restart);
-    new.upstreams.retain(|name, _| old.upstreams.contains_key(name));
-    for (name, old) in &old.upstreams {
-        let merged = match new.upstreams.get(name) {
-            Some(new) => Upstream {
-                region: old.region.clone(),
-                endpoint_url: old.endpoint_url.clone(),
-                role_arn: old.role_arn.clone(),
-                external_id: old.external_id.clone(),
-                connect_timeout: old.connect_timeout,
-                instances: old.instances.clone(),
-                ..Upstream::clone(new)
-            },
-            None => Upstream::clone(old),
-        };
-        new.upstreams.insert(name.clone(), Arc::new(merged));
+/// The new settings where they can be applied now, the old ones where they cannot; and the paths of the latter.
+fn over(new: Settings, old: &Settings) -> Result<(Settings, Vec<String>), (Problems, Vec<String>)> {
+    let mut needs_restart = Vec::new();
+    let merged = merged(&new.shape, &old.shape, &mut needs_restart);
+    let mut settings = if needs_restart.is_empty() {
+        new
+    } else {
+        let version = new.version.clone();
+        let judged = resolve::settings(merged, version, Problems::default(), resolve::Purpose::Service);
+        let judged = judged.and_then(|settings| leads_nowhere_else(settings, &new, old));
+        match judged {
+            Ok(settings) => settings,
+            Err(problems) => return Err((problems, needs_restart)),
+        }
+    };
+    if !settings.keys.same_root(&old.keys) {
+        needs_restart.push("idempotency.root_key_file".to_owned());
+        settings.keys = old.keys.clone();
     }
-    new.routes = Routes::new(new.upstreams.values());
-    new.committed_bursts = committed_bursts(&new.tenants, &new.upstreams);
-    (new, needs_restart)
+    Ok((settings, needs_restart))
+}
+
+/// Refuses what would give a tenant an instance whose calls then went to another upstream than the file says: another
+/// account. What it had before stays where it was.
+fn leads_nowhere_else(settings: Settings, new: &Settings, old: &Settings) -> Result<Settings, Problems> {
+    let mut problems = Problems::default();
+    for tenant in settings.tenants.values() {
+        let Instances::Only(instances) = &tenant.instances else { continue };
+        let had = old.tenants.get(&tenant.name).map(|tenant| &tenant.instances);
+        for instance in instances.iter().filter(|instance| !had.is_some_and(|had| had.contains(instance))) {
+            let (Some(now), Some(meant)) = (settings.upstream_of(instance), new.upstream_of(instance)) else {
+                continue;
+            };
+            if now.name != meant.name {
+                let path = format!("tenants.{}.instances", tenant.name);
+                let expected =
+                    format!("a restart first: its upstream is {} in the file, and still {}", meant.name, now.name);
+                problems.add(Problem::new(path, Some(&json!(instance.as_str())), expected));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(settings) } else { Err(problems) }
+}
+
+fn merged(new: &shape::Config, old: &shape::Config, needs_restart: &mut Vec<String>) -> shape::Config {
+    let mut merged = new.clone();
+    keep("server", &mut merged.server, &old.server, needs_restart);
+    keep("admin", &mut merged.admin, &old.admin, needs_restart);
+    keep("identity", &mut merged.identity, &old.identity, needs_restart);
+    keep("store", &mut merged.store, &old.store, needs_restart);
+    let (idempotency, in_use) = (&mut merged.idempotency, &old.idempotency);
+    keep("idempotency.retention", &mut idempotency.retention, &in_use.retention, needs_restart);
+    keep("idempotency.root_key_file", &mut idempotency.root_key_file, &in_use.root_key_file, needs_restart);
+    keep("telemetry.otlp", &mut merged.telemetry.otlp, &old.telemetry.otlp, needs_restart);
+    keep("telemetry.log.format", &mut merged.telemetry.log.format, &old.telemetry.log.format, needs_restart);
+    merged.upstreams = upstream_shapes(&new.upstreams, &old.upstreams, needs_restart);
+    merged
 }
 
 fn upstream_shapes(

@@ -3,6 +3,7 @@
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -30,6 +31,9 @@ pub fn settings(shape: Config, version: String, problems: Problems, purpose: Pur
     let upstreams = check.upstreams(&shape.upstreams);
     check.server(&shape);
     check.store(&shape);
+    // Before the keys are read: where a file changes between the two, the stamp is the older one, and the change is
+    // found at the next look.
+    let stamp = stamp(&shape, &version);
     let keys = check.keys(&shape, purpose);
     check.committed(&tenants, &upstreams);
 
@@ -40,7 +44,6 @@ pub fn settings(shape: Config, version: String, problems: Problems, purpose: Pur
     let committed_bursts = committed_bursts(&tenants, &upstreams);
     let by_subject = by_subject(&shape, &tenants);
     let warnings = check.warnings;
-    let stamp = stamp(&shape, &version);
     Ok(Settings {
         shape,
         identity,
@@ -68,9 +71,14 @@ fn by_subject(shape: &Config, tenants: &BTreeMap<Name, Arc<Tenant>>) -> HashMap<
 
 /// The version, and the content of the files that the config names and the program holds in memory.
 fn stamp(shape: &Config, version: &str) -> String {
-    let files = [&shape.idempotency.root_key_file, &shape.idempotency.sealing_keys_file];
-    let contents: Vec<_> = files.into_iter().flatten().filter_map(|file| std::fs::read(file).ok()).collect();
+    let contents: Vec<_> = key_files(shape).filter_map(|file| std::fs::read(file).ok()).collect();
     digest(contents.iter().map(Vec::as_slice).chain([version.as_bytes()]))
+}
+
+/// The files that the program holds in memory.
+pub fn key_files(shape: &Config) -> impl Iterator<Item = &Path> {
+    let files = [&shape.idempotency.root_key_file, &shape.idempotency.sealing_keys_file];
+    files.into_iter().flatten().map(Path::new)
 }
 
 struct Check {

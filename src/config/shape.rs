@@ -137,7 +137,8 @@ pub enum Enforcement {
     Shadow,
 }
 
-/// One AWS account and region. Rates apply without a restart; the rest needs one.
+/// One AWS account and region. Its rate, burst, max_wait, attempt_timeout and max_attempts apply without a restart; the
+/// rest needs one.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of upstream settings")]
 #[schemars(extend("required" = ["region", "instances"]))]
