@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::domain::OutOfBounds;
 
 /// The text and chain of a failure below us: for the log only.
@@ -174,8 +176,10 @@ pub struct UpstreamError {
     pub sent: Sent,
     /// An earlier attempt of the same call may have been executed, whatever became of this one.
     pub earlier_uncertain: bool,
-    /// A further attempt was due, and only the caller's deadline or departure kept it from being made.
-    pub cut_short: bool,
+    /// Something was sent in an earlier attempt of the same call, even where this one sent nothing.
+    pub earlier_sent: bool,
+    /// When a further attempt was due that only the caller's deadline or departure kept from being made.
+    pub due: Option<Instant>,
     /// AWS's error code, where the answer held one.
     pub code: Option<String>,
     /// AWS's request id, where the answer held one.
@@ -214,6 +218,8 @@ pub enum Fault {
     CredentialsUnavailable,
     /// Refused, DNS, TLS (nothing sent), or lost after sending.
     Unreachable,
+    /// The request could not be built: a bug of ours.
+    NotBuilt,
     /// A success that cannot be read, or that lacks the participant's id or token.
     BadResponse,
     /// The attempt timed out.
@@ -224,7 +230,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::InvalidRequest,
         Self::NotFound,
         Self::Conflict,
@@ -237,6 +243,7 @@ impl Fault {
         Self::CredentialsMissing,
         Self::CredentialsUnavailable,
         Self::Unreachable,
+        Self::NotBuilt,
         Self::BadResponse,
         Self::TimedOut,
         Self::Unrecognized,
@@ -258,6 +265,7 @@ impl Fault {
             Self::CredentialsMissing => "credentials_missing",
             Self::CredentialsUnavailable => "credentials_unavailable",
             Self::Unreachable => "unreachable",
+            Self::NotBuilt => "not_built",
             Self::BadResponse => "bad_response",
             Self::TimedOut => "timed_out",
             Self::Unrecognized => "unrecognized",
@@ -273,7 +281,8 @@ impl UpstreamError {
             fault,
             sent,
             earlier_uncertain: false,
-            cut_short: false,
+            earlier_sent: false,
+            due: None,
             code: None,
             request_id: None,
             retry_after: None,
@@ -307,7 +316,8 @@ impl UpstreamError {
             | Fault::CredentialsStale
             | Fault::ClockSkew
             | Fault::CredentialsMissing
-            | Fault::CredentialsUnavailable => false,
+            | Fault::CredentialsUnavailable
+            | Fault::NotBuilt => false,
         }
     }
 }
@@ -318,7 +328,9 @@ impl Error {
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Upstream(upstream) if upstream.may_have_executed() => Outcome::Uncertain,
-            Self::Upstream(upstream) => Outcome::Release { unsent: upstream.sent == Sent::No },
+            Self::Upstream(upstream) => {
+                Outcome::Release { unsent: upstream.sent == Sent::No && !upstream.earlier_sent }
+            }
             Self::DeadlineExceeded { sent } | Self::GatewayBug { sent, .. } => match sent {
                 Sent::No => Outcome::Release { unsent: true },
                 Sent::Maybe | Sent::Answered => Outcome::Uncertain,

@@ -16,7 +16,7 @@ use super::breaker::{Breaker, Pass};
 use super::http::Progress;
 use super::sdk::Client;
 use crate::domain::{CreateParticipant, Name, Participant, UpstreamToken};
-use crate::error::{Fault, UpstreamError};
+use crate::error::{Fault, Sent, UpstreamError};
 use crate::telemetry::{Attempted, Call, Metrics};
 
 /// The wait before the first further attempt; it doubles, with jitter, up to [`MAX_BACKOFF`].
@@ -54,10 +54,21 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Whether the caller has left, or will have before an attempt after this wait could end.
+    /// Whether the caller has left, or has too little time for an attempt after this wait.
     fn are_over(&self, wait: Duration) -> bool {
-        self.left.is_cancelled() || Instant::now() + wait + LEAST_LEFT > self.deadline
+        self.left.is_cancelled() || !is_worth_it(Instant::now() + wait, self.deadline)
     }
+
+    /// Whether the caller hung up, and not merely ran out of time.
+    fn were_left(&self) -> bool {
+        self.left.is_cancelled() && Instant::now() < self.deadline
+    }
+}
+
+/// Whether an attempt that starts then can be of use to a caller with this deadline.
+#[must_use]
+pub fn is_worth_it(start: Instant, deadline: Instant) -> bool {
+    start + LEAST_LEFT <= deadline
 }
 
 /// Pays for further attempts: each is charged to the upstream's budget.
@@ -132,24 +143,28 @@ impl Attempts {
                 }
                 Err(error) => error,
             };
-            error.earlier_uncertain = plan.uncertain;
+            (error.earlier_uncertain, error.earlier_sent) = (plan.uncertain, plan.sent);
             let wait = plan.wait(&error).filter(|_| attempt < terms.max_attempts);
             if let Some(wait) = wait {
                 if error.fault == Fault::Throttled {
                     payer.throttled().await;
                 }
-                if self.pause(wait, terms).await && payer.pay(&error).await {
+                let due = Instant::now() + wait;
+                // Paying may take its time, too.
+                if self.pause(wait, terms).await && payer.pay(&error).await && !terms.are_over(Duration::ZERO) {
                     tracing::debug!(request_id = call.request_id(), attempt, fault = ?error.fault, "trying again");
                     continue;
                 }
-                error.cut_short = terms.are_over(wait);
+                error.due = terms.are_over(due.saturating_duration_since(Instant::now())).then_some(due);
             }
             match error.fault {
                 Fault::TimedOut => pass.failed(Instant::now()),
-                // A caller that leaves at the first failure says nothing of Connect: others may not be refused for it.
-                Fault::Internal | Fault::Unreachable if error.cut_short => pass.unused(),
+                // A caller that hangs up at the first failure has not seen the call fail: others may not be refused for it.
+                Fault::Internal | Fault::Unreachable if error.due.is_some() && terms.were_left() => {
+                    pass.given_up(Instant::now());
+                }
                 Fault::Internal | Fault::Unreachable => pass.failed(Instant::now()),
-                Fault::CredentialsMissing | Fault::CredentialsUnavailable => pass.unused(),
+                Fault::CredentialsMissing | Fault::CredentialsUnavailable | Fault::NotBuilt => pass.unused(),
                 _ => pass.answered(),
             }
             span.settled(&noted);
@@ -173,6 +188,7 @@ impl Attempts {
 struct Plan {
     backoff: backon::ExponentialBackoff,
     uncertain: bool,
+    sent: bool,
     throttled: bool,
     skewed: bool,
 }
@@ -181,12 +197,13 @@ impl Plan {
     fn new() -> Self {
         let backoff = ExponentialBuilder::new().with_min_delay(MIN_BACKOFF).with_max_delay(MAX_BACKOFF);
         let backoff = backoff.with_jitter().without_max_times().build();
-        Self { backoff, uncertain: false, throttled: false, skewed: false }
+        Self { backoff, uncertain: false, sent: false, throttled: false, skewed: false }
     }
 
     /// How long until this error may be tried again; nothing where it may not.
     fn wait(&mut self, error: &UpstreamError) -> Option<Duration> {
         self.uncertain |= error.may_have_executed();
+        self.sent |= error.sent != Sent::No;
         match error.fault {
             Fault::Internal | Fault::Unreachable | Fault::TimedOut => self.backoff.next(),
             Fault::Throttled if !self.throttled => {
@@ -207,6 +224,7 @@ impl Plan {
             | Fault::CredentialsStale
             | Fault::CredentialsMissing
             | Fault::CredentialsUnavailable
+            | Fault::NotBuilt
             | Fault::BadResponse
             | Fault::Unrecognized => None,
         }

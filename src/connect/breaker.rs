@@ -33,7 +33,8 @@ impl Default for Circuit {
 #[derive(Debug)]
 pub struct Pass<'a> {
     breaker: &'a Breaker,
-    is_probe: bool,
+    /// When it became the probe, where it is one.
+    probe: Option<Instant>,
 }
 
 impl Breaker {
@@ -43,17 +44,17 @@ impl Breaker {
     /// How long until the next probe, while the circuit is open.
     pub fn enter(&self, now: Instant) -> Result<Pass<'_>, Duration> {
         let mut circuit = self.circuit();
-        let is_probe = match *circuit {
-            Circuit::Closed { .. } => false,
+        let probe = match *circuit {
+            Circuit::Closed { .. } => None,
             Circuit::Open { probe_at } if now < probe_at => return Err(probe_at - now),
             Circuit::Probing { since } if now < since + PROBE_INTERVAL => return Err(since + PROBE_INTERVAL - now),
             // A probe that takes longer than the interval is not waited for: it may hang until its deadline.
             Circuit::Open { .. } | Circuit::Probing { .. } => {
                 *circuit = Circuit::Probing { since: now };
-                true
+                Some(now)
             }
         };
-        Ok(Pass { breaker: self, is_probe })
+        Ok(Pass { breaker: self, probe })
     }
 
     /// As metrics show it: 0 closed, 1 probing, 2 open.
@@ -74,10 +75,18 @@ impl Pass<'_> {
     /// The call was not made after all: where it was to be the probe, the next one is.
     pub fn unused(self) {
         let mut circuit = self.breaker.circuit();
+        // Only where no later probe has taken its place.
         if let Circuit::Probing { since } = *circuit
-            && self.is_probe
+            && self.probe == Some(since)
         {
             *circuit = Circuit::Open { probe_at: since };
+        }
+    }
+
+    /// The caller hung up between a failure and the next attempt: that is no failed call, but no use as a probe either.
+    pub fn given_up(self, now: Instant) {
+        if self.probe.is_some() {
+            self.failed(now);
         }
     }
 
@@ -92,8 +101,8 @@ impl Pass<'_> {
         *circuit = match *circuit {
             Circuit::Closed { failures } if failures + 1 < THRESHOLD => Circuit::Closed { failures: failures + 1 },
             // The calls that were under way when it opened must not put the probe off.
-            Circuit::Open { probe_at } if !self.is_probe => Circuit::Open { probe_at },
-            Circuit::Probing { since } if !self.is_probe => Circuit::Probing { since },
+            Circuit::Open { probe_at } if self.probe.is_none() => Circuit::Open { probe_at },
+            Circuit::Probing { since } if self.probe.is_none() => Circuit::Probing { since },
             _ => Circuit::Open { probe_at: now + PROBE_INTERVAL },
         };
     }
@@ -135,6 +144,27 @@ mod tests {
         fail(&breaker, 5, now);
         breaker.enter(now + PROBE_INTERVAL).unwrap().unused();
         assert!(breaker.enter(now + PROBE_INTERVAL).is_ok());
+    }
+
+    #[test]
+    fn a_probe_that_was_given_up_does_not_leave_its_place_at_once() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        breaker.enter(now).unwrap().given_up(now);
+        fail(&breaker, 4, now);
+        fail(&breaker, 1, now);
+        let later = now + PROBE_INTERVAL;
+        breaker.enter(later).unwrap().given_up(later);
+        assert_eq!(breaker.enter(later).unwrap_err(), PROBE_INTERVAL);
+    }
+
+    #[test]
+    fn an_old_probe_that_is_not_made_says_nothing_of_the_next_one() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        fail(&breaker, 5, now);
+        let old = breaker.enter(now + PROBE_INTERVAL).unwrap();
+        let _new = breaker.enter(now + PROBE_INTERVAL * 2).unwrap();
+        old.unused();
+        assert!(breaker.enter(now + PROBE_INTERVAL * 2).is_err(), "a third call went through beside the probe");
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod http;
 mod sdk;
 mod translate;
 
-pub use attempts::{Attempts, Payer, Terms};
+pub use attempts::{Attempts, Payer, Terms, is_worth_it};
 pub use breaker::{Breaker, Pass};
 pub use sdk::{Client, StaticCredentials};

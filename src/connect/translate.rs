@@ -38,7 +38,7 @@ pub fn failed(error: Failure, reached: Reached, now: SystemTime, request: &Creat
         (_, Some(status)) => (refusal(code.as_deref(), status, skewed), Sent::Answered),
     };
     let source = Some(describe(&error, status, request).into());
-    UpstreamError { fault, sent, earlier_uncertain: false, cut_short: false, code, request_id, retry_after, source }
+    UpstreamError { code, request_id, retry_after, source, ..UpstreamError::new(fault, sent) }
 }
 
 /// An attempt that had to be given up.
@@ -64,6 +64,9 @@ fn unanswered(error: &Failure, reached: Reached) -> (Fault, Sent) {
             Fault::CredentialsMissing
         }
         Some(_) => Fault::CredentialsUnavailable,
+        None if matches!(error, SdkError::ConstructionFailure(_)) => Fault::NotBuilt,
+        // All that the SDK waits for before it connects: it has its own timeout, whose error names nothing.
+        None if reached == Reached::Nothing => Fault::CredentialsUnavailable,
         None => Fault::Unreachable,
     };
     (fault, Sent::No)

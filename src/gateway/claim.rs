@@ -7,7 +7,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::time::Instant;
 
 use super::life::Life;
-use super::{Created, MAX_HINT, Order, Outcome, patience};
+use super::{Created, MAX_HINT, Order, Outcome, Route, patience};
 use crate::admission::{
     Answer, Ask, Decision, Moment, NoRandomness, Nonce, RecordAsk, Refused, Settlement, Stage, Verdict, random_token,
 };
@@ -51,6 +51,8 @@ impl Life {
         let (deadline, upstream) = (order.deadline, &order.route.upstream);
         let queue_until = (now + upstream.max_wait).min(deadline);
         let first = if may_send { Stage::First } else { Stage::Look };
+        // Before anything is held that a failure would leave behind.
+        let random = random_token().map_err(no_randomness)?;
         let mut ask = Ask {
             scope: order.route.scope(),
             nonce: Nonce::random().map_err(no_randomness)?,
@@ -60,6 +62,7 @@ impl Life {
             stage: first,
             throttled: None,
         };
+        let patience = patience(deadline);
         let mut polls = polls();
         let mut waiting = None;
         let mut distrusts = 0;
@@ -74,10 +77,7 @@ impl Life {
             match answer.decision {
                 Decision::Granted { at, upstream_token, .. } => {
                     self.decided(order, answer.shadowed);
-                    let token = match upstream_token {
-                        Some(token) => token,
-                        None => random_token().map_err(no_randomness)?,
-                    };
+                    let token = upstream_token.unwrap_or(random);
                     let claim = Claim { ask, deadline, granted: at, throttled: None, token };
                     return Ok(Admitted::Granted(Box::new(claim)));
                 }
@@ -92,12 +92,20 @@ impl Life {
                     let name = ask.record.as_ref().map_or("", |record| &record.name);
                     if !self.keys.verify(name, version, &fingerprint, &upstream_token, &mac) {
                         distrust(&mut ask, mac.into_bytes(), &mut distrusts)?;
-                    } else if ask.record.as_ref().is_some_and(|record| record.version == version) {
-                        order.decided(telemetry::Decision::Reused, &self.metrics);
-                        return Err(Arc::new(Error::ClientTokenReused));
-                    } else {
+                        continue;
+                    }
+                    // Compared at the version that it was written at.
+                    let Route { tenant, upstream, .. } = &order.route;
+                    let theirs =
+                        self.keys.record_at(version, &tenant.name, &upstream.name, &order.request, order.retention);
+                    match theirs {
+                        Some(same) if same.fingerprint == fingerprint => ask.record = Some(same),
+                        Some(_) => {
+                            order.decided(telemetry::Decision::Reused, &self.metrics);
+                            return Err(Arc::new(Error::ClientTokenReused));
+                        }
                         // Written by a newer version of this program, which alone can compare it.
-                        return Err(Arc::new(Error::RequestInProgress { retry_after: MAX_HINT }));
+                        None => return Err(Arc::new(Error::RequestInProgress { retry_after: MAX_HINT })),
                     }
                 }
                 Decision::Busy { lease } => {
@@ -105,11 +113,12 @@ impl Life {
                         let place = self.waiting.enter(&order.route);
                         waiting = Some(place.inspect_err(|_| order.is_one_too_many(&self.metrics))?);
                     }
-                    let pause = polls.next().unwrap_or(LAST_POLL).min(lease + Duration::from_millis(1));
-                    if Instant::now() + pause >= patience(deadline) {
+                    let left = patience.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
                         return Err(Arc::new(Error::RequestInProgress { retry_after: lease.min(MAX_HINT) }));
                     }
-                    self.pause(pause).await;
+                    let pause = polls.next().unwrap_or(LAST_POLL).min(lease + Duration::from_millis(1));
+                    self.pause(pause.min(left)).await;
                     ask.stage = first;
                 }
                 Decision::Tombstone => return Err(Arc::new(Error::ResultExpired)),
@@ -269,7 +278,7 @@ fn is_throttle(error: &Error) -> bool {
     matches!(error, Error::Upstream(UpstreamError { fault: Fault::Throttled, .. }))
 }
 
-const fn decision(limit: Limit) -> telemetry::Decision {
+pub const fn decision(limit: Limit) -> telemetry::Decision {
     match limit {
         Limit::TenantRate => telemetry::Decision::TenantRate,
         Limit::TenantInFlight => telemetry::Decision::InFlight,

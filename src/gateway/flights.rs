@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Outcome, Route};
 use crate::admission::RecordAsk;
@@ -16,7 +17,7 @@ type Key = (String, String);
 
 /// The calls with a `client_token` that run in this process.
 #[derive(Default)]
-pub struct Flights(Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>);
+pub struct Flights(Mutex<HashMap<Key, Flight>>);
 
 /// A call's part among its duplicates.
 pub enum Seat {
@@ -34,22 +35,27 @@ pub struct Lead {
 }
 
 /// A call that somebody else runs.
-pub struct Flight(watch::Receiver<Option<Outcome>>);
+#[derive(Clone)]
+pub struct Flight {
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// Of the call that runs.
+    pub deadline: Instant,
+}
 
 impl Flights {
     /// Takes the lead where nobody has it.
-    pub fn join(self: &Arc<Self>, record: &RecordAsk) -> Seat {
+    pub fn join(self: &Arc<Self>, record: &RecordAsk, deadline: Instant) -> Seat {
         let key = (record.name.clone(), record.fingerprint.clone());
         let mut flights = self.flights();
         if let Some(flight) = flights.get(&key) {
-            return Seat::Follower(Flight(flight.clone()));
+            return Seat::Follower(flight.clone());
         }
-        let (landed, flight) = watch::channel(None);
-        flights.insert(key.clone(), flight);
+        let (landed, outcome) = watch::channel(None);
+        flights.insert(key.clone(), Flight { outcome, deadline });
         Seat::Leader(Lead { flights: Arc::clone(self), key, landed })
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Key, watch::Receiver<Option<Outcome>>>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Key, Flight>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,8 +75,8 @@ impl Drop for Lead {
 
 impl Flight {
     /// How the call ended; nothing where whoever ran it has gone without a word.
-    pub async fn landed(mut self) -> Option<Outcome> {
-        self.0.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
+    pub async fn landed(&mut self) -> Option<Outcome> {
+        self.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
     }
 }
 

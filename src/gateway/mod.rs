@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Keys, Quota, RecordAsk, Scope, Store};
-use crate::connect::Attempts;
+use crate::connect::{Attempts, is_worth_it};
 use crate::domain::{CreateParticipant, Name, Participant, Tenant, Upstream};
-use crate::error::{Error, Sent};
+use crate::error::{Error, Limit, Sent};
 use crate::telemetry::{Call, Decision, Metrics};
 use flights::{Flights, Seat, Waiting};
 pub use levels::Levels;
@@ -134,18 +134,19 @@ impl Gateway {
             return self.start(order, keys, None).await;
         };
         loop {
-            match self.flights.join(&record) {
+            match self.flights.join(&record, order.deadline) {
                 Seat::Leader(lead) => return self.start(order, keys, Some((record, lead))).await,
-                Seat::Follower(flight) => {
+                Seat::Follower(mut flight) => {
                     let _place =
                         self.waiting.enter(&order.route).inspect_err(|_| order.is_one_too_many(&self.metrics))?;
                     let shared = tokio::select! {
                         shared = flight.landed() => shared,
                         () = tokio::time::sleep_until(patience(order.deadline)) => return Err(Arc::new(in_progress())),
                     };
-                    // Its leader ran out of time, or into a bug: that is the leader's, and not this call's end.
-                    if let Some(outcome) = shared.filter(is_for_all) {
-                        return self.joined(&order, outcome);
+                    let Some(outcome) = shared else { continue };
+                    match anew(&outcome, &order, flight.deadline) {
+                        Some(at) => tokio::time::sleep_until(at).await,
+                        None => return self.joined(&order, outcome),
                     }
                 }
             }
@@ -209,19 +210,30 @@ impl Gateway {
 
     fn joined<P>(&self, order: &Order<P>, outcome: Outcome) -> Outcome {
         order.call.note_levels(self.levels.estimate(&order.route.tenant));
-        if outcome.is_ok() {
-            order.decided(Decision::Replayed, &self.metrics);
+        match outcome.as_ref().map_err(|error| &**error) {
+            Ok(_) => order.decided(Decision::Replayed, &self.metrics),
+            Err(Error::ClientTokenReused) => order.decided(Decision::Reused, &self.metrics),
+            Err(Error::Limited { limit, .. }) => order.decided(claim::decision(*limit), &self.metrics),
+            Err(_) => {}
         }
         outcome.map(|created| Created { replayed: true, ..created })
     }
 }
 
-/// Whether duplicates share the outcome; otherwise one of them runs the call anew.
-fn is_for_all(outcome: &Outcome) -> bool {
-    match outcome.as_ref().map_err(|error| &**error) {
-        Err(Error::DeadlineExceeded { .. } | Error::GatewayBug { .. } | Error::RequestInProgress { .. }) => false,
-        Err(Error::Upstream(upstream)) => !upstream.cut_short,
-        _ => true,
+/// When a duplicate runs the call anew, because the end of the one that it waited for was only that one's: it ran out of
+/// time, or into a bug. Nothing where the outcome is for all.
+fn anew<P>(outcome: &Outcome, order: &Order<P>, leader_deadline: Instant) -> Option<Instant> {
+    let now = Instant::now();
+    match outcome.as_ref().err().map(|error| &**error)? {
+        Error::DeadlineExceeded { .. } | Error::GatewayBug { .. } | Error::RequestInProgress { .. } => Some(now),
+        // Not before the next attempt was due: Connect may have asked for the wait.
+        Error::Upstream(upstream) => upstream.due.filter(|due| is_worth_it(*due, order.deadline)),
+        // It could not queue for as long as this one can.
+        Error::Limited { limit: Limit::UpstreamBudget, .. } => {
+            let was_cut = leader_deadline < now + order.route.upstream.max_wait;
+            (was_cut && leader_deadline < order.deadline).then_some(now)
+        }
+        _ => None,
     }
 }
 
