@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use participant_gateway::proto;
 use participant_gateway::proto::quota_service_client::QuotaServiceClient;
+use participant_gateway::simulator::Options;
 use serde_json::json;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -97,6 +98,48 @@ async fn sixty_four_duplicates_at_once_are_one_call_with_identical_answers() {
         are_one_call(&answers);
         assert_eq!(gateway.journal.attempt_count(), 1);
     }
+}
+
+#[tokio::test]
+async fn duplicates_of_a_throttled_call_share_its_end_where_none_of_them_could_wait_for_more() {
+    let gateway = gateway().start().await;
+    let client = gateway.client().await;
+    // Connect asks for a second.
+    let calls = (0..16).map(|_| {
+        let mut client = client.clone();
+        let mut call = of("demo", request_with_token("sim-throttled", "token-1"));
+        call.metadata_mut().insert("grpc-timeout", "900m".parse().unwrap());
+        async move { client.create_participant(call).await.unwrap_err() }
+    });
+    for status in join_all(calls).await {
+        assert_eq!(status.get_details_error_info().unwrap().reason, "UPSTREAM_THROTTLED");
+    }
+    assert_eq!(gateway.journal.attempt_count(), 1);
+}
+
+#[tokio::test]
+async fn a_duplicate_with_more_time_waits_for_what_the_first_one_could_not() {
+    let slow = Options { latency: Duration::from_millis(150), ..Options::default() };
+    let gateway = gateway().over(slow).start().await;
+    let mut clients = [gateway.client().await, gateway.client().await];
+    let call = |timeout: &str| {
+        let mut call = of("demo", request_with_token("sim-throttled", "token-1"));
+        call.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+        call
+    };
+    let [first, second] = &mut clients;
+    let (hasty, patient) = tokio::join!(first.create_participant(call("900m")), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        second.create_participant(call("8S")).await
+    });
+    for answer in [hasty, patient] {
+        assert_eq!(answer.unwrap_err().get_details_error_info().unwrap().reason, "UPSTREAM_THROTTLED");
+    }
+    // The first's; and the other's own with the one that a throttle is granted.
+    assert_eq!(gateway.journal.attempt_count(), 3);
+    let attempts = gateway.journal.attempts();
+    let apart = attempts[1].received_at.duration_since(attempts[0].received_at);
+    assert!(apart.as_millis() >= 990, "Connect's wait was not kept: {apart:?}");
 }
 
 #[tokio::test]

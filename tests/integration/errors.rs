@@ -179,6 +179,22 @@ async fn five_failed_calls_open_the_circuit_and_a_probe_closes_it() {
 }
 
 #[tokio::test]
+async fn callers_without_time_for_a_retry_see_a_failed_call_all_the_same() {
+    let gateway = gateway().start().await;
+    let mut client = gateway.client().await;
+    for _ in 0..20 {
+        let mut call = of("demo", request("sim-internal"));
+        // The next attempt would come after 50 ms at the earliest.
+        call.metadata_mut().insert("grpc-timeout", "60m".parse().unwrap());
+        let status = client.create_participant(call).await.unwrap_err();
+        if status.get_details_error_info().is_some_and(|info| info.reason == "CIRCUIT_OPEN") {
+            return;
+        }
+    }
+    panic!("the circuit stayed closed over {} failures", gateway.journal.attempt_count());
+}
+
+#[tokio::test]
 async fn callers_that_leave_after_one_failure_open_no_circuit_for_others() {
     let gateway = gateway().start().await;
     let client = gateway.client().await;
