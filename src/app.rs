@@ -28,8 +28,8 @@ use crate::config::{Problem, Reload, Reloaded, Settings, shape};
 use crate::connect::{Attempts, Client, StaticCredentials};
 use crate::domain::{Enforcement, Name};
 use crate::error::Error;
-use crate::gateway::{Gateway, Levels};
-use crate::grpc::layers::{self, Answering, Deadlines, Identities, Shedding};
+use crate::gateway::{Gateway, Levels, Places};
+use crate::grpc::layers::{self, Answering, Deadlines, Identities, Reading, Shedding};
 use crate::grpc::{CREATE_PARTICIPANT, GET_QUOTA, Participants, Quotas, status};
 use crate::identity::jwt::Refreshed;
 use crate::identity::{ClientNames, Identity};
@@ -125,18 +125,25 @@ impl App {
         let (health, health_service) = tonic_health::server::health_reporter();
         report(&health, ServingStatus::NotServing).await;
 
-        let identities =
-            Arc::new(Identities { identity, settings: Arc::clone(&settings), levels, metrics: Arc::clone(&metrics) });
+        let reading = Reading { places: Places::default(), most: (server.max_in_flight.get() / 2).max(1) };
+        let identities = Arc::new(Identities {
+            identity,
+            settings: Arc::clone(&settings),
+            levels,
+            metrics: Arc::clone(&metrics),
+            reading,
+        });
         let deadlines = Deadlines { default: server.default_timeout.get(), max: server.max_timeout.get() };
         let permits = Arc::new(Semaphore::new(server.max_in_flight.get() as usize));
         let (in_flight, most) = (Arc::clone(&permits), server.max_in_flight.get());
         metrics.show_in_flight(move || u64::from(most).saturating_sub(in_flight.available_permits() as u64));
         let shedding = Shedding { permits: Arc::clone(&permits), metrics: Arc::clone(&metrics) };
+        let max_bytes = server.max_request_bytes.get() as usize;
         let participants =
             ParticipantServiceServer::new(Participants::new(Arc::clone(&settings), Arc::clone(&gateway)))
-                .max_decoding_message_size(server.max_request_bytes.get() as usize);
+                .max_decoding_message_size(max_bytes);
         let quotas = QuotaServiceServer::new(Quotas::new(Arc::clone(&settings), Arc::clone(&gateway)))
-            .max_decoding_message_size(server.max_request_bytes.get() as usize);
+            .max_decoding_message_size(max_bytes);
 
         // What only calls of ours pass, from the outside in.
         let calls =
@@ -149,10 +156,13 @@ impl App {
                     // Last, so that the request is only read for callers that we know.
                     .layer(from_fn_with_state(identities, layers::identify)),
             );
-        let mut router = calls.route_service("/grpc.health.v1.Health/{*method}", health_service);
-        if server.reflection {
-            router = with_reflection(router)?;
-        }
+        let health_service = health_service.max_decoding_message_size(max_bytes);
+        // Bounded as calls are: nobody is asked for an identity here. A watch goes on for as long as it is listened to.
+        let check = Router::new().route_service("/grpc.health.v1.Health/Check", health_service.clone());
+        let open = Shedding { permits: Arc::new(Semaphore::new(OPEN_STREAMS)), metrics: Arc::clone(&metrics) };
+        let router = calls.merge(check.layer(from_fn_with_state(deadlines, layers::deadline))).merge(
+            open_streams(health_service, server.reflection, max_bytes)?.layer(from_fn_with_state(open, layers::open)),
+        );
         // What everything passes: it names the call, and gives each error of whatever is inside its face.
         let answering =
             Answering { expired: expired.clone(), metrics: Arc::clone(&metrics), tracing: telemetry.tracing.clone() };
@@ -216,6 +226,9 @@ impl App {
         Ok(())
     }
 }
+
+/// Health watches and reflection streams that may be open at a time: by far more than probes and people need.
+const OPEN_STREAMS: usize = 1024;
 
 /// For SHUTTING_DOWN to reach the callers, once `drain_timeout` has run out.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
@@ -340,8 +353,17 @@ async fn serving_once_ready(readiness: Arc<Readiness>, health: HealthReporter) {
     report(&health, ServingStatus::Serving).await;
 }
 
-/// Both versions of server reflection: older clients know `v1alpha` only.
-fn with_reflection(router: Router) -> io::Result<Router> {
+/// What is streamed to anybody: health watches and, where it is on, server reflection in both versions, since older
+/// clients know `v1alpha` only.
+fn open_streams(
+    health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
+    reflection: bool,
+    max_bytes: usize,
+) -> io::Result<Router> {
+    let router = Router::new().route_service("/grpc.health.v1.Health/{*method}", health);
+    if !reflection {
+        return Ok(router);
+    }
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
@@ -349,15 +371,11 @@ fn with_reflection(router: Router) -> io::Result<Router> {
             // So that grpcurl prints the details of errors instead of their bytes.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
+    let v1 = builder().build_v1().map_err(io::Error::other)?.max_decoding_message_size(max_bytes);
+    let v1alpha = builder().build_v1alpha().map_err(io::Error::other)?.max_decoding_message_size(max_bytes);
     Ok(router
-        .route_service(
-            "/grpc.reflection.v1.ServerReflection/{*method}",
-            builder().build_v1().map_err(io::Error::other)?,
-        )
-        .route_service(
-            "/grpc.reflection.v1alpha.ServerReflection/{*method}",
-            builder().build_v1alpha().map_err(io::Error::other)?,
-        ))
+        .route_service("/grpc.reflection.v1.ServerReflection/{*method}", v1)
+        .route_service("/grpc.reflection.v1alpha.ServerReflection/{*method}", v1alpha))
 }
 
 async fn keep_current(

@@ -35,6 +35,11 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest header list of a request, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 
+/// What a peer may send before it is read, on a stream and on all of a connection: requests are small, and connections
+/// are many.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
 /// How often a silent connection is asked whether it lives, and how long it may take to say so.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -202,6 +207,8 @@ fn builder(limits: Limits) -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     builder

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::places::{Place, Places};
 use super::{Outcome, Route};
 use crate::admission::RecordAsk;
 use crate::domain::{Enforcement, Name};
@@ -83,41 +84,21 @@ impl Flight {
 /// What waits without a claim of its own: duplicates and questions. Bounded per tenant and upstream in this process by
 /// the tenant's `max_in_flight`, so that they cannot fill the gateway.
 #[derive(Clone, Default)]
-pub struct Waiting(Arc<Mutex<HashMap<(Name, Name), u32>>>);
-
-/// A place among those that wait.
-pub struct Place {
-    waiting: Waiting,
-    key: (Name, Name),
-}
+pub struct Waiting(Places<(Name, Name)>);
 
 /// When one of those that wait is likely to have gone.
 const WAITING_RETRY: Duration = Duration::from_secs(1);
 
 impl Waiting {
     /// Takes a place.
-    pub fn enter(&self, route: &Route) -> Result<Place, Arc<Error>> {
+    pub fn enter(&self, route: &Route) -> Result<Place<(Name, Name)>, Arc<Error>> {
         let limits = &route.tenant.limits;
+        let most = match limits.enforcement {
+            Enforcement::Enforce => limits.max_in_flight,
+            Enforcement::Shadow => u32::MAX,
+        };
         let key = (route.tenant.name.clone(), route.upstream.name.clone());
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waiting.entry(key.clone()).or_default();
-        if *count >= limits.max_in_flight && limits.enforcement == Enforcement::Enforce {
-            return Err(Arc::new(Error::Limited { limit: Limit::TenantInFlight, retry_after: WAITING_RETRY }));
-        }
-        *count += 1;
-        drop(waiting);
-        Ok(Place { waiting: self.clone(), key })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut waiting = self.waiting.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = waiting.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                waiting.remove(&self.key);
-            }
-        }
+        let full = || Arc::new(Error::Limited { limit: Limit::TenantInFlight, retry_after: WAITING_RETRY });
+        self.0.enter(&key, most).ok_or_else(full)
     }
 }

@@ -37,7 +37,7 @@ impl Levels {
 }
 
 fn rate_limit(tenant: &Tenant, remaining: u32, until_full: Duration) -> RateLimit {
-    let seconds = until_full.as_secs() + u64::from(until_full.subsec_nanos() > 0);
+    let seconds = until_full.as_secs().saturating_add(u64::from(until_full.subsec_nanos() > 0));
     let reset_s = if remaining == 0 { seconds.max(1) } else { seconds };
     RateLimit { limit: tenant.limits.burst, remaining, reset_s }
 }

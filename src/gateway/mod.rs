@@ -8,6 +8,7 @@ mod claim;
 mod flights;
 mod levels;
 mod life;
+mod places;
 mod run;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::error::{Error, Limit, Sent};
 use crate::telemetry::{Call, Decision, Metrics};
 use flights::{Flights, Seat, Waiting};
 pub use levels::Levels;
+pub use places::Places;
 
 /// A validated call of a known tenant, to the upstream that owns its instance.
 #[derive(Debug)]

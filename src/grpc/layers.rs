@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,8 +22,9 @@ use tonic::{Code, Status};
 use super::status::{self, Verdict};
 use super::{Timeout, is_ours, method};
 use crate::config::Settings;
+use crate::domain::Name;
 use crate::error::{Error, Sent};
-use crate::gateway::Levels;
+use crate::gateway::{Levels, Places};
 use crate::identity::Identity;
 use crate::net::Peer;
 use crate::telemetry::{Call, Metrics, REQUEST_ID, RateLimit, Tracing};
@@ -63,6 +65,16 @@ pub struct Shedding {
     pub metrics: Arc<Metrics>,
 }
 
+/// Requests that are still being read, and whose caller is known. One that sends its requests by halves could otherwise
+/// take every place before any limit of its own is asked.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// By tenant.
+    pub places: Places<Name>,
+    /// The most for one tenant.
+    pub most: u32,
+}
+
 /// What identifies callers.
 #[derive(Debug)]
 pub struct Identities {
@@ -74,6 +86,8 @@ pub struct Identities {
     pub levels: Arc<Levels>,
     /// Where refusals are counted.
     pub metrics: Arc<Metrics>,
+    /// What may be on its way of each tenant's requests.
+    pub reading: Reading,
 }
 
 /// Gives the call its name, catches what panics, gives every error its face, counts the call and writes its line in the
@@ -89,14 +103,7 @@ pub async fn answer(State(answering): State<Answering>, mut request: Request, ne
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
         call.is_traced_by(tracing.server(method, request.headers(), request.uri().authority(), peer));
     }
-    let mut line = Line {
-        call: &call,
-        metrics,
-        method: method(&path),
-        is_ours: is_ours(&path),
-        started: Instant::now(),
-        is_written: false,
-    };
+    let mut line = Line { call: &call, metrics, method: method(&path), started: Instant::now(), is_written: false };
     request.extensions_mut().insert(call.clone());
 
     let answered = tokio::select! {
@@ -164,8 +171,30 @@ pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Re
     if Timeout::of(request.headers()) == Timeout::Malformed {
         return refuse(Error::MalformedRequest("grpc-timeout"));
     }
+    let Reading { places, most } = &identities.reading;
+    let Some(place) = places.enter(&tenant.name, *most) else {
+        identities.metrics.shed();
+        return refuse(Error::Overloaded);
+    };
     request.extensions_mut().insert(tenant);
-    next.run(request).await
+    next.run(request.map(|body| keeping(place, body))).await
+}
+
+/// Bounds the streams that nobody is asked for an identity on: each holds a place for as long as it is open.
+pub async fn open(State(shedding): State<Shedding>, request: Request, next: Next) -> Response {
+    let Ok(place) = shedding.permits.try_acquire_owned() else {
+        shedding.metrics.shed();
+        return refuse(Error::Overloaded);
+    };
+    next.run(request).await.map(|body| keeping(place, body))
+}
+
+/// The body, with something that is held until it has ended.
+fn keeping<T: Send + 'static>(held: T, body: axum::body::Body) -> axum::body::Body {
+    axum::body::Body::new(body.map_frame(move |frame| {
+        let _ = &held;
+        frame
+    }))
 }
 
 /// A POST of `application/grpc`, perhaps `+proto` (gRPC over HTTP/2, "Requests"): anything else is answered in HTTP's terms.
@@ -196,8 +225,8 @@ fn bug(panic: &(dyn Any + Send)) -> Response {
 struct Line<'a> {
     call: &'a Call,
     metrics: &'a Metrics,
+    /// Nothing for health and reflection, which are neither counted nor logged.
     method: Option<&'static str>,
-    is_ours: bool,
     started: Instant,
     is_written: bool,
 }
@@ -207,14 +236,10 @@ impl Line<'_> {
         if std::mem::replace(&mut self.is_written, true) {
             return;
         }
-        if let Some(method) = self.method {
-            let fault = status::is_fault(verdict.code);
-            self.call.span().answered(status::name(verdict.code), fault);
-            self.metrics.called(method, status::name(verdict.code), fault, self.call.tenant(), self.started.elapsed());
-        }
-        if !self.is_ours {
-            return;
-        }
+        let Some(method) = self.method else { return };
+        let fault = status::is_fault(verdict.code);
+        self.call.span().answered(status::name(verdict.code), fault);
+        self.metrics.called(method, status::name(verdict.code), fault, self.call.tenant(), self.started.elapsed());
         let error = status.and_then(status::typed).map(chain).or_else(|| status.map(|status| status.message().into()));
         let decision = self.call.decision();
         let (trace_id, span_id) = self.call.span().ids().unzip();

@@ -124,9 +124,9 @@ fn tonics_own(status: &Status, is_ours: bool) -> Option<Error> {
     match status.code() {
         Code::Unimplemented if is_ours => Some(Error::UnsupportedEncoding),
         Code::Unimplemented => Some(Error::UnknownMethod),
-        _ if !is_ours => None,
         // The only source of this code is the length prefix of a message over the limit: not a byte of it is buffered.
         Code::OutOfRange => Some(Error::RequestTooLarge),
+        _ if !is_ours => None,
         _ => Some(Error::MalformedRequest("unreadable message")),
     }
 }

@@ -30,6 +30,94 @@ async fn a_request_over_the_limit_is_refused_before_it_is_buffered() {
     assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()));
 }
 
+type Unfinished =
+    http_body_util::StreamBody<tokio_stream::Pending<Result<http_body::Frame<Bytes>, std::convert::Infallible>>>;
+
+async fn connect(addr: std::net::SocketAddr) -> hyper::client::conn::http2::SendRequest<Unfinished> {
+    let stream = hyper_util::rt::TokioIo::new(TcpStream::connect(addr).await.unwrap());
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// A request whose body never comes.
+fn unfinished(addr: std::net::SocketAddr, path: &str, headers: &[(&str, &str)]) -> http::Request<Unfinished> {
+    let mut request = http::Request::post(format!("http://{addr}{path}")).header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(http_body_util::StreamBody::new(tokio_stream::pending())).unwrap()
+}
+
+#[tokio::test]
+async fn a_tenant_that_sends_its_requests_by_halves_leaves_places_to_others() {
+    let gateway = gateway()
+        .with("/server/max_in_flight", 8)
+        .with("/tenants/evil", serde_json::json!({ "instances": ["*"], "rate": "1/s", "burst": 1 }))
+        .start()
+        .await;
+    let mut sender = connect(gateway.addr).await;
+    let mut halves = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        halves.spawn(sender.send_request(unfinished(gateway.addr, METHOD, &[("x-tenant-id", "evil")])));
+    }
+    for _ in 0..8 {
+        let refused = halves.join_next().await.unwrap().unwrap().unwrap();
+        assert_eq!(Status::from_header_map(refused.headers()).unwrap().code(), Code::ResourceExhausted);
+    }
+    gateway.call(request("contact-1")).await.unwrap();
+    assert_eq!(halves.len(), 4, "half of the places are one tenant's at most");
+}
+
+#[tokio::test]
+async fn streams_that_ask_for_no_identity_are_bounded_and_checks_go_on() {
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+    let gateway = gateway().start().await;
+    let mut watches = Vec::new();
+    for _ in 0..8 {
+        let mut health = HealthClient::new(gateway.channel().await);
+        for _ in 0..128 {
+            watches.push(health.watch(HealthCheckRequest::default()).await.unwrap());
+        }
+    }
+    let mut health = HealthClient::new(gateway.channel().await);
+    let refused = health.watch(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(seen(&refused), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    watches.clear();
+    crate::support::redis::until("places come back", async || {
+        health.watch(HealthCheckRequest::default()).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn services_that_ask_for_no_identity_buffer_no_more_than_the_others_and_wait_no_longer() {
+    let gateway =
+        gateway().with("/server/max_request_bytes", 1024).with("/server/default_timeout", "300ms").start().await;
+    // No more than this is allowed by tonic itself.
+    let large = Bytes::from_static(&[0, 0x00, 0x3f, 0xff, 0xff]);
+    for path in [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        let status = post(&gateway, path, &[], large.clone()).await;
+        if path.contains("Health") {
+            assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()), "{path}");
+        }
+    }
+
+    let mut sender = connect(gateway.addr).await;
+    let check = unfinished(gateway.addr, "/grpc.health.v1.Health/Check", &[]);
+    let answer = tokio::time::timeout(Duration::from_secs(5), sender.send_request(check)).await;
+    let answer = answer.expect("it is bounded").unwrap();
+    assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_is_malformed() {
     let gateway = gateway().start().await;

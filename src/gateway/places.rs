@@ -1,0 +1,54 @@
+//! Places that are counted by whom they are for.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many places are taken, by key. A key without any costs nothing.
+#[derive(Debug)]
+pub struct Places<K>(Arc<Mutex<HashMap<K, u32>>>);
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub struct Place<K: Hash + Eq> {
+    places: Places<K>,
+    key: K,
+}
+
+impl<K: Hash + Eq + Clone> Places<K> {
+    /// Takes a place, unless as many as `most` are taken for this key.
+    #[must_use]
+    pub fn enter(&self, key: &K, most: u32) -> Option<Place<K>> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = places.get(key).copied().unwrap_or_default();
+        if taken >= most {
+            return None;
+        }
+        places.insert(key.clone(), taken + 1);
+        Some(Place { places: Self(Arc::clone(&self.0)), key: key.clone() })
+    }
+}
+
+impl<K> Default for Places<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K> Clone for Places<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Hash + Eq> Drop for Place<K> {
+    fn drop(&mut self) {
+        let mut places = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = places.get_mut(&self.key) {
+            *taken -= 1;
+            if *taken == 0 {
+                places.remove(&self.key);
+            }
+        }
+    }
+}
