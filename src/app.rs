@@ -109,7 +109,7 @@ impl App {
         let metrics = Arc::clone(&telemetry.metrics);
         expect(&settings, &metrics);
         let upstreams = connect(&settings, credentials, &metrics).await;
-        let store = stores::Stores::start(&settings.shape.store, &metrics).await?;
+        let store = stores::Stores::start(&settings.shape.store, settings.upstreams.keys(), &metrics).await?;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
         let tls = tls(&settings.shape)?;
         let watchers = watch(&identity, tls.as_ref(), &metrics);

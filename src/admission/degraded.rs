@@ -2,7 +2,8 @@
 //!
 //! A lost primary costs one timeout once, not per call: after three failures in a row a breaker opens, calls are
 //! decided locally or rejected without a wait, and one background probe a second looks for its return. A call stays
-//! with the store that granted it; what cannot be settled in time is settled in the background.
+//! with the store that granted it; what cannot be settled in time is settled in the background. A primary that only moves
+//! a slot is not lost: its calls wait for it, as long as their callers can.
 
 mod breaker;
 mod claims;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::{Answer, Ask, Decision, Quota, Scope, Settled, Settlement, Stage, Store, StoreError};
@@ -118,9 +119,14 @@ impl Store for Guarded {
         let held = inner.claims.find(ask.nonce);
         let attempt = matches!(ask.stage, Stage::Attempt { .. });
         let stays = attempt && held.as_ref().is_some_and(|claim| claim.last == Last::Local);
-        if !stays && let Some(pass) = inner.breaker.enter() {
+        let gives_up = Instant::now() + ask.patience;
+        while !stays && let Some(pass) = inner.breaker.enter() {
             let lost = match inner.admit_on_primary(pass, ask, held.as_ref()).await {
                 Ok(answer) => return Ok(answer),
+                Err(error) if error.is_passing() && Instant::now() < gives_up => {
+                    sleep(PASSING_POLL.mul_f64(0.5 + fastrand::f64())).await;
+                    continue;
+                }
                 Err(error) => error,
             };
             return inner.admit_locally(ask, held, Hold::Maybe).await.unwrap_or(Err(lost));
@@ -232,6 +238,9 @@ impl Inner {
         Err(error)
     }
 }
+
+/// Between two asks of a store that asks for it; jittered.
+const PASSING_POLL: Duration = Duration::from_millis(40);
 
 fn lost() -> StoreError {
     StoreError { what: "lost".into(), source: None }

@@ -109,6 +109,8 @@ pub struct Ask {
     pub lease: Duration,
     /// The longest that the call may still queue: what is left of `max_wait`, deadline permitting.
     pub wait: Duration,
+    /// The longest that its caller can wait for a store that is well, but asks to be asked again.
+    pub patience: Duration,
     /// Which ask of the call this is.
     pub stage: Stage,
     /// The call's last attempt was throttled by Connect; it had been granted at this time of the upstream's clock.
@@ -297,4 +299,12 @@ pub struct StoreError {
     /// The chain.
     #[source]
     pub source: Option<Source>,
+}
+
+impl StoreError {
+    /// The store is well, and only for a moment cannot say: it moves the upstream's slot to another node.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.what == "TRYAGAIN"
+    }
 }

@@ -22,6 +22,9 @@ const SETTLE_ALLOWANCE: Duration = Duration::from_secs(2);
 const FIRST_POLL: Duration = Duration::from_millis(20);
 const LAST_POLL: Duration = Duration::from_millis(200);
 
+/// A slot of a day's records is moved in a few seconds; one that takes longer is not waited for.
+const MAX_STORE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A record that cannot be trusted is taken over; one that still cannot be after that is left to its owner.
 const MAX_DISTRUSTS: u32 = 3;
 
@@ -59,6 +62,7 @@ impl Life {
             record: self.record.clone(),
             lease: Duration::ZERO,
             wait: Duration::ZERO,
+            patience: Duration::ZERO,
             stage: first,
             throttled: None,
         };
@@ -73,6 +77,7 @@ impl Life {
             }
             ask.lease = (deadline - now) + upstream.attempt_timeout + SETTLE_ALLOWANCE;
             ask.wait = queue_until.saturating_duration_since(now);
+            ask.patience = store_patience(now, deadline);
             let answer = self.ask(&ask, order).await?;
             match answer.decision {
                 Decision::Granted { at, upstream_token, .. } => {
@@ -165,6 +170,7 @@ impl Life {
             }
             claim.ask.lease = (claim.deadline - now) + order.route.upstream.attempt_timeout + SETTLE_ALLOWANCE;
             claim.ask.wait = queue_until.saturating_duration_since(now);
+            claim.ask.patience = store_patience(now, claim.deadline);
             claim.ask.stage = Stage::Attempt { uncertain, again };
             let answer = self.ask(&claim.ask, order).await?;
             claim.ask.throttled = None;
@@ -253,6 +259,11 @@ impl Life {
             () = tokio::time::sleep(pause) => {}
         }
     }
+}
+
+/// Half of the caller's time, so that the other half is left for the call.
+fn store_patience(now: Instant, deadline: Instant) -> Duration {
+    (deadline.saturating_duration_since(now) / 2).min(MAX_STORE_PATIENCE)
 }
 
 /// The next ask takes the record over, where it is still what was seen.

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use participant_gateway::proto;
+use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::support::redis::{RedisServer, free_port};
+use crate::support::redis::{RedisCluster, RedisServer, free_port};
 use crate::support::{Plan, gateway, of, request, request_with_token, until};
 
 fn reason(status: &Status) -> String {
@@ -161,4 +163,88 @@ async fn a_wrong_password_counts_as_a_lost_redis() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     until(|| gateway.journal.attempt_count() == 1).await;
+}
+
+#[tokio::test]
+async fn a_slot_on_its_way_to_another_node_loses_nothing_and_refuses_nobody() {
+    let cluster = RedisCluster::start().await;
+    let plan = rejecting(gateway()).with("/store/redis/topology", "cluster");
+    let plan = plan.on_redis("", "pg").with("/store/redis/urls", json!(cluster.urls()));
+    let gateway = plan.start().await;
+    let first = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    let slot = cluster.slot("pg:{main}:u").await;
+    let from = cluster.owner(&slot).await;
+    let to = (from + 1) % 3;
+
+    cluster.begin_move(&slot, from, to).await;
+    let mut client = gateway.client().await;
+    let calls = tokio::spawn(async move {
+        let mut answers = Vec::new();
+        for number in 2..8 {
+            let call = of("demo", request_with_token("contact-1", &format!("token-{number}")));
+            answers.push(client.create_participant(call).await);
+        }
+        answers
+    });
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert!(!calls.is_finished(), "the slot's move went unnoticed");
+    cluster.end_move(&slot, from, to).await;
+    for answer in calls.await.unwrap() {
+        assert!(!answer.unwrap().into_inner().replayed);
+    }
+    let again = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    assert!(again.replayed && again.participant_id == first.participant_id);
+    assert_eq!(gateway.journal.attempt_count(), 7);
+    assert!(gateway.admin("/metrics").await.1.contains("participant_gateway_store_degraded 0"));
+}
+
+#[tokio::test]
+async fn an_upstream_whose_node_is_well_does_not_hear_of_anothers_loss() {
+    let cluster = RedisCluster::start().await;
+    for node in cluster.nodes() {
+        node.command(&["config", "set", "cluster-require-full-coverage", "no"]).await;
+    }
+    // Two upstreams with slots of two nodes.
+    let other = async || {
+        let main = cluster.owner(&cluster.slot("pg:{main}:u").await).await;
+        for number in 0..100 {
+            let name = format!("other-{number}");
+            if cluster.owner(&cluster.slot(&format!("pg:{{{name}}}:u")).await).await != main {
+                return (name, main);
+            }
+        }
+        panic!("all on one node");
+    };
+    let (name, lost) = other().await;
+    let plan = rejecting(gateway()).with("/store/redis/topology", "cluster");
+    let plan = plan.on_redis("", "pg").with("/store/redis/urls", json!(cluster.urls()));
+    let plan = plan.with(&format!("/upstreams/{name}"), json!({ "region": "us-east-1", "instances": ["other"] }));
+    let gateway = plan.start().await;
+    let mut second = request("contact-1");
+    second.instance_id = "other".to_owned();
+    let mut client = gateway.client().await;
+    let mut reaches = async |message: &proto::CreateParticipantRequest| {
+        let status = client.create_participant(of("demo", message.clone())).await.unwrap_err();
+        reason(&status)
+    };
+    // Nobody listens at its endpoint: that it came so far is what counts.
+    assert_ne!(reaches(&second).await, "STORE_UNAVAILABLE");
+
+    cluster.nodes()[lost].pause();
+    for _ in 0..4 {
+        assert_eq!(reaches(&request("contact-1")).await, "STORE_UNAVAILABLE");
+    }
+    let started = Instant::now();
+    for _ in 0..3 {
+        assert_ne!(reaches(&second).await, "STORE_UNAVAILABLE");
+    }
+    assert!(gateway.admin("/metrics").await.1.contains("participant_gateway_store_degraded 1"));
+    // The lost node stays lost, whatever the others answer: no call pays for it again.
+    while started.elapsed() < Duration::from_secs(3) {
+        let asked = Instant::now();
+        assert_eq!(reaches(&request("contact-1")).await, "STORE_UNAVAILABLE");
+        assert!(asked.elapsed() < Duration::from_millis(200), "{:?}", asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    cluster.nodes()[lost].resume();
 }

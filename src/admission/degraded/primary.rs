@@ -31,6 +31,7 @@ impl Inner {
                     tracing::info!("store is back");
                 }
             }
+            Err(error) if error.is_passing() => {}
             Err(error) => {
                 let change = self.breaker.failed(pass);
                 if change == Some(Change::Lost) {

@@ -200,6 +200,7 @@ fn ask(nonce: u128) -> Ask {
         record: None,
         lease: LEASE,
         wait: Duration::ZERO,
+        patience: Duration::from_secs(1),
         stage: Stage::First,
         throttled: None,
     }

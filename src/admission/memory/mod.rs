@@ -117,6 +117,7 @@ mod tests {
             }),
             lease: Duration::from_secs(1),
             wait: Duration::ZERO,
+            patience: Duration::ZERO,
             stage: Stage::First,
             throttled: None,
         }

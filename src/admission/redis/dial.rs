@@ -169,8 +169,8 @@ impl Dialer {
             .connection_timeout(self.connect_timeout())
             .response_timeout(timeout)
             .overall_response_timeout(Some(timeout))
-            // The first redirection must not cost the caller's patience.
-            .retries(8)
+            // The first redirection must not cost the caller's patience, nor a slot on its way the whole timeout.
+            .retries(5)
             .min_retry_wait(5)
             .max_retry_wait(50);
         if let Some(username) = &self.settings.username {

@@ -18,6 +18,7 @@ use super::figures::{lease_micros, micros};
 use super::{
     Answer, Ask, EXPIRY_SKEW, Moment, Nonce, Quota, Scope, Settled, Settlement, Stage, Store, StoreError, Verdict,
 };
+use crate::domain::Name;
 use dial::Dialer;
 use link::Link;
 pub use settings::{RedisSettings, SettingsError, TlsFiles, Topology};
@@ -29,6 +30,8 @@ const NONE: f64 = -1.0;
 pub struct RedisStore {
     link: Link,
     prefix: String,
+    /// Whose slot is probed.
+    probed: String,
     admit: Prepared,
     settle: Prepared,
     clock: Option<Arc<dyn Clock>>,
@@ -50,10 +53,18 @@ impl RedisStore {
         Ok(Self {
             link: Link::new(Dialer::new(settings)?),
             prefix,
+            probed: "_probe".to_owned(),
             admit: Prepared::new(concat!(include_str!("common.lua"), include_str!("admit.lua"))),
             settle: Prepared::new(concat!(include_str!("common.lua"), include_str!("settle.lua"))),
             clock: None,
         })
+    }
+
+    /// The same store, whose probes go to the node that has this upstream's slot.
+    #[must_use]
+    pub fn probing(mut self, upstream: &Name) -> Self {
+        self.probed = upstream.to_string();
+        self
     }
 
     /// For tests: the scripts take their time from here, not from Redis. No setting leads to this.
@@ -188,10 +199,11 @@ impl Store for RedisStore {
         reply::quota(scope, self.read_quota(&keys, self.scope_figures(scope, None)).await?)
     }
 
-    /// Runs the script on keys of its own, which no upstream can have: a PING is answered by a replica, by a full
+    /// Runs the script on keys of its own in the upstream's slot: a PING is answered by a replica, by a full
     /// server and by one that lets us run nothing, too.
     async fn probe(&self) -> Result<(), StoreError> {
-        let keys = self.keys("_probe", "_probe", None);
+        let (prefix, upstream) = (&self.prefix, &self.probed);
+        let keys = ["u", "t", "f"].map(|key| format!("{prefix}:{{{upstream}}}:probe:{key}"));
         self.read_quota(&keys, [NONE, 1.0, 1.0, 0.0, NONE, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0]).await?;
         // A settlement of nobody's: so that the server knows both scripts before the first call.
         let settled = self.run(&self.settle, &keys, |command| {

@@ -96,6 +96,7 @@ impl Crowd {
             record: None,
             lease: Duration::from_secs(5),
             wait,
+            patience: Duration::ZERO,
             stage: Stage::First,
             throttled: None,
         }
@@ -340,6 +341,7 @@ fn a_record_keeps_its_promises_through_any_history() {
                 record: Some(record),
                 lease: Duration::from_secs(15),
                 wait: Duration::ZERO,
+            patience: Duration::ZERO,
                 stage: Stage::First,
                 throttled: None,
             }

@@ -110,6 +110,7 @@ impl History {
             record: (who.token > 0).then(|| record(token, ["x", "y"][who.content])),
             lease: Duration::ZERO,
             wait: Duration::ZERO,
+            patience: Duration::ZERO,
             stage: Stage::First,
             throttled: None,
         }

@@ -106,6 +106,7 @@ impl World {
             record: None,
             lease: Duration::from_secs(15),
             wait: Duration::ZERO,
+            patience: Duration::ZERO,
             stage: Stage::First,
             throttled: None,
         }

@@ -212,3 +212,28 @@ impl std::io::Write for Log {
         Ok(())
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_only_moves_a_slot_is_waited_for_and_not_lost() {
+    let bench = Bench::local(Mood::Up).await;
+    bench.primary.turns(Mood::Refuses("TRYAGAIN"));
+    let first = ask(1);
+    let (answer, ()) = tokio::join!(bench.store.admit(&first), async {
+        sleep(Duration::from_millis(700)).await;
+        bench.primary.turns(Mood::Up);
+    });
+    assert_eq!(granted(&answer.unwrap()), PRIMARY);
+    assert!(!bench.store.health().degraded());
+
+    // One that takes longer than the caller can wait is decided without it, and is still not lost for the others.
+    bench.primary.turns(Mood::Refuses("TRYAGAIN"));
+    let asked = Instant::now();
+    assert_eq!(bench.admits(2).await, LOCAL);
+    assert!(asked.elapsed() >= Duration::from_secs(1) && asked.elapsed() < Duration::from_millis(1_200));
+    for nonce in 3..8 {
+        assert_eq!(bench.admits(nonce).await, LOCAL);
+    }
+    bench.primary.turns(Mood::Up);
+    assert_eq!(bench.admits(9).await, PRIMARY);
+    assert!(!bench.store.health().degraded());
+}
