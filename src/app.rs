@@ -38,10 +38,14 @@ use crate::net::tls::{Tls, TlsFiles, TlsReloaded};
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::participant_service_server::{self, ParticipantServiceServer};
 use crate::proto::quota_service_server::{self, QuotaServiceServer};
-use crate::telemetry::{LogLevel, Metrics, Telemetry};
+use crate::telemetry::{LogLevel, Metrics, Reloadable, Telemetry};
 
 /// The health service's own names for "everything" and for the services.
 const HEALTH_NAMES: [&str; 3] = ["", participant_service_server::SERVICE_NAME, quota_service_server::SERVICE_NAME];
+
+/// One more name, for liveness probes: SERVING for as long as the process serves. A store that cannot be reached, or a
+/// drain, is no reason to start it anew.
+const LIVENESS: &str = "liveness";
 
 /// What an app is built from.
 pub struct Parts {
@@ -124,6 +128,7 @@ impl App {
         let readiness = Arc::new(Readiness::new(store.readiness()));
         let (health, health_service) = tonic_health::server::health_reporter();
         report(&health, ServingStatus::NotServing).await;
+        health.set_service_status(LIVENESS, ServingStatus::Serving).await;
 
         let reading = Reading { places: Places::default(), most: (server.max_in_flight.get() / 2).max(1) };
         let identities = Arc::new(Identities {
@@ -282,11 +287,11 @@ fn watch(identity: &Identity, tls: Option<&Arc<Tls>>, metrics: &Arc<Metrics>) ->
         let metrics = Arc::clone(metrics);
         let observe = move |reloaded| match reloaded {
             TlsReloaded::Applied { .. } => {
-                metrics.reloaded(true);
+                metrics.reloaded(Reloadable::Certificate, true);
                 tracing::info!("certificate reloaded");
             }
             TlsReloaded::Refused(problems) => {
-                metrics.reloaded(false);
+                metrics.reloaded(Reloadable::Certificate, false);
                 for problem in problems {
                     tracing::error!(%problem, "certificate not reloaded");
                 }
@@ -296,9 +301,20 @@ fn watch(identity: &Identity, tls: Option<&Arc<Tls>>, metrics: &Arc<Metrics>) ->
     }
     if let Identity::Jwt(jwt) = identity {
         let jwt = Arc::clone(jwt);
-        let observe = |refreshed| match refreshed {
-            Refreshed::Loaded { keys, skipped } => tracing::info!(keys, skipped, "key set loaded"),
-            Refreshed::Failed(error) => tracing::warn!(%error, "key set not loaded"),
+        let metrics = Arc::clone(metrics);
+        let mut is_first = true;
+        let observe = move |refreshed| match refreshed {
+            Refreshed::Loaded { keys, skipped } => {
+                if !std::mem::take(&mut is_first) {
+                    metrics.reloaded(Reloadable::KeySet, true);
+                }
+                tracing::info!(keys, skipped, "key set loaded");
+            }
+            Refreshed::Failed(error) => {
+                is_first = false;
+                metrics.reloaded(Reloadable::KeySet, false);
+                tracing::warn!(%error, "key set not loaded");
+            }
         };
         watchers.push(tokio::spawn(async move { jwt.run(observe).await }));
     }
@@ -393,7 +409,7 @@ async fn keep_current(
     };
     let observe = |reloaded| match reloaded {
         Reloaded::Applied { settings, needs_restart } => {
-            metrics.reloaded(true);
+            metrics.reloaded(Reloadable::Config, true);
             expect(&settings, &metrics);
             log_level.set(settings.shape.telemetry.log.level);
             keys.store(Arc::new(settings.keys.clone()));
@@ -406,7 +422,7 @@ async fn keep_current(
             }
         }
         Reloaded::Refused { problems, needs_restart } => {
-            metrics.reloaded(false);
+            metrics.reloaded(Reloadable::Config, false);
             for problem in problems.sorted() {
                 tracing::error!(%problem, "config not reloaded");
             }

@@ -16,6 +16,7 @@ mod tests;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -55,6 +56,8 @@ struct Inner {
     breaker: Breaker,
     claims: Claims,
     health: Arc<StoreHealth>,
+    /// Something was asked of the primary since the last idle look.
+    asked: AtomicBool,
     tasks: TaskTracker,
 }
 
@@ -77,6 +80,7 @@ impl Guarded {
             breaker: Breaker::new(false),
             claims: Claims::default(),
             health,
+            asked: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         };
         let reached = inner.probe().await;
@@ -85,6 +89,7 @@ impl Guarded {
             inner.not_reached(error);
         }
         let inner = Arc::new(inner);
+        inner.watch_idle();
         if reached.is_err() {
             inner.watch();
         }

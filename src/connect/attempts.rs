@@ -91,10 +91,10 @@ impl Attempts {
         Self { upstream, region, metrics, client, breaker: Breaker::default(), budget }
     }
 
-    /// The circuit as metrics show it: 0 closed, 1 probing, 2 open.
+    /// The circuit as metrics show it: 0 closed, 1 half-open (a probe is due or under way), 2 open.
     #[must_use]
     pub fn circuit(&self) -> u64 {
-        self.breaker.state()
+        self.breaker.state(Instant::now())
     }
 
     /// Leave for one call.

@@ -57,12 +57,12 @@ impl Breaker {
         Ok(Pass { breaker: self, probe })
     }
 
-    /// As metrics show it: 0 closed, 1 probing, 2 open.
-    pub fn state(&self) -> u64 {
+    /// As metrics show it: 0 closed, 1 half-open (a probe is due or under way), 2 open.
+    pub fn state(&self, now: Instant) -> u64 {
         match *self.circuit() {
             Circuit::Closed { .. } => 0,
-            Circuit::Probing { .. } => 1,
-            Circuit::Open { .. } => 2,
+            Circuit::Open { probe_at } if now < probe_at => 2,
+            Circuit::Open { .. } | Circuit::Probing { .. } => 1,
         }
     }
 
@@ -132,6 +132,7 @@ mod tests {
         let (breaker, now) = (Breaker::default(), Instant::now());
         fail(&breaker, 5, now);
         let later = now + PROBE_INTERVAL;
+        assert_eq!([breaker.state(now), breaker.state(later)], [2, 1]);
         let probe = breaker.enter(later).unwrap();
         assert!(breaker.enter(later).is_err(), "a second call went through beside the probe");
         probe.answered();

@@ -70,6 +70,7 @@ impl Life {
         let mut polls = polls();
         let mut waiting = None;
         let mut distrusts = 0;
+        let mut waited = Duration::ZERO;
         loop {
             let now = Instant::now();
             if now >= deadline || self.left.is_cancelled() {
@@ -82,6 +83,7 @@ impl Life {
             match answer.decision {
                 Decision::Granted { at, upstream_token, .. } => {
                     self.decided(order, answer.shadowed);
+                    self.metrics.waited(&upstream.name, waited);
                     let token = upstream_token.unwrap_or(random);
                     let claim = Claim { ask, deadline, granted: at, throttled: None, token };
                     return Ok(Admitted::Granted(Box::new(claim)));
@@ -123,7 +125,7 @@ impl Life {
                         return Err(Arc::new(Error::RequestInProgress { retry_after: lease.min(MAX_HINT) }));
                     }
                     let pause = polls.next().unwrap_or(LAST_POLL).min(lease + Duration::from_millis(1));
-                    self.pause(pause.min(left)).await;
+                    waited += self.pause(pause.min(left)).await;
                     ask.stage = first;
                 }
                 Decision::Tombstone => return Err(Arc::new(Error::ResultExpired)),
@@ -133,7 +135,7 @@ impl Life {
                     return Err(Arc::new(Error::Limited { limit, retry_after }));
                 }
                 Decision::AskAgain { after } => {
-                    self.pause(after).await;
+                    waited += self.pause(after).await;
                     ask.stage = Stage::Again;
                 }
                 Decision::Lost => return Err(Arc::new(Error::CircuitOpen { retry_after: MAX_HINT })),
@@ -252,12 +254,14 @@ impl Life {
         }
     }
 
-    /// Waits, but no longer than anybody wants the answer.
-    async fn pause(&self, pause: Duration) {
+    /// Waits, but no longer than anybody wants the answer: for how long.
+    async fn pause(&self, pause: Duration) -> Duration {
+        let begun = Instant::now();
         tokio::select! {
             () = self.left.cancelled() => {}
             () = tokio::time::sleep(pause) => {}
         }
+        begun.elapsed()
     }
 }
 

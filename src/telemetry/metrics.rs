@@ -1,7 +1,8 @@
 //! What is counted and measured. Labels come from the config and from closed sets only, never from a caller.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use opentelemetry::KeyValue;
@@ -30,6 +31,19 @@ pub struct Metrics {
     reloads: Counter<u64>,
     refusals: Counter<u64>,
     dropped: Arc<AtomicU64>,
+    waits: Histogram<f64>,
+    unmended: Arc<Mutex<BTreeSet<Reloadable>>>,
+}
+
+/// What is read again while the process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reloadable {
+    /// The config, and the key files it names.
+    Config,
+    /// The certificate, its key, and the authority of clients.
+    Certificate,
+    /// The keys that bearer tokens are signed with.
+    KeySet,
 }
 
 /// Why a caller was refused for its identity, as the answer's reason.
@@ -80,6 +94,8 @@ impl Metrics {
             shed: counter(metric::SHED, "Calls answered OVERLOADED."),
             reloads: counter(metric::RELOADS, "Changed configs, keys and certificates."),
             refusals: counter(metric::REFUSALS, "Calls of nobody that is known."),
+            waits: seconds(metric::WAIT, "How long admitted calls waited for a slot, or for a duplicate elsewhere."),
+            unmended: Arc::default(),
             registry,
             meter,
             dropped,
@@ -98,6 +114,10 @@ impl Metrics {
         for reason in IDENTITY_REASONS {
             self.refusals.add(0, &[KeyValue::new(at::REASON, reason)]);
         }
+        let unmended = Arc::clone(&self.unmended);
+        self.gauged(metric::RELOADED, "0 while a refused change waits to be mended.", move || {
+            u64::from(unmended.lock().unwrap_or_else(PoisonError::into_inner).is_empty())
+        });
         let dropped = Arc::clone(&self.dropped);
         self.counted(metric::DROPPED, "Spans and metric points that did not reach the collector.", move || {
             dropped.load(Relaxed)
@@ -163,6 +183,11 @@ impl Metrics {
         self.count_decision(1, tenant, upstream, decision, shadow);
     }
 
+    /// A call was admitted, after this wait.
+    pub fn waited(&self, upstream: &Name, wait: Duration) {
+        self.waits.record(wait.as_secs_f64(), &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
+    }
+
     /// Starts what admission may decide of the tenant's calls to the upstream, at 0. `shadow`: of its own limits.
     pub fn expects(&self, tenant: &Name, upstream: &Name, shadow: bool) {
         for decision in Decision::ALL {
@@ -193,7 +218,14 @@ impl Metrics {
     }
 
     /// A changed config, key or certificate came into use, or was refused.
-    pub fn reloaded(&self, good: bool) {
+    pub fn reloaded(&self, what: Reloadable, good: bool) {
+        let mut unmended = self.unmended.lock().unwrap_or_else(PoisonError::into_inner);
+        if good {
+            unmended.remove(&what);
+        } else {
+            unmended.insert(what);
+        }
+        drop(unmended);
         self.reloads.add(1, &[KeyValue::new(at::RESULT, if good { "success" } else { "failure" })]);
     }
 
@@ -211,11 +243,11 @@ impl Metrics {
         self.factor.record(1.0, &[upstream]);
     }
 
-    /// Shows every upstream's circuit: 0 closed, 1 probing, 2 open.
+    /// Shows every upstream's circuit: 0 closed, 1 half-open, 2 open.
     pub fn show_circuits(&self, states: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static) {
         self.meter
             .u64_observable_gauge(metric::CIRCUIT)
-            .with_description("0: closed, 1: probing, 2: open.")
+            .with_description("0: closed, 1: half-open, 2: open.")
             .with_callback(move |gauge| {
                 for (upstream, state) in states() {
                     gauge.observe(state, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
@@ -278,7 +310,7 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
     let stream = Stream::builder();
     let stream = match instrument.name() {
         metric::SERVER_CALL => stream.with_aggregation(buckets(&CALLS)).with_cardinality_limit(TENANT_SERIES),
-        metric::CLIENT_CALL => stream.with_aggregation(buckets(&CALLS)),
+        metric::CLIENT_CALL | metric::WAIT => stream.with_aggregation(buckets(&CALLS)),
         metric::DATABASE => stream.with_aggregation(buckets(&OPERATIONS)),
         metric::DECISIONS => stream.with_cardinality_limit(TENANT_SERIES),
         _ => return None,

@@ -11,5 +11,5 @@ mod trace;
 pub use call::{Call, Decision, REQUEST_ID, RateLimit};
 pub use export::Telemetry;
 pub use log::{LogLevel, init};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Reloadable};
 pub use trace::{Attempted, Span, Tracing};

@@ -13,13 +13,15 @@ pub mod metric {
     pub const DATABASE: &str = "db.client.operation.duration";
     /// Counter: what admission decided.
     pub const DECISIONS: &str = "participant_gateway.admission.decisions";
+    /// Histogram, s: how long admitted calls waited before they were admitted.
+    pub const WAIT: &str = "participant_gateway.admission.wait";
     /// Counter: calls that were answered with the result of an earlier one.
     pub const REPLAYS: &str = "participant_gateway.replays";
     /// Counter: attempts at Connect, by how they ended.
     pub const ATTEMPTS: &str = "participant_gateway.upstream.attempts";
     /// Gauge: the share of the upstream's rate that is in use.
     pub const FACTOR: &str = "participant_gateway.upstream.budget.factor";
-    /// Gauge: 0 closed, 1 probing, 2 open.
+    /// Gauge: 0 closed, 1 half-open, 2 open.
     pub const CIRCUIT: &str = "participant_gateway.upstream.circuit.state";
     /// Gauge: 1 while the store is lost.
     pub const DEGRADED: &str = "participant_gateway.store.degraded";
@@ -31,6 +33,8 @@ pub mod metric {
     pub const IN_FLIGHT: &str = "participant_gateway.in_flight";
     /// Counter: changed configs, keys and certificates.
     pub const RELOADS: &str = "participant_gateway.config.reloads";
+    /// Gauge: 0 while what was refused of them waits to be mended, else 1.
+    pub const RELOADED: &str = "participant_gateway.config.last_reload_successful";
     /// Counter: calls of nobody we know.
     pub const REFUSALS: &str = "participant_gateway.identity.refusals";
     /// Counter: spans and metric points that did not reach the collector.

@@ -115,6 +115,7 @@ async fn a_scripted_runs_metrics_are_its_outcomes() {
             ("tenant_rate shadow shadow", 1),
         ])
     );
+    assert_eq!(of_metric(&series, "participant_gateway_admission_wait_seconds_count", &[]), counts(&[("main", 7)]));
     assert_eq!(of_metric(&series, "participant_gateway_replays_total", &[]), counts(&[("", 1)]));
     let attempts = counts(&[("ok main", 6), ("internal main", 2), ("not_found main", 1)]);
     assert_eq!(of_metric(&series, "participant_gateway_upstream_attempts_total", &[]), attempts);

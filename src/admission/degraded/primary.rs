@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::Inner;
 use super::breaker::{Change, Pass};
@@ -53,6 +53,7 @@ impl Inner {
         operation: Operation,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        self.asked.store(true, Relaxed);
         let asked = Instant::now();
         // The primary keeps the timeout itself, and draws conclusions from it; to cut it off first would take them away.
         let error = match timeout(self.timeout + self.timeout / 5, answer).await {
@@ -92,6 +93,25 @@ impl Inner {
         });
     }
 
+    /// Looks after a primary that nobody asks anything: its loss shall be known before the first call of the morning.
+    pub(super) fn watch_idle(self: &Arc<Self>) {
+        let inner = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut ticks = interval_at(Instant::now() + IDLE_PROBE_EVERY, IDLE_PROBE_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let Some(inner) = inner.upgrade() else { return };
+                if !inner.asked.swap(false, Relaxed)
+                    && let Some(pass) = inner.breaker.enter()
+                {
+                    let _counted = inner.ask(Operation::Probe, pass, inner.primary.probe()).await;
+                    inner.asked.store(false, Relaxed);
+                }
+            }
+        });
+    }
+
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         self.bounded(Operation::Probe, self.primary.probe()).await
     }
@@ -108,3 +128,6 @@ impl Inner {
 
 /// The store is back in use within 2 s of its return.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Three of them in a row say that an idle primary is lost.
+const IDLE_PROBE_EVERY: Duration = Duration::from_secs(5);

@@ -237,3 +237,14 @@ async fn a_store_that_only_moves_a_slot_is_waited_for_and_not_lost() {
     assert_eq!(bench.admits(9).await, PRIMARY);
     assert!(!bench.store.health().degraded());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_a_store_that_nobody_asks_is_found_out_and_so_is_its_return() {
+    let bench = Bench::local(Mood::Up).await;
+    bench.primary.turns(Mood::Refuses("gone"));
+    sleep(Duration::from_secs(25)).await;
+    assert!(bench.store.health().degraded());
+    bench.primary.turns(Mood::Up);
+    sleep(Duration::from_secs(2)).await;
+    assert!(!bench.store.health().degraded());
+}
