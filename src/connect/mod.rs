@@ -4,6 +4,7 @@
 
 mod attempts;
 mod breaker;
+mod credentials;
 mod http;
 mod sdk;
 mod translate;

@@ -10,13 +10,14 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_connect::config::retry::RetryConfig;
 use aws_sdk_connect::config::timeout::TimeoutConfig;
-use aws_sdk_connect::config::{Credentials, StalledStreamProtectionConfig};
+use aws_sdk_connect::config::{Credentials, IdentityCache, SharedCredentialsProvider, StalledStreamProtectionConfig};
 use aws_sdk_connect::operation::create_participant::CreateParticipantOutput;
 use aws_sdk_connect::types::{
     ParticipantCapabilities, ParticipantDetailsToAdd, ParticipantRole, ScreenShareCapability, VideoCapability,
 };
 use aws_smithy_http_client::tls;
 
+use super::credentials::Kept;
 use super::http::{Bounded, PROGRESS, Progress};
 use super::translate;
 use crate::domain::{CreateParticipant, Participant, ParticipantToken, Role, Upstream, UpstreamToken};
@@ -54,11 +55,15 @@ impl Client {
                 loader.credentials_provider(Credentials::new(access_key_id, secret_access_key, None, None, "static"));
         }
         let base = loader.load().await;
-        let mut config = aws_sdk_connect::config::Builder::from(&assume_role(upstream, base).await)
+        let base = assume_role(upstream, base).await;
+        let kept = base.credentials_provider().map(Kept::new);
+        let mut config = aws_sdk_connect::config::Builder::from(&base)
             .http_client(Bounded(http))
+            .identity_cache(IdentityCache::no_cache())
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(upstream.connect_timeout).build())
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        config.set_credentials_provider(kept.map(SharedCredentialsProvider::new));
         if let Some(url) = &upstream.endpoint_url {
             config = config.endpoint_url(url);
         }
@@ -121,9 +126,7 @@ async fn assume_role(upstream: &Upstream, base: SdkConfig) -> SdkConfig {
         provider = provider.external_id(external_id);
     }
     let provider = provider.build().await;
-    base.into_builder()
-        .credentials_provider(aws_credential_types::provider::SharedCredentialsProvider::new(provider))
-        .build()
+    base.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
 }
 
 fn details(request: &CreateParticipant) -> ParticipantDetailsToAdd {

@@ -4,6 +4,7 @@
 
 mod admission;
 mod admission_store;
+mod assumed_role;
 mod calls;
 mod chaos;
 mod command;

@@ -1,0 +1,150 @@
+//! An upstream with a role of its own: assumed at a real socket that speaks STS.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
+use participant_gateway::simulator::{self, Journal, Options, Simulator};
+use serde_json::{Value, json};
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use tonic_types::StatusExt;
+
+use crate::support::process::{Running, program};
+use crate::support::{of, request_with_token, until};
+
+/// Hands out the simulator's key, and keeps what it was asked.
+#[derive(Clone)]
+struct Sts {
+    addr: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    /// How long it takes, and for how long its credentials are valid.
+    mood: Arc<Mutex<(Duration, Duration)>>,
+}
+
+impl Sts {
+    async fn start(takes: Duration, life: Duration) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let sts = Self { addr, asked: Arc::default(), mood: Arc::new(Mutex::new((takes, life))) };
+        let (asked, mood) = (Arc::clone(&sts.asked), Arc::clone(&sts.mood));
+        let router = axum::Router::new().fallback(async move |form: String| {
+            asked.lock().unwrap().push(form);
+            let (takes, life) = *mood.lock().unwrap();
+            tokio::time::sleep(takes).await;
+            ([("content-type", "text/xml")], credentials(life))
+        });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        sts
+    }
+
+    fn turns(&self, takes: Duration) {
+        self.mood.lock().unwrap().0 = takes;
+    }
+
+    fn count(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+}
+
+/// As the AWS STS API Reference shows the answer to AssumeRole.
+fn credentials(life: Duration) -> String {
+    let ends = jiff::Timestamp::now() + jiff::SignedDuration::try_from(life).unwrap();
+    format!(
+        "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult><AssumedRoleUser>\
+         <AssumedRoleId>AROA:participant-gateway</AssumedRoleId><Arn>arn:aws:sts::123456789012:assumed-role/r/s</Arn>\
+         </AssumedRoleUser><Credentials><AccessKeyId>{}</AccessKeyId><SecretAccessKey>{}</SecretAccessKey>\
+         <SessionToken>canary-session</SessionToken><Expiration>{:.0}</Expiration></Credentials></AssumeRoleResult>\
+         <ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></AssumeRoleResponse>",
+        simulator::ACCESS_KEY_ID,
+        simulator::SECRET_ACCESS_KEY,
+        ends,
+    )
+}
+
+struct World {
+    client: ParticipantServiceClient<Channel>,
+    journal: Journal,
+    _running: Running,
+    _file: tempfile::NamedTempFile,
+}
+
+async fn serve(sts: &Sts) -> World {
+    let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), Options::default()).await.unwrap();
+    let (endpoint_url, journal) = (simulator.endpoint_url(), simulator.journal());
+    tokio::spawn(simulator.run(std::future::pending()));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let config = json!({
+        "server": { "listen": "127.0.0.1:0" }, "admin": { "listen": "127.0.0.1:0" },
+        "identity": { "mode": "header" },
+        "tenants": { "demo": { "instances": ["*"], "rate": "1000/s", "burst": 1000 } },
+        "upstreams": { "main": {
+            "region": "us-east-1", "instances": ["*"], "rate": "1000/s", "burst": 1000, "endpoint_url": endpoint_url,
+            "role_arn": "arn:aws:iam::123456789012:role/connect", "external_id": "gateway-1",
+            "attempt_timeout": "500ms", "max_attempts": 1,
+        } },
+    });
+    std::fs::write(file.path(), config.to_string()).unwrap();
+    let mut serve = program();
+    serve.args(["serve", "--config"]).arg(file.path());
+    // The gateway's own, which STS alone gets to see.
+    serve.env("AWS_ACCESS_KEY_ID", "BASEKEY").env("AWS_SECRET_ACCESS_KEY", "base-secret");
+    serve.env("AWS_ENDPOINT_URL_STS", format!("http://{}", sts.addr));
+    let mut running = Running::start(serve);
+    let ready: Value = serde_json::from_str(&running.line_with("\"ready\"")).unwrap();
+    let endpoint = format!("http://{}", ready["address"].as_str().unwrap());
+    let channel = Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    World { client: ParticipantServiceClient::new(channel), journal, _running: running, _file: file }
+}
+
+impl World {
+    async fn call(&mut self, token: &str) -> Result<(), Status> {
+        self.client.create_participant(of("demo", request_with_token("contact-1", token))).await.map(drop)
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_with_its_external_id_once_for_many_calls() {
+    let sts = Sts::start(Duration::ZERO, Duration::from_secs(3600)).await;
+    let mut world = serve(&sts).await;
+    for number in 0..3 {
+        world.call(&format!("token-{number}")).await.unwrap();
+    }
+    let asked = sts.asked.lock().unwrap().clone();
+    let [form] = asked.as_slice() else { panic!("{asked:?}") };
+    for part in [
+        "Action=AssumeRole",
+        "RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fconnect",
+        "ExternalId=gateway-1",
+        "RoleSessionName=participant-gateway",
+    ] {
+        assert!(form.contains(part), "{part} is not in {form}");
+    }
+    assert_eq!(world.journal.participant_count(), 3);
+}
+
+#[tokio::test]
+async fn credentials_that_take_longer_than_an_attempt_come_all_the_same() {
+    let sts = Sts::start(Duration::from_millis(1_200), Duration::from_secs(3600)).await;
+    let mut world = serve(&sts).await;
+    let status = world.call("token-1").await.unwrap_err();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "UPSTREAM_CREDENTIALS_UNAVAILABLE");
+    crate::support::redis::until("credentials are there", async || world.call("token-1").await.is_ok()).await;
+    assert_eq!(sts.count(), 1, "each attempt began anew");
+}
+
+#[tokio::test]
+async fn credentials_that_are_valid_serve_while_their_refresh_hangs() {
+    // So close to their end that they are loaded anew with every call.
+    let sts = Sts::start(Duration::ZERO, Duration::from_secs(120)).await;
+    let mut world = serve(&sts).await;
+    world.call("token-1").await.unwrap();
+    sts.turns(Duration::from_secs(3600));
+    until(|| sts.count() >= 1).await;
+    for number in 2..6 {
+        let started = std::time::Instant::now();
+        world.call(&format!("token-{number}")).await.unwrap();
+        assert!(started.elapsed() < Duration::from_millis(450), "{:?}", started.elapsed());
+    }
+}
