@@ -256,7 +256,18 @@ async fn quiet(permits: &Semaphore, all: usize) {
 /// Every problem of the files that the config names and that only their users can judge.
 #[must_use]
 pub fn examine(config: &shape::Config) -> Vec<Problem> {
-    tls_files(config).map_or_else(Vec::new, |files| files.check())
+    if let Some(files) = tls_files(config) {
+        return files.check();
+    }
+    // Not all are named, but those that are can be looked for.
+    let Some(tls) = &config.server.tls else { return Vec::new() };
+    let named = [("cert_file", &tls.cert_file), ("key_file", &tls.key_file), ("client_ca_file", &tls.client_ca_file)];
+    let unreadable = named.into_iter().filter_map(|(key, file)| {
+        let error = std::fs::File::open(file.as_ref()?).err()?;
+        let value = serde_json::Value::from(file.as_deref());
+        Some(Problem::new(format!("server.tls.{key}"), Some(&value), format!("a readable file: {error}")))
+    });
+    unreadable.collect()
 }
 
 fn tls_files(config: &shape::Config) -> Option<TlsFiles> {

@@ -101,7 +101,11 @@ impl std::error::Error for Problems {}
 pub fn redact(value: &mut Value) {
     match value {
         Value::String(text) => {
-            if let Some((scheme, rest)) = text.split_once("://")
+            // A scheme of ours also where the slashes are mistyped; any other only where it is a URL for sure.
+            let url = text.split_once("://").or_else(|| {
+                text.split_once(':').filter(|(scheme, _)| ["redis", "rediss", "http", "https"].contains(scheme))
+            });
+            if let Some((scheme, rest)) = url
                 && let Some((_, host)) = rest.rsplit_once('@')
             {
                 *text = format!("{scheme}://[redacted]@{host}");

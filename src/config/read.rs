@@ -43,6 +43,10 @@ pub fn tree(
     let mut overrides = BTreeMap::new();
     for ((_, keys), raw) in named {
         let path = keys.join(".");
+        if raw.contains(char::REPLACEMENT_CHARACTER) {
+            problems.add(Problem::new(path, None, "a value in UTF-8"));
+            continue;
+        }
         let parsed = serde_saphyr::from_str::<Value>(&raw).unwrap_or_else(|_| Value::String(raw.clone()));
         match insert(&mut value, &keys, parsed) {
             Ok(()) => {
@@ -85,6 +89,13 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             } else {
                 let _ = remove(&mut value, &segments);
             }
+            continue;
+        }
+        // A word was wanted: as a text, the next error says which.
+        if message.ends_with("expected string or map")
+            && let Some(found) = find(&mut value, &segments).filter(|found| !found.is_string())
+        {
+            *found = Value::String(found.to_string());
             continue;
         }
         if let Some(raw) = overrides.remove(&path)

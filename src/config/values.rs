@@ -261,7 +261,7 @@ macro_rules! text_value {
     };
 }
 
-const DURATION_PATTERN: &str = r"^([0-9]+ ?[a-zµ]+ ?)+$";
+const DURATION_PATTERN: &str = r"^ *([0-9]+(\.[0-9]+)? *[a-zA-Zµ]+ *)+$";
 
 text_value!(Period, PERIOD, DURATION_PATTERN, |text| duration(text).filter(|d| !d.is_zero()).map(Period));
 text_value!(Span, SPAN, DURATION_PATTERN, |text| duration(text).map(Span));

@@ -15,7 +15,10 @@ impl TryFrom<proto::CreateParticipantRequest> for CreateParticipant {
         let contact_id = violations.text("contact_id", ContactId::new(request.contact_id));
         let client_token = match request.client_token {
             absent if absent.is_empty() => Some(None),
-            token => violations.text("client_token", ClientToken::new(token)).map(Some),
+            token => {
+                let token = ClientToken::new(token).map(Some);
+                token.inspect_err(|_| violations.add("client_token", "expected 500 characters at most")).ok()
+            }
         };
         let details = match request.participant_details {
             Some(details) => violations.details(details),

@@ -52,5 +52,9 @@ pub fn init(format: LogFormat, level: Level) -> LogLevel {
 }
 
 fn filter(level: Level) -> EnvFilter {
-    EnvFilter::new(format!("{},{CAPPED}", level.as_str()))
+    match level {
+        // Below the caps, which would raise it.
+        Level::Error | Level::Warn => EnvFilter::new(level.as_str()),
+        Level::Info | Level::Debug | Level::Trace => EnvFilter::new(format!("{},{CAPPED}", level.as_str())),
+    }
 }

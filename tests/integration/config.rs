@@ -145,6 +145,11 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
         ("/idempotency/root_key_file", json!("/nowhere"), "idempotency.root_key_file", "cannot be read"),
         ("/idempotency/sealing_keys_file", json!("/dev/null"), "idempotency.sealing_keys_file", "holds no key"),
         ("/store/kind", json!("disk"), "store.kind", "memory"),
+        ("/store/kind", json!(5), "store.kind", "memory"),
+        ("/telemetry/log/format", json!(true), "telemetry.log.format", "text"),
+        ("/tenants/acme/roles", json!([5]), "tenants.acme.roles[0]", "CUSTOM_BOT"),
+        ("/server/max_timeout", json!("2h"), "server.max_timeout", "an hour at most"),
+        ("/upstreams/main/max_wait", json!("2h"), "upstreams.main.max_wait", "an hour"),
         ("/store/replicas", json!(3), "store.replicas", "1"),
         ("/idempotency/retention", json!("30s"), "idempotency.retention", "longest lease"),
         ("/telemetry/log/level", json!("loud"), "telemetry.log.level", "info"),
@@ -339,4 +344,26 @@ fn the_schema_names_the_same_required_keys_as_the_check() {
     assert_eq!(required("/$defs/Tenant/required"), json!(["instances", "rate", "burst"]));
     assert_eq!(required("/$defs/Upstream/required"), json!(["region", "instances"]));
     assert_eq!(required("/$defs/Identity/required"), json!(["mode"]));
+}
+
+#[test]
+fn a_redis_url_that_cannot_be_dialled_is_named_and_its_password_is_not() {
+    for url in ["redis://h:6379/abc", "redis://h:6379/?protocol=9", "rediss://h:6379/#insecure", "redis:/u:sekret@h"] {
+        let mut config = good();
+        set(&mut config, "/store", json!({ "kind": "redis", "redis": { "urls": [url] } }));
+        let problems = problems(&config, &[]);
+        let named = problems.iter().find(|problem| problem.path == "store.redis.urls[0]");
+        let named = named.unwrap_or_else(|| panic!("{url} was taken")).to_string();
+        assert!(!named.contains("sekret"), "{named}");
+    }
+    let mut config = good();
+    let redis = json!({ "topology": "sentinel", "sentinel_master": "" });
+    set(&mut config, "/store", json!({ "kind": "redis", "redis": redis }));
+    assert!(problems(&config, &[]).iter().any(|problem| problem.path == "store.redis.sentinel_master"));
+}
+
+#[test]
+fn an_override_that_is_not_utf8_is_named() {
+    let problems = problems(&good(), &[("PARTICIPANT_GATEWAY__STORE__REDIS__KEY_PREFIX", "a\u{fffd}")]);
+    assert_eq!(problems[0].to_string(), "store.redis.key_prefix: expected a value in UTF-8");
 }

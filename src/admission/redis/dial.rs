@@ -50,8 +50,7 @@ impl Dialer {
         let mut nodes = Vec::new();
         for (index, url) in settings.urls.iter().enumerate() {
             let number = index + 1;
-            let speaks_tcp = url.starts_with("redis://") || url.starts_with("rediss://");
-            let node = url.as_str().into_connection_info().ok().filter(|_| speaks_tcp);
+            let node = url.as_str().into_connection_info().ok().filter(|_| RedisSettings::is_url(url));
             nodes.push(node.ok_or(SettingsError::Url { number })?);
         }
         let secure = settings.urls.iter().filter(|url| url.starts_with("rediss://")).count();

@@ -50,6 +50,14 @@ pub struct TlsFiles {
 }
 
 impl RedisSettings {
+    /// Whether this is a URL that can be dialled: its scheme, its database, and nothing that would be passed over.
+    #[must_use]
+    pub fn is_url(url: &str) -> bool {
+        let speaks_tcp = url.starts_with("redis://") || url.starts_with("rediss://");
+        // Behind `#insecure` the client would trust any certificate.
+        speaks_tcp && !url.contains('#') && redis::IntoConnectionInfo::into_connection_info(url).is_ok()
+    }
+
     /// One server, with the defaults of the config.
     #[must_use]
     pub fn standalone(url: impl Into<String>) -> Self {

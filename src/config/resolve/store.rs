@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{Check, Purpose};
-use crate::admission::{KeyFile, Keys};
+use crate::admission::redis::RedisSettings;
+use crate::admission::{KeyFile, Keys, MAX_LEASE};
 use crate::config::shape::{self, Config};
 
 impl Check {
@@ -22,6 +23,15 @@ impl Check {
         }
         let attempt = config.upstreams.values().map(|upstream| upstream.attempt_timeout.get()).max();
         let lease = config.server.max_timeout.get() + attempt.unwrap_or_default() + Duration::from_secs(2);
+        if lease > MAX_LEASE {
+            let expected = "an hour at most, together with the longest attempt_timeout and 2s: leases end by then";
+            self.add("server.max_timeout", json!(config.server.max_timeout), expected);
+        }
+        for (name, upstream) in &config.upstreams {
+            if upstream.max_wait.get() > MAX_LEASE {
+                self.add(format!("upstreams.{name}.max_wait"), json!(upstream.max_wait), "at most an hour");
+            }
+        }
         if config.idempotency.retention.get() <= lease {
             let lease = humantime::format_duration(lease);
             let expected = format!("more than the longest lease (max_timeout + attempt_timeout + 2s): {lease}");
@@ -34,14 +44,20 @@ impl Check {
             self.add("store.redis.urls", json!([]), "at least one URL");
         }
         for (index, url) in redis.urls.iter().enumerate() {
-            self.url(&format!("store.redis.urls[{index}]"), Some(url), &["redis", "rediss"]);
+            let path = format!("store.redis.urls[{index}]");
+            self.url(&path, Some(url), &["redis", "rediss"]);
+            if !RedisSettings::is_url(url) && !self.problems.touch(&path) {
+                let expected = "redis://host:port or rediss://host:port, perhaps with /database: a number, and no #";
+                self.add(path, json!(url), expected);
+            }
         }
         let with_tls = redis.urls.iter().filter(|url| url.starts_with("rediss://")).count();
         if with_tls != 0 && with_tls != redis.urls.len() {
             self.add("store.redis.urls", json!(redis.urls), "all of them redis://, or all of them rediss://");
         }
         if redis.topology == shape::Topology::Sentinel {
-            self.required(&redis.sentinel_master, "store.redis.sentinel_master", "the name of the sentinels' master");
+            let master = redis.sentinel_master.clone().filter(|master| !master.is_empty());
+            self.required(&master, "store.redis.sentinel_master", "the name of the sentinels' master");
         }
         if redis.topology == shape::Topology::Standalone && redis.urls.len() > 1 {
             self.add("store.redis.urls", json!(redis.urls), "one URL with topology standalone");
