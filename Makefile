@@ -10,6 +10,7 @@ run:
 # Installs what is missing, then runs every test.
 test: tools
 	cargo test --locked
+	tests/stores.sh
 	tests/chart/run.sh
 
 # Formatting, clippy, the protos, the dependencies.

@@ -32,12 +32,12 @@ impl Readiness {
     }
 
     /// The gRPC port accepts connections.
-    pub fn is_listening(&self) {
+    pub fn note_listening(&self) {
         self.listening.store(true, Ordering::Release);
     }
 
     /// The process has been told to end.
-    pub fn is_draining(&self) {
+    pub fn note_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 

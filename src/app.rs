@@ -105,7 +105,7 @@ impl App {
     /// finish, those that are left when `drain_timeout` runs out are answered SHUTTING_DOWN.
     ///
     /// # Errors
-    /// Where the admin port fails.
+    /// Where telemetry, the store, identity, TLS or reflection cannot be set up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { parts: Parts { settings, reload, credentials, log_level }, grpc, admin } = self;
         let server = settings.shape.server.clone();
@@ -198,13 +198,13 @@ impl App {
         };
         let service = net::Service { router, limits, tls, client };
         let callers = tokio::spawn(net::serve(grpc, service, draining.clone(), closing.clone()));
-        readiness.is_listening();
+        readiness.note_listening();
         tracing::info!(%address, %admin_address, config_version = settings.load().version, "ready");
 
         shutdown.await;
 
         tracing::info!(drain_timeout = %server.drain_timeout, "draining");
-        readiness.is_draining();
+        readiness.note_draining();
         becoming_ready.abort();
         let _ = becoming_ready.await;
         report(&health, ServingStatus::NotServing).await;

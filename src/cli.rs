@@ -157,7 +157,9 @@ fn print(text: impl fmt::Display) -> Result<(), Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Two at least: on a single CPU an exporter that waits could otherwise hold up what it waits for.
+    let workers = std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let outcome = runtime.block_on(command);
     // A lookup in the system's resolver cannot be cancelled, and must not hold up the exit.
     runtime.shutdown_background();

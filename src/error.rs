@@ -14,6 +14,13 @@ use crate::domain::OutOfBounds;
 /// The text and chain of a failure below us: for the log only.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
+/// An error with all that is below it, in one line of a log.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Why a call has no participant.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

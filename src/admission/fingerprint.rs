@@ -18,7 +18,7 @@ use super::keys::{Keys, NoRandomness, Purpose, random};
 use crate::domain::{CreateParticipant, Name, UpstreamToken};
 
 /// The version of the canonical encoding that new records get.
-pub const VERSION: u8 = 1;
+const VERSION: u8 = 1;
 
 impl Keys {
     /// The record of a call, or nothing where it has no client token.

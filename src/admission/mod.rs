@@ -21,7 +21,7 @@ use crate::error::Source;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use degraded::{Failure, Fresh, Guarded, OnLoss, Operation, StoreHealth};
-pub use fingerprint::{VERSION as FINGERPRINT_VERSION, random_token};
+pub use fingerprint::random_token;
 pub use keys::{KeyFault, KeyFile, KeyProblem, Keys, NoRandomness, keygen};
 pub use seal::OpenError;
 

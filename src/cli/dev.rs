@@ -8,7 +8,7 @@ use clap::Args;
 use participant_gateway::app::{App, Parts};
 use participant_gateway::config::{Level, Settings, Share, shape};
 use participant_gateway::connect::StaticCredentials;
-use participant_gateway::simulator::{Options, Simulator, Throttle};
+use participant_gateway::simulator::{Options, Simulator, Throttle, reachable};
 use participant_gateway::telemetry;
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +115,7 @@ fn rate(text: &str) -> Result<Share, String> {
 
 /// What a person needs to make the first calls. Every line works when pasted into a shell.
 fn greeting(address: SocketAddr, admin: SocketAddr, simulator: &Simulator) -> String {
+    let (address, admin) = (reachable(address), reachable(admin));
     let exports = simulator.exports();
     let method = "participantgateway.v1.ParticipantService/CreateParticipant";
     let call = |contact: &str, token: &str| {

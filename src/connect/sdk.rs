@@ -113,7 +113,7 @@ impl Client {
             .send();
         match tokio::time::timeout(timeout, PROGRESS.scope(progress.clone(), sending)).await {
             Ok(Ok(output)) => participant(output),
-            Ok(Err(error)) => Err(translate::failed(error, progress.reached(), SystemTime::now(), request)),
+            Ok(Err(error)) => Err(translate::failed(error, progress.reached(), SystemTime::now(), request, token)),
             Err(_) => Err(translate::timed_out(progress.reached())),
         }
     }

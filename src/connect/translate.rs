@@ -14,8 +14,8 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
 use super::http::Reached;
-use crate::domain::CreateParticipant;
-use crate::error::{Fault, Sent, UpstreamError};
+use crate::domain::{CreateParticipant, UpstreamToken};
+use crate::error::{Fault, Sent, UpstreamError, chain};
 
 /// Beyond this, AWS refuses a signature for its time (it allows 5 minutes), so a refusal may be the clock's fault.
 const SKEW: Duration = Duration::from_secs(4 * 60);
@@ -23,7 +23,13 @@ const SKEW: Duration = Duration::from_secs(4 * 60);
 type Failure = SdkError<CreateParticipantError, HttpResponse>;
 
 /// An attempt that the SDK ended with an error at `now`.
-pub fn failed(error: Failure, reached: Reached, now: SystemTime, request: &CreateParticipant) -> UpstreamError {
+pub fn failed(
+    error: Failure,
+    reached: Reached,
+    now: SystemTime,
+    request: &CreateParticipant,
+    token: &UpstreamToken,
+) -> UpstreamError {
     let answer = error.raw_response();
     let status = answer.map(|answer| answer.status().as_u16());
     let code = error.code().map(plain_code);
@@ -37,7 +43,7 @@ pub fn failed(error: Failure, reached: Reached, now: SystemTime, request: &Creat
         (_, Some(200..=299)) => (Fault::BadResponse, Sent::Answered),
         (_, Some(status)) => (refusal(code.as_deref(), status, skewed), Sent::Answered),
     };
-    let source = Some(describe(&error, status, request).into());
+    let source = Some(describe(&error, status, request, token).into());
     UpstreamError { code, request_id, retry_after, source, ..UpstreamError::new(fault, sent) }
 }
 
@@ -185,24 +191,22 @@ fn is_skewed(date: &str, now: SystemTime) -> bool {
 }
 
 /// For the log. Nothing of the SDK's is printed by Debug: that would show the body, with whatever credential it holds.
-fn describe(error: &Failure, status: Option<u16>, request: &CreateParticipant) -> String {
+fn describe(error: &Failure, status: Option<u16>, request: &CreateParticipant, token: &UpstreamToken) -> String {
     match status {
-        None => {
-            let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-            chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-        }
+        None => chain(error),
         Some(200..=299) => "a success that cannot be read".to_owned(),
         Some(status) => match error.message() {
-            Some(message) => format!("HTTP {status}, {}", redact(message, request)),
+            Some(message) => format!("HTTP {status}, {}", redact(message, request, token)),
             None => format!("HTTP {status}, without a message"),
         },
     }
 }
 
 /// AWS's sentences name what they refuse; the log shall not.
-fn redact(message: &str, request: &CreateParticipant) -> String {
-    let token = request.client_token.as_ref().map(|token| token.as_str());
-    let secrets = [Some(request.contact_id.as_str()), Some(request.display_name.as_str()), token];
+fn redact(message: &str, request: &CreateParticipant, token: &UpstreamToken) -> String {
+    let callers = request.client_token.as_ref().map(|token| token.as_str());
+    let (contact, name) = (request.contact_id.as_str(), request.display_name.as_str());
+    let secrets = [Some(contact), Some(name), callers, Some(token.as_str())];
     let secrets = || secrets.iter().flatten();
     // What is this short may stand anywhere in a sentence.
     if secrets().any(|secret| secret.len() < 4) {

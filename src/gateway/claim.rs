@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::life::Life;
 use super::{Created, MAX_HINT, Order, Outcome, Route, patience};
 use crate::admission::{
-    Answer, Ask, Decision, Moment, NoRandomness, Nonce, RecordAsk, Refused, Settlement, Stage, Verdict, random_token,
+    Answer, Ask, Decision, Moment, NoRandomness, Nonce, RecordAsk, Refused, Settled, Settlement, Stage, Verdict,
+    random_token,
 };
 use crate::domain::{Participant, UpstreamToken};
 use crate::error::{self, Error, Fault, Limit, Sent, UpstreamError};
@@ -118,7 +119,7 @@ impl Life {
                 Decision::Busy { lease } => {
                     if waiting.is_none() {
                         let place = self.waiting.enter(&order.route);
-                        waiting = Some(place.inspect_err(|_| order.is_one_too_many(&self.metrics))?);
+                        waiting = Some(place.inspect_err(|_| order.refused_to_wait(&self.metrics))?);
                     }
                     let left = patience.saturating_duration_since(Instant::now());
                     if left.is_zero() {
@@ -200,7 +201,7 @@ impl Life {
     }
 
     /// Closes the claim. The answer waits for it no longer than the store's timeout: the store sees to the rest.
-    pub async fn settle(&self, claim: Claim, outcome: &Outcome, hung_up: bool) {
+    pub async fn settle<P>(&self, claim: Claim, outcome: &Outcome, hung_up: bool, order: &Order<P>) {
         let Claim { ask: Ask { scope, nonce, record, .. }, throttled, granted, .. } = claim;
         let verdict = match outcome {
             Ok(Created { participant, .. }) => self.done(record.as_ref(), participant),
@@ -217,8 +218,14 @@ impl Life {
             verdict,
             throttled: throttled.or(last_throttled.then_some(granted)),
         };
-        if let Err(error) = self.store.settle(&settlement).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "settling goes on in the background");
+        match self.store.settle(&settlement).await {
+            Ok(Settled::Closed) if matches!(settlement.verdict, Verdict::Release { refund: true }) => {
+                order.call.note_levels(self.levels.given_back(&order.route.tenant));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "settling goes on in the background");
+            }
         }
     }
 

@@ -22,6 +22,16 @@ impl Levels {
         rate_limit(tenant, quota.remaining, quota.until_full)
     }
 
+    /// A charge was given back since.
+    pub fn given_back(&self, tenant: &Tenant) -> RateLimit {
+        let mut levels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((remaining, _)) = levels.get_mut(&tenant.name) {
+            *remaining = remaining.saturating_add(1).min(tenant.limits.burst);
+        }
+        drop(levels);
+        self.estimate(tenant)
+    }
+
     /// What the store would say, by the last that it said: full where it has said nothing yet.
     #[must_use]
     pub fn estimate(&self, tenant: &Tenant) -> RateLimit {

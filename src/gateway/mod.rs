@@ -93,7 +93,7 @@ impl<P> Order<P> {
     }
 
     /// Too many of the tenant's calls wait already.
-    fn is_one_too_many(&self, metrics: &Metrics) {
+    fn refused_to_wait(&self, metrics: &Metrics) {
         self.decided(Decision::InFlight, metrics);
     }
 }
@@ -140,7 +140,7 @@ impl Gateway {
                 Seat::Leader(lead) => return self.start(order, keys, Some((record, lead))).await,
                 Seat::Follower(mut flight) => {
                     let _place =
-                        self.waiting.enter(&order.route).inspect_err(|_| order.is_one_too_many(&self.metrics))?;
+                        self.waiting.enter(&order.route).inspect_err(|_| order.refused_to_wait(&self.metrics))?;
                     let shared = tokio::select! {
                         shared = flight.landed() => shared,
                         () = tokio::time::sleep_until(patience(order.deadline)) => return Err(Arc::new(in_progress())),

@@ -26,7 +26,7 @@ impl Life {
             (Ok(Admitted::Granted(claim)), Ok(pass)) => (*claim, pass),
             (Ok(Admitted::Granted(claim)), Err(retry_after)) => {
                 let outcome = Err(Arc::new(Error::CircuitOpen { retry_after }));
-                self.settle(*claim, &outcome, false).await;
+                self.settle(*claim, &outcome, false, &order).await;
                 return outcome;
             }
             (Ok(Admitted::Replayed(participant)), pass) => {
@@ -54,7 +54,7 @@ impl Life {
                 Err(Arc::new(Error::GatewayBug { detail, sent: Sent::Maybe }))
             })
         };
-        self.settle(claim, &outcome, hung_up).await;
+        self.settle(claim, &outcome, hung_up, &order).await;
         outcome
     }
 
@@ -86,7 +86,9 @@ impl<P: Sync> Payer for FromClaim<'_, P> {
     }
 
     async fn pay(&mut self, failed: &UpstreamError) -> bool {
-        self.life.again(self.claim, self.order, failed).await.is_ok()
+        let paid = self.life.again(self.claim, self.order, failed).await;
+        let request_id = self.order.call.request_id();
+        paid.inspect_err(|error| tracing::debug!(request_id, %error, "no further attempt")).is_ok()
     }
 }
 

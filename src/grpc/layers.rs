@@ -23,7 +23,7 @@ use super::status::{self, Verdict};
 use super::{Timeout, is_ours, method};
 use crate::config::Settings;
 use crate::domain::Name;
-use crate::error::{Error, Sent};
+use crate::error::{Error, Sent, chain};
 use crate::gateway::{Levels, Places};
 use crate::identity::Identity;
 use crate::net::Peer;
@@ -101,7 +101,7 @@ pub async fn answer(State(answering): State<Answering>, mut request: Request, ne
     let Answering { expired, metrics, tracing } = &answering;
     if let Some(method) = method(&path) {
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-        call.is_traced_by(tracing.server(method, request.headers(), request.uri().authority(), peer));
+        call.note_span(tracing.server(method, request.headers(), request.uri().authority(), peer));
     }
     let mut line = Line { call: &call, metrics, method: method(&path), started: Instant::now(), is_written: false };
     request.extensions_mut().insert(call.clone());
@@ -165,7 +165,7 @@ pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Re
         }
     };
     if let Some(call) = request.extensions().get::<Call>() {
-        call.is_of(&tenant.name);
+        call.note_tenant(&tenant.name);
         call.note_levels(identities.levels.estimate(&tenant));
     }
     if Timeout::of(request.headers()) == Timeout::Malformed {
@@ -240,7 +240,10 @@ impl Line<'_> {
         let fault = status::is_fault(verdict.code);
         self.call.span().answered(status::name(verdict.code), fault);
         self.metrics.called(method, status::name(verdict.code), fault, self.call.tenant(), self.started.elapsed());
-        let error = status.and_then(status::typed).map(chain).or_else(|| status.map(|status| status.message().into()));
+        let error = status
+            .and_then(status::typed)
+            .map(|error| chain(error))
+            .or_else(|| status.map(|status| status.message().into()));
         let decision = self.call.decision();
         let (trace_id, span_id) = self.call.span().ids().unzip();
         tracing::info!(
@@ -265,9 +268,4 @@ impl Drop for Line<'_> {
     fn drop(&mut self) {
         self.write(Verdict { code: Code::Cancelled, reason: "" }, None);
     }
-}
-
-fn chain(error: &Error) -> String {
-    let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -39,13 +39,13 @@ impl Participants {
         let permit: Permit = from_layer(&extensions)?;
 
         let request = CreateParticipant::try_from(message)?;
-        call.is_retry_safe(request.client_token.is_some());
+        call.note_retry_safe(request.client_token.is_some());
         let settings = self.settings.load();
         let route = route(&settings, tenant, &request.instance_id)?;
         if !route.tenant.roles.contains(&request.role) {
             return Err(Error::RoleNotAllowed.into());
         }
-        call.goes_to(&route.upstream.name);
+        call.note_upstream(&route.upstream.name);
         let retention = settings.shape.idempotency.retention.get();
         drop(settings);
         self.gateway.create(Order { request, route, retention, deadline, call, permit }).await

@@ -37,7 +37,7 @@ impl Quotas {
             .map_err(|bounds| Error::InvalidRequest(vec![Violation::length("instance_id", bounds)]))?;
         let settings = self.settings.load_full();
         let route = route(&settings, tenant, &instance)?;
-        call.goes_to(&route.upstream.name);
+        call.note_upstream(&route.upstream.name);
 
         let quota = self.gateway.quota(&route, &call).await?;
         let limits = &route.tenant.limits;

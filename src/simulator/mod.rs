@@ -111,8 +111,10 @@ impl Simulator {
     }
 }
 
-// An unspecified address can be bound but is no destination that every client accepts.
-fn reachable(addr: SocketAddr) -> SocketAddr {
+/// Where a client finds what is bound to this address: an unspecified one can be bound, but is no destination that every
+/// client accepts.
+#[must_use]
+pub fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -85,8 +85,9 @@ impl Body {
         };
         let display_name = violations.limited("participantDetails.displayName", details.display_name, 1, 256);
         let capabilities = details.participant_capabilities.unwrap_or_default();
-        let video = violations.send("participantCapabilities.video", capabilities.video);
-        let screen_share = violations.send("participantCapabilities.screenShare", capabilities.screen_share);
+        let video = violations.send("participantDetails.participantCapabilities.video", capabilities.video);
+        let screen_share =
+            violations.send("participantDetails.participantCapabilities.screenShare", capabilities.screen_share);
         violations.into_result()?;
         let client_token = client_token.filter(|token| !token.is_empty());
         Ok(Call { instance_id, contact_id, client_token, display_name, role, video, screen_share })

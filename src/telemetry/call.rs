@@ -140,22 +140,22 @@ impl Call {
     }
 
     /// Notes the caller.
-    pub fn is_of(&self, tenant: &Name) {
+    pub fn note_tenant(&self, tenant: &Name) {
         let _ = self.0.tenant.set(tenant.clone());
     }
 
     /// Notes the upstream.
-    pub fn goes_to(&self, upstream: &Name) {
+    pub fn note_upstream(&self, upstream: &Name) {
         let _ = self.0.upstream.set(upstream.clone());
     }
 
     /// Notes the caller's span.
-    pub fn is_traced_by(&self, span: Span) {
+    pub fn note_span(&self, span: Span) {
         let _ = self.0.span.set(span);
     }
 
     /// Notes whether the call has a `client_token`.
-    pub fn is_retry_safe(&self, safe: bool) {
+    pub fn note_retry_safe(&self, safe: bool) {
         self.0.retry_safe.store(safe, Ordering::Relaxed);
     }
 

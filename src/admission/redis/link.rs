@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::super::StoreError;
 use super::dial::{Dialer, Wire};
+use crate::error::chain;
 
 /// Late answers in a row that a connection survives.
 const LATE_ANSWERS: u32 = 2;
@@ -145,6 +146,7 @@ impl Inner {
             match &outcome {
                 Ok(live) => {
                     tracing::debug!("connected to redis");
+                    inner.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
                     inner.live.store(Some(Arc::clone(live)));
                 }
                 Err(error) => inner.tell(error, "cannot connect to redis"),
@@ -188,24 +190,22 @@ fn spoils_connection(error: &RedisError) -> bool {
         ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed | ErrorKind::ClusterConnectionNotFound => {
             true
         }
-        ErrorKind::Server(ServerErrorKind::ReadOnly) => true,
-        // NOAUTH, after the server got a password.
-        _ => error.code() == Some("NOAUTH") || error.is_unrecoverable_error(),
+        // NOAUTH: after the server got a password.
+        _ => matches!(word(error), Some("READONLY" | "NOAUTH")) || error.is_unrecoverable_error(),
     }
 }
 
 fn store_error(error: RedisError) -> StoreError {
-    let what = error.code().map_or_else(|| error.category().to_owned(), str::to_owned);
+    let what = word(&error).map_or_else(|| error.category().to_owned(), str::to_owned);
     StoreError { what, source: Some(Box::new(error)) }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut below = error.source();
-    while let Some(error) = below {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        below = error.source();
+/// The server's own word for its error. Before Redis 7 a script's error hides it: `ERR Error running script …: -OOM …`.
+fn word(error: &RedisError) -> Option<&str> {
+    let code = error.code()?;
+    let hidden = || error.detail()?.rsplit_once(": -")?.1.split(' ').next();
+    match code {
+        "ERR" => hidden().filter(|word| word.bytes().all(|byte| byte.is_ascii_uppercase())).or(Some(code)),
+        code => Some(code),
     }
-    text
 }

@@ -30,7 +30,8 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// For a set that is fetched. A revoked key is out of use after `regular` at the latest.
+    /// For a set that is fetched. A revoked key is out of use after `regular`, where the endpoint
+    /// answers; the old set stays for as long as it does not.
     pub const URL: Self = Self {
         regular: Duration::from_secs(300),
         retry: Duration::from_secs(5),

@@ -16,6 +16,7 @@ use tokio::io::AsyncReadExt;
 
 use super::key_set::KeySetError;
 use crate::config::KeySource;
+use crate::error::chain;
 
 /// Why a key set could not be had. The texts are for the log.
 #[derive(Debug, thiserror::Error)]
@@ -109,11 +110,6 @@ fn client() -> Result<HttpClient, rustls::Error> {
     let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
     // Fetches are minutes apart, so that a kept connection would only grow stale.
     Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// From the first byte to the last.

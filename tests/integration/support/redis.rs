@@ -1,4 +1,5 @@
-//! Real Redis servers as children: on ports the system picks, without persistence, gone when dropped.
+//! Real Redis servers as children: on ports the system picks, without persistence, gone when dropped. `REDIS_SERVER`
+//! names another program than `redis-server`: an older Redis, or Valkey.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -338,7 +339,7 @@ pub fn free_port() -> u16 {
 }
 
 fn spawn(port: u16, args: &[String], dir: &Path) -> Child {
-    let mut command = Command::new("redis-server");
+    let mut command = Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()));
     if args.iter().any(|arg| arg == "--sentinel") {
         command.arg("sentinel.conf").args(["--port", &port.to_string()]).args(args);
     } else {
