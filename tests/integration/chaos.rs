@@ -23,7 +23,7 @@ use crate::support::of;
 use crate::support::redis::until;
 
 const CALLERS: u64 = 16;
-const FAULTS: u32 = 24;
+const FAULTS: u32 = 20;
 
 /// How much later than its deadline a caller may hear, on a machine that has much else to do.
 const SLACK: Duration = Duration::from_millis(50 + 1_500);
@@ -56,12 +56,15 @@ async fn whatever_fails_nothing_is_made_twice_no_limit_is_passed_and_all_heals()
         suffer(&mut house, &mut rng, &mut bill).await;
     }
     let healed = Instant::now();
+    all_have_redis_again(&house).await;
+    println!("healed after {:?}", healed.elapsed());
+    limits_hold_exactly_once_all_is_well(&house).await;
     stop.cancel();
     for caller in callers {
         caller.await.unwrap();
     }
 
-    serves_again(&house, &caller, &mut rng, healed).await;
+    serves_again(&caller, &mut rng).await;
     read_back(&caller, begun.elapsed()).await;
     let history = caller.history.lock().unwrap().clone();
     println!("{}", summary(&history, &house, begun));
@@ -147,23 +150,41 @@ async fn suffer(house: &mut House, rng: &mut fastrand::Rng, bill: &mut Bill) {
     }
 }
 
-/// Within 5 s of the last fault, 95 % of what asks for no more than the limits is served.
-async fn serves_again(house: &House, caller: &Caller, rng: &mut fastrand::Rng, healed: Instant) {
-    const CALLS: usize = 60;
+async fn all_have_redis_again(house: &House) {
+    let healed = Instant::now();
     for replica in &house.replicas {
         until("redis is in use again", async || replica.metric("participant_gateway_store_degraded", "").await == 0.0)
             .await;
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    println!("found healed after {:?}", healed.elapsed());
+    assert!(healed.elapsed() < Duration::from_secs(5), "not within 5 s, but {:?}", healed.elapsed());
+    // A first call has to do well on the store that was lost, before it is trusted.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
+/// The callers ask for more than the budget all the time: they get it, and not a call more.
+async fn limits_hold_exactly_once_all_is_well(house: &House) {
+    let (begun, before) = (Instant::now(), house.journal.attempt_count());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (sent, time) = ((house.journal.attempt_count() - before) as f64, begun.elapsed().as_secs_f64());
+    let most = BUDGET.rate.mul_add(time, BUDGET.burst) + 1.0;
+    println!("{sent} attempts in {time} s without a fault, {most} allowed");
+    assert!(sent <= most, "{sent} attempts in {time} s, {most} allowed");
+    assert!(sent >= BUDGET.rate * time / 2.0, "{sent} attempts in {time} s: too few to show a limit");
+}
+
+/// 95 % of what asks for no more than the limits is served.
+async fn serves_again(caller: &Caller, rng: &mut fastrand::Rng) {
+    const CALLS: usize = 40;
+    // The buckets are at their lowest just now.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let mut served = 0;
     for index in 0..CALLS {
         let (tenant, _) = TENANTS[index % 2];
         let call = Call::fresh(tenant, rng);
         let event = caller.call(&call, index % REPLICAS, Duration::from_secs(2), None).await.expect("all are up");
         served += usize::from(event.end.is_made());
-        // Half of what the budget and half of what the smaller tenant's rate would let through.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Half of what the smaller tenant's rate lets through.
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert!(served * 100 >= CALLS * 95, "{served} of {CALLS} served after all had healed");
 }

@@ -135,7 +135,7 @@ impl Call {
         if rng.u8(..) < 80 {
             return Self::fresh(tenant, rng);
         }
-        let number = time.as_secs() * 8 + rng.u64(..8);
+        let number = time.as_secs() * 4 + rng.u64(..4);
         let variant = u8::from(rng.u8(..) < 12);
         let contact = match number % 6 {
             0 => "sim-flaky-1",

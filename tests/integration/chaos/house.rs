@@ -23,9 +23,9 @@ pub struct Limit {
 }
 
 pub const REPLICAS: usize = 3;
-pub const BUDGET: Limit = Limit { rate: 25.0, burst: 15.0 };
+pub const BUDGET: Limit = Limit { rate: 12.0, burst: 8.0 };
 pub const TENANTS: [(&str, Limit); 2] =
-    [("alpha", Limit { rate: 20.0, burst: 20.0 }), ("beta", Limit { rate: 10.0, burst: 10.0 })];
+    [("alpha", Limit { rate: 10.0, burst: 10.0 }), ("beta", Limit { rate: 5.0, burst: 5.0 })];
 
 pub struct House {
     pub redis: RedisServer,
@@ -117,7 +117,7 @@ fn config(to_redis: &Link, to_connect: &Link) -> Value {
         .into_iter()
         .map(|(name, limit)| {
             let tenant = json!({
-                "instances": ["*"], "rate": rate(limit), "burst": limit.burst as u32, "committed": "5/s",
+                "instances": ["*"], "rate": rate(limit), "burst": limit.burst as u32, "committed": "2/s",
             });
             (name.to_owned(), tenant)
         })
