@@ -8,6 +8,7 @@ mod authority;
 mod issuer;
 
 mod floods;
+mod https_keys;
 
 use std::fs;
 use std::time::{Duration, SystemTime};
