@@ -1,0 +1,115 @@
+//! What is read again while the process runs: the config, certificates, key sets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+
+use crate::admission::Keys;
+use crate::config::{Reload, Reloaded, Settings};
+use crate::domain::Enforcement;
+use crate::identity::Identity;
+use crate::identity::jwt::Refreshed;
+use crate::net::tls::{Tls, TlsReloaded};
+use crate::telemetry::{LogLevel, Metrics, Reloadable};
+
+/// Where the config came from, and what asks for it to be read again.
+pub struct Reloading {
+    /// The file.
+    pub file: PathBuf,
+    /// SIGHUP.
+    pub hangup: tokio::signal::unix::Signal,
+}
+
+/// Keeps certificates and key sets current.
+pub fn watch(identity: &Identity, tls: Option<&Arc<Tls>>, metrics: &Arc<Metrics>) -> Vec<JoinHandle<()>> {
+    let mut watchers = Vec::new();
+    if let Some(tls) = tls.cloned() {
+        let shown = Arc::clone(&tls);
+        metrics.show_certificate(move || shown.not_after());
+        let metrics = Arc::clone(metrics);
+        let observe = move |reloaded| match reloaded {
+            TlsReloaded::Applied { .. } => {
+                metrics.reloaded(Reloadable::Certificate, true);
+                tracing::info!("certificate reloaded");
+            }
+            TlsReloaded::Refused(problems) => {
+                metrics.reloaded(Reloadable::Certificate, false);
+                for problem in problems {
+                    tracing::error!(%problem, "certificate not reloaded");
+                }
+            }
+        };
+        watchers.push(tokio::spawn(async move { tls.run(observe).await }));
+    }
+    if let Identity::Jwt(jwt) = identity {
+        let jwt = Arc::clone(jwt);
+        let metrics = Arc::clone(metrics);
+        let mut is_first = true;
+        let observe = move |refreshed| match refreshed {
+            Refreshed::Loaded { keys, skipped } => {
+                if !std::mem::take(&mut is_first) {
+                    metrics.reloaded(Reloadable::KeySet, true);
+                }
+                tracing::info!(keys, skipped, "key set loaded");
+            }
+            Refreshed::Failed(error) => {
+                is_first = false;
+                metrics.reloaded(Reloadable::KeySet, false);
+                tracing::warn!(%error, "key set not loaded");
+            }
+        };
+        watchers.push(tokio::spawn(async move { jwt.run(observe).await }));
+    }
+    watchers
+}
+
+/// Keeps the config current, and what follows from it.
+pub async fn keep_current(
+    from: Reloading,
+    settings: Arc<ArcSwap<Settings>>,
+    keys: Arc<ArcSwap<Keys>>,
+    log_level: LogLevel,
+    metrics: Arc<Metrics>,
+) {
+    let Reloading { file, mut hangup } = from;
+    let asked = async move || {
+        if hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let observe = |reloaded| match reloaded {
+        Reloaded::Applied { settings, needs_restart } => {
+            metrics.reloaded(Reloadable::Config, true);
+            expect(&settings, &metrics);
+            log_level.set(settings.shape.telemetry.log.level);
+            keys.store(Arc::new(settings.keys.clone()));
+            tracing::info!(config_version = settings.version, "config reloaded");
+            for warning in &settings.warnings {
+                tracing::warn!(%warning, "config");
+            }
+            for path in needs_restart {
+                tracing::warn!(path, "changed, but needs a restart");
+            }
+        }
+        Reloaded::Refused { problems, needs_restart } => {
+            metrics.reloaded(Reloadable::Config, false);
+            for problem in problems.sorted() {
+                tracing::error!(%problem, "config not reloaded");
+            }
+            for path in needs_restart {
+                tracing::warn!(path, "its old value was judged with the new config: the change needs a restart");
+            }
+        }
+    };
+    // Certificates are watched by themselves; between the changes of two files they need not match.
+    Reload::new(file, |_| Vec::new(), settings).run(asked, observe).await;
+}
+
+/// Counts from 0 whatever may be decided by these settings.
+pub fn expect(settings: &Settings, metrics: &Metrics) {
+    for (tenant, upstream) in settings.routes() {
+        metrics.expects(&tenant.name, upstream, tenant.limits.enforcement == Enforcement::Shadow);
+    }
+}

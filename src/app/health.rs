@@ -1,0 +1,58 @@
+//! What the health service says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::admin::Readiness;
+use crate::proto::{participant_service_server, quota_service_server};
+
+/// The names for "everything" and for the services: they say what `/readyz` says, for probes that speak gRPC.
+const READINESS: [&str; 3] = ["", participant_service_server::SERVICE_NAME, quota_service_server::SERVICE_NAME];
+
+/// SERVING for as long as the process serves: a store that cannot be reached, or a drain, is no reason to start it anew.
+const LIVENESS: &str = "liveness";
+
+/// The health service's word, which follows the process's readiness.
+pub struct Health {
+    reporter: HealthReporter,
+    becoming_ready: Option<JoinHandle<()>>,
+}
+
+impl Health {
+    /// Alive, and not ready.
+    pub async fn starting(reporter: HealthReporter) -> Self {
+        report(&reporter, ServingStatus::NotServing).await;
+        reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
+        Self { reporter, becoming_ready: None }
+    }
+
+    /// From now on, ready as soon as the process is.
+    pub fn follows(&mut self, readiness: Arc<Readiness>) {
+        let reporter = self.reporter.clone();
+        self.becoming_ready = Some(tokio::spawn(async move {
+            while !readiness.is_ready() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            report(&reporter, ServingStatus::Serving).await;
+        }));
+    }
+
+    /// Not ready any more, for good.
+    pub async fn draining(self) {
+        if let Some(becoming_ready) = self.becoming_ready {
+            becoming_ready.abort();
+            let _ = becoming_ready.await;
+        }
+        report(&self.reporter, ServingStatus::NotServing).await;
+    }
+}
+
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
+    for name in READINESS {
+        reporter.set_service_status(name, status).await;
+    }
+}
