@@ -10,6 +10,9 @@ use super::shape::Config;
 /// What an override's name begins with.
 pub const ENV_PREFIX: &str = "PARTICIPANT_GATEWAY__";
 
+/// Words in the names of keys that are none of ours, and whose values are not shown.
+const SECRETS: [&str; 4] = ["password", "secret", "token", "key"];
+
 /// File and environment, not yet typed.
 #[derive(Debug)]
 pub struct Tree {
@@ -109,7 +112,10 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             problems.add(Problem::new(path, None, message));
             return Err(std::mem::take(problems));
         };
-        problems.add(Problem::new(left_out.original(&segments), Some(&removed), expectation(&message)));
+        // What looks like a secret in the wrong place is one.
+        let is_secret = unknown_key(&message).is_some_and(|key| SECRETS.iter().any(|word| key.contains(word)));
+        let shown = if is_secret { Value::String("[redacted]".to_owned()) } else { removed };
+        problems.add(Problem::new(left_out.original(&segments), Some(&shown), expectation(&message)));
     }
 }
 

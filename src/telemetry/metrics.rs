@@ -1,12 +1,12 @@
 //! What is counted and measured. Labels come from the config and from closed sets only, never from a caller.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider};
+use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stream};
@@ -26,7 +26,7 @@ pub struct Metrics {
     decisions: Counter<u64>,
     replays: Counter<u64>,
     attempts: Counter<u64>,
-    factor: Gauge<f64>,
+    factors: Factors,
     shed: Counter<u64>,
     reloads: Counter<u64>,
     refusals: Counter<u64>,
@@ -34,6 +34,9 @@ pub struct Metrics {
     waits: Histogram<f64>,
     unmended: Arc<Mutex<BTreeSet<Reloadable>>>,
 }
+
+/// What the store last said of each upstream's factor, and when.
+type Factors = Arc<Mutex<BTreeMap<Name, (f64, Instant)>>>;
 
 /// What is read again while the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,10 +90,7 @@ impl Metrics {
             decisions: counter(metric::DECISIONS, "What admission decided."),
             replays: counter(metric::REPLAYS, "Calls that were answered with the result of an earlier one."),
             attempts: counter(metric::ATTEMPTS, "Attempts at Connect, by how they ended."),
-            factor: meter
-                .f64_gauge(metric::FACTOR)
-                .with_description("The share of the upstream's rate that is in use.")
-                .build(),
+            factors: Factors::default(),
             shed: counter(metric::SHED, "Calls answered OVERLOADED."),
             reloads: counter(metric::RELOADS, "Changed configs, keys and certificates."),
             refusals: counter(metric::REFUSALS, "Calls of nobody that is known."),
@@ -114,6 +114,18 @@ impl Metrics {
         for reason in IDENTITY_REASONS {
             self.refusals.add(0, &[KeyValue::new(at::REASON, reason)]);
         }
+        let factors = Arc::clone(&self.factors);
+        self.meter
+            .f64_observable_gauge(metric::FACTOR)
+            .with_description("The share of the upstream's rate that is in use.")
+            .with_callback(move |gauge| {
+                for (upstream, (factor, said)) in factors.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                    // It recovers by time alone, also where nobody calls.
+                    let now = (factor + said.elapsed().as_secs_f64() / 16.0).min(1.0);
+                    gauge.observe(now, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
+                }
+            })
+            .build();
         let unmended = Arc::clone(&self.unmended);
         self.gauged(metric::RELOADED, "0 while a refused change waits to be mended.", move || {
             u64::from(unmended.lock().unwrap_or_else(PoisonError::into_inner).is_empty())
@@ -209,7 +221,8 @@ impl Metrics {
 
     /// The store has said what share of the upstream's rate is in use.
     pub fn factor_is(&self, upstream: &Name, factor: f64) {
-        self.factor.record(factor, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
+        let mut factors = self.factors.lock().unwrap_or_else(PoisonError::into_inner);
+        factors.insert(upstream.clone(), (factor, Instant::now()));
     }
 
     /// A call was shed.
@@ -236,11 +249,11 @@ impl Metrics {
 
     /// Starts what is known of an upstream: every outcome of `outcomes` at 0, and a factor of 1.
     pub fn knows(&self, upstream: &Name, outcomes: impl IntoIterator<Item = &'static str>) {
+        self.factor_is(upstream, 1.0);
         let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
         for outcome in outcomes.into_iter().chain(["ok"]) {
             self.attempts.add(0, &[upstream.clone(), KeyValue::new(at::OUTCOME, outcome)]);
         }
-        self.factor.record(1.0, &[upstream]);
     }
 
     /// Shows every upstream's circuit: 0 closed, 1 half-open, 2 open.

@@ -363,6 +363,14 @@ fn a_redis_url_that_cannot_be_dialled_is_named_and_its_password_is_not() {
 }
 
 #[test]
+fn a_secret_in_the_wrong_place_is_not_shown() {
+    let mut config = good();
+    set(&mut config, "/store", json!({ "redis": { "password": "hunter2" } }));
+    let named = problems(&config, &[]).remove(0).to_string();
+    assert!(named.starts_with("store.redis.password:") && !named.contains("hunter2"), "{named}");
+}
+
+#[test]
 fn an_override_that_is_not_utf8_is_named() {
     let problems = problems(&good(), &[("PARTICIPANT_GATEWAY__STORE__REDIS__KEY_PREFIX", "a\u{fffd}")]);
     assert_eq!(problems[0].to_string(), "store.redis.key_prefix: expected a value in UTF-8");

@@ -148,7 +148,11 @@ pub(super) fn row(error: &Error, retry_safe: bool) -> Row {
         Error::ShuttingDown => row(
             Code::Unavailable,
             "SHUTTING_DOWN",
-            "This replica is shutting down: try again on another connection, with the same client_token.",
+            if retry_safe {
+                "This replica is shutting down: try again on another connection, with the same client_token."
+            } else {
+                "This replica is shutting down. Without a client_token a retry may make a second participant."
+            },
             After(DEFAULT_RETRY),
             D::None,
         ),
