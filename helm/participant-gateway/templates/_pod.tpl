@@ -69,6 +69,10 @@ spec:
         {{- else }}
         grpc:
           port: {{ include "participant-gateway.grpcPort" $ }}
+          {{- if ne . "readiness" }}
+          # The empty name waits for the store, which no restart brings back.
+          service: liveness
+          {{- end }}
         {{- end }}
         {{- toYaml (get $.Values (printf "%sProbe" .)) | nindent 8 }}
       {{- end }}
