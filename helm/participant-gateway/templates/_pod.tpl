@@ -33,22 +33,35 @@ spec:
       args: [serve, --config, /etc/participant-gateway/config/config.yaml]
       securityContext:
         {{- toYaml .Values.securityContext | nindent 8 }}
+      {{- $named := dict }}
+      {{- range .Values.env }}{{ $_ := set $named .name true }}{{ end }}
       env:
+        {{- if not $named.POD_NAME }}
         - name: POD_NAME
           valueFrom: {fieldRef: {fieldPath: metadata.name}}
+        {{- end }}
+        {{- if not $named.NODE_NAME }}
         - name: NODE_NAME
           valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
-        - name: OTEL_RESOURCE_ATTRIBUTES
-          value: k8s.namespace.name={{ .Release.Namespace }},k8s.deployment.name={{ include "participant-gateway.fullname" . }},k8s.pod.name=$(POD_NAME),k8s.node.name=$(NODE_NAME)
+        {{- end }}
         {{- if .Values.simulator.enabled }}
         # The simulator's one key, which opens nothing else.
+        {{- if not $named.AWS_ACCESS_KEY_ID }}
         - name: AWS_ACCESS_KEY_ID
           value: SIMULATORACCESSKEYID
+        {{- end }}
+        {{- if not $named.AWS_SECRET_ACCESS_KEY }}
         - name: AWS_SECRET_ACCESS_KEY
           value: ThisSecretOfTheSimulatorOpensNothingReal
         {{- end }}
+        {{- end }}
         {{- with .Values.env }}
         {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- if not $named.OTEL_RESOURCE_ATTRIBUTES }}
+        # Last, since it can name only what stands before it.
+        - name: OTEL_RESOURCE_ATTRIBUTES
+          value: k8s.namespace.name={{ .Release.Namespace }},k8s.deployment.name={{ include "participant-gateway.fullname" . }},k8s.pod.name=$(POD_NAME),k8s.node.name=$(NODE_NAME)
         {{- end }}
       {{- with .Values.envFrom }}
       envFrom:
