@@ -150,7 +150,7 @@ DASHBOARDS = [
               ("{{upstream}}", f"{rate(ATTEMPTS, THROTTLED, 'upstream')} / {rate(ATTEMPTS, UPSTREAM, 'upstream')}"), unit="percentunit"),
         panel("Budget factor", "1 is the whole configured rate; throttles halve it, time brings it back.",
               ("{{upstream}}", f"min by (upstream) (participant_gateway_upstream_budget_factor{{{UPSTREAM}}})"), unit="percentunit"),
-        panel("Circuit", "0 is closed.",
+        panel("Circuit", "0: closed; 1: half-open, a probe is due or under way; 2: open, calls are refused.",
               ("{{upstream}} {{pod}}", f"max by (upstream, pod) (participant_gateway_upstream_circuit_state{{{UPSTREAM}}})")),
     ),
     dashboard(
