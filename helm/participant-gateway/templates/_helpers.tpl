@@ -92,6 +92,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $sum -}}
 {{- end -}}
 
+{{/* What metrics are scraped under. */}}
+{{- define "participant-gateway.job" -}}
+{{- .Values.prometheusRule.job | default (include "participant-gateway.fullname" .) -}}
+{{- end -}}
+
 {{- define "participant-gateway.keysSecretName" -}}
 {{- .Values.secrets.keys.name | default (printf "%s-keys" (include "participant-gateway.fullname" .)) -}}
 {{- end -}}
