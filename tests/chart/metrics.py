@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Holds alerts, dashboards and docs/operations.md together: `metrics.py names|runbooks`.
+"""Holds alerts, dashboards and docs/operations.md together: `metrics.py names|runbooks|panels`.
 
 names     every metric and label of a rule or dashboard is in the table of metrics; every metric of the table is used
 runbooks  every alert has its runbook, its switch in the values, a sound address and a test in which it rings; no runbook
           is without its alert
+panels    what has an upstream follows the dashboard's choice of it; promtool works out panels over made-up series
 """
 
 import json
 import pathlib
 import re
+import subprocess
 import sys
+import tempfile
 
 import yaml
 
@@ -103,5 +106,59 @@ def runbooks():
             yield f"docs/operations.md: #{anchor} leads nowhere"
 
 
-found = list({"names": names, "runbooks": runbooks}[sys.argv[1]]())
+# Series that grow by so much a minute, and what panels make of them.
+SERIES = {
+    'participant_gateway_upstream_attempts_total{upstream="main",outcome="ok"}': 40,
+    'participant_gateway_upstream_attempts_total{upstream="main",outcome="internal"}': 20,
+    'participant_gateway_upstream_attempts_total{upstream="other",outcome="ok"}': 1000,
+    'participant_gateway_admission_decisions_total{tenant="a",upstream="main",decision="admitted",enforcement="enforce"}': 20,
+    'participant_gateway_admission_decisions_total{tenant="a",upstream="main",decision="tenant_rate",enforcement="enforce"}': 500,
+    'participant_gateway_admission_decisions_total{tenant="b",upstream="main",decision="tenant_rate",enforcement="shadow"}': 20,
+    'participant_gateway_admission_decisions_total{tenant="a",upstream="other",decision="admitted",enforcement="enforce"}': 1000,
+    'participant_gateway_admission_wait_seconds_bucket{upstream="main",le="0.5"}': 50,
+    'participant_gateway_admission_wait_seconds_bucket{upstream="main",le="1"}': 100,
+    'participant_gateway_admission_wait_seconds_bucket{upstream="main",le="+Inf"}': 100,
+}
+VALUES = {
+    # 60 attempts for the 20 calls that were admitted and the 20 that were let through in shadow.
+    ("connect.json", "Attempts a call", "{{upstream}}"): ('{upstream="main"}', 1.5),
+    ("admission.json", "Waits", "p50"): ("{}", 0.5),
+    ("admission.json", "Waits", "p95"): ("{}", 0.95),
+}
+
+
+def panels():
+    queries = {}
+    for file in sorted((CHART / "files/dashboards").glob("*.json")):
+        dashboard = json.loads(file.read_text())
+        chosen = {variable["name"] for variable in dashboard["templating"]["list"]}
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                queries[file.name, panel["title"], target["legendFormat"]] = target["expr"]
+                for name, selector in re.findall(r"(\w+)\{([^}]*)\}", target["expr"]):
+                    if "upstream" in chosen & documented().get(name, set()) and 'upstream=~"$upstream"' not in selector:
+                        yield f"{file.name}, {panel['title']}: {name} ignores $upstream"
+    missing = VALUES.keys() - queries.keys()
+    if missing:
+        yield from (f"there is no panel {one}" for one in missing)
+        return
+    known = {"$namespace": "n", "$job": "j", "$upstream": "main", "$tenant": ".*", "$__rate_interval": "5m"}
+    plain = lambda query: re.sub(r"\$\w+", lambda found: known[found[0]], query)
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name.replace("{", '{namespace="n",job="j",'), "values": f"0+{step}x20"} for name, step in SERIES.items()],
+        "promql_expr_test": [
+            {"expr": f"round({plain(queries[where])}, 0.001)", "eval_time": "20m", "exp_samples": [{"labels": labels, "value": value}]}
+            for where, (labels, value) in VALUES.items()
+        ],
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}, file)
+        file.flush()
+        done = subprocess.run(["promtool", "test", "rules", file.name], capture_output=True, text=True)
+        if done.returncode:
+            yield done.stdout + done.stderr
+
+
+found = list({"names": names, "runbooks": runbooks, "panels": panels}[sys.argv[1]]())
 sys.exit("\n".join(found) or 0)

@@ -130,6 +130,7 @@ it "the rendered alerts are sound rules" rules_of_the_render
 it "the alerts ring when they should, and only then" promtool test rules $here/alerts_test.yaml
 it "every alert has its runbook and its switch" "$python" $here/metrics.py runbooks
 it "every metric and label of alerts and dashboards is documented, and the other way round" "$python" $here/metrics.py names
+it "panels follow the dashboard's variables and show what they say" "$python" $here/metrics.py panels
 it "the dashboards are what their script says" tools/chart/dashboards.py --check
 it "hadolint finds nothing in the Dockerfile" hadolint Dockerfile
 

@@ -108,6 +108,8 @@ def dashboard(name, title, description, variables, *panels):
 TENANT = CREATE + ',tenant=~"$tenant"'
 THROTTLED = UPSTREAM + ',outcome="throttled"'
 REFUSED = UPSTREAM + ',tenant=~"$tenant",decision=~"tenant_rate|in_flight|budget"'
+# In shadow a limit is counted in place of `admitted`.
+LET_THROUGH = f'sum by (upstream) (rate({DECISIONS}{{{UPSTREAM},decision="admitted"}}[$__rate_interval]) or rate({DECISIONS}{{{UPSTREAM},enforcement="shadow"}}[$__rate_interval]))'
 
 DASHBOARDS = [
     dashboard(
@@ -139,11 +141,11 @@ DASHBOARDS = [
         "Amazon Connect",
         "What Connect answers, and what the gateway makes of it.",
         [BY_UPSTREAM],
-        panel("Duration of calls", "Of one call at Connect, all its attempts.", *quantiles(CONNECT), unit="s"),
+        panel("Duration of attempts", "A call may need several.", *quantiles(CONNECT, UPSTREAM), unit="s"),
         panel("Attempts by outcome", "Every attempt is charged to the budget.",
               ("{{upstream}} {{outcome}}", rate(ATTEMPTS, UPSTREAM, "upstream, outcome")), unit="reqps", stack=True),
-        panel("Attempts a call", "Above one where attempts are tried again.",
-              ("attempts", f"{rate(ATTEMPTS)} / {rate(f'{CONNECT}_count')}")),
+        panel("Attempts a call", "For each call that was let through; above one where attempts are tried again.",
+              ("{{upstream}}", f"{rate(ATTEMPTS, UPSTREAM, 'upstream')} / {LET_THROUGH}")),
         panel("Exceptions", "Outcomes but ok and throttled.",
               ("{{upstream}} {{outcome}}", rate(ATTEMPTS, UPSTREAM + ',outcome!~"ok|throttled"', "upstream, outcome")), unit="reqps"),
         panel("Throttled", "The share of the attempts.",
@@ -164,6 +166,8 @@ DASHBOARDS = [
               ("{{tenant}} {{decision}}", rate(DECISIONS, REFUSED + ',enforcement="enforce"', "tenant, decision")), unit="reqps"),
         panel("Would have been refused", "Tenants in shadow: decided, but let through.",
               ("{{tenant}} {{decision}}", rate(DECISIONS, REFUSED + ',enforcement="shadow"', "tenant, decision")), unit="reqps"),
+        panel("Waits", "Of admitted calls, for their slot in the budget or for a duplicate elsewhere; near 0 for most.",
+              *quantiles("participant_gateway_admission_wait_seconds", UPSTREAM), unit="s"),
         panel("Replays", "Calls that were answered with an earlier call's result.",
               ("replays", rate("participant_gateway_replays_total"))),
         panel("Redis, p99", "By operation.",
