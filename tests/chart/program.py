@@ -2,8 +2,8 @@
 """Gives rendered manifests to the program: `program.py check|serve FILE`, the program in PARTICIPANT_GATEWAY.
 
 check  the rendered config is accepted by `participant-gateway check`
-serve  the rendered config and the pod's own arguments answer a call (for a pod with the simulator); GATEWAY may be
-       another program for the gateway, such as one in an image
+serve  the rendered config and the pod's own arguments answer a call (for a pod with the simulator), and log what
+       docs/operations.md says; GATEWAY may be another program for the gateway, such as one in an image
 """
 
 import base64
@@ -96,6 +96,9 @@ def serve(folder):
             time.sleep(0.1)
         if "participantId" not in done.stdout:
             sys.exit(done.stdout + done.stderr + (folder / "log").read_text())
+        call[call.index("-d") + 1] = json.dumps(request | {"contact_id": "sim-internal", "client_token": ""})
+        subprocess.run(call, capture_output=True)
+        logged((folder / "log").read_text())
         running[1].terminate()
         if running[1].wait(timeout=30) != 0:
             sys.exit(f"SIGTERM ended it with {running[1].returncode}, not with 0")
@@ -103,6 +106,21 @@ def serve(folder):
         for one in running:
             one.kill()
             one.wait()
+
+
+def logged(log):
+    """The lines of both calls are as the table of fields says."""
+    docs = (pathlib.Path(__file__).parents[2] / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", docs.split("\n## Logs")[1].split("\n## ")[0], re.M)
+    fields = set(re.findall(r"\w+", " ".join(rows)))
+    calls = [line for line in map(json.loads, filter(lambda line: line.startswith("{"), log.splitlines())) if line.get("code")]
+    if [line["code"] for line in calls] != ["OK", "INTERNAL"]:
+        sys.exit(f"no line for each call: {calls}")
+    unknown = {field for line in calls for field in line} - fields
+    if unknown:
+        sys.exit(f"docs/operations.md does not know {', '.join(sorted(unknown))} of {calls[-1]}")
+    if {line["level"] for line in calls} != set(re.findall(r"[A-Z]{4,}", re.search(r"^\| `level` \|(.*)$", docs, re.M)[1])):
+        sys.exit(f"docs/operations.md knows other levels than {calls}")
 
 
 with tempfile.TemporaryDirectory() as folder:
