@@ -79,6 +79,21 @@ yaml.safe_dump(rules["spec"], open(sys.argv[2], "w"))' "$work/eks.yaml" "$work/r
     promtool check rules "$work/rules.yaml"
 }
 
+# The very lines of the document, with this chart in place of the published one.
+check_as_documented() {
+  local folder=$work/documented
+  mkdir "$folder"
+  { awk '/^```/ { if (found) print block; found = 0; block = "" } /participant-gateway check/ { found = 1 } !/^```/ { block = block $0 "\n" }' docs/deploying.md; } >"$folder/lines"
+  grep -q 'participant-gateway check' "$folder/lines" || { echo "no such lines"; return 1; }
+  cp $chart/values-eks.yaml "$folder/values.yaml"
+  cat - "$folder/lines" >"$folder/script" <<END
+set -euo pipefail
+helm() { command helm "\${@/oci:*/$PWD/$chart}"; }
+participant-gateway() { "$PARTICIPANT_GATEWAY" "\$@"; }
+END
+  (cd "$folder" && bash script)
+}
+
 for case in $cases; do
   render helm "$case" >"$work/$case.yaml" 2>"$work/error" || { echo "$case cannot be rendered"; cat "$work/error"; }
   render helm3 "$case" >"$work/$case.helm3.yaml" 2>"$work/error" || { echo "$case cannot be rendered by helm 3"; cat "$work/error"; }
@@ -108,6 +123,8 @@ for case in $cases; do
   it "$case has a config that the program accepts" "$python" $here/program.py check "$work/$case.yaml"
 done
 it "dev serves a call, with the pod's arguments, and ends at SIGTERM" "$python" $here/program.py serve "$work/dev.yaml"
+
+it "the config is checked by the lines of docs/deploying.md" check_as_documented
 
 it "a misspelled key is refused" refuses "additional properties 'replicas' not allowed" --set replicas=3
 it "a misspelled key of a part is refused" refuses "additional properties 'enable' not allowed" --set autoscaling.enable=true
