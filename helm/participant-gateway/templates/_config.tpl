@@ -30,9 +30,7 @@ of a file that the chart mounts, or follows from how many replicas may run.
 {{- else -}}
 {{- $_ := unset $config.store "redis" -}}
 {{- end -}}
-{{- if not $config.store.replicas -}}
-{{- $_ := set $config.store "replicas" (include "participant-gateway.maxReplicas" . | int) -}}
-{{- end -}}
+{{- $_ := set $config.store "replicas" (include "participant-gateway.storeReplicas" . | int) -}}
 {{- if .Values.tls.secretName -}}
 {{- $tls := dict "cert_file" "/etc/participant-gateway/tls/tls.crt" "key_file" "/etc/participant-gateway/tls/tls.key" -}}
 {{- $_ := set $config.server "tls" $tls -}}

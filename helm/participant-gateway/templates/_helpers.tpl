@@ -67,12 +67,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (hasKey .of .key) (not (kindIs "invalid" (get .of .key))) -}}true{{- end -}}
 {{- end -}}
 
-{{/* The most replicas that may run. */}}
+{{/* The most replicas that may run, those of a rollout's surge among them; at least 1, as the program wants it. */}}
 {{- define "participant-gateway.maxReplicas" -}}
-{{- if .Values.autoscaling.enabled -}}{{ .Values.autoscaling.maxReplicas | int }}
-{{- else if .Values.keda.enabled -}}{{ .Values.keda.maxReplicaCount | int }}
-{{- else -}}{{ .Values.replicaCount | int }}
+{{- $most := .Values.replicaCount | int -}}
+{{- if .Values.autoscaling.enabled -}}{{- $most = .Values.autoscaling.maxReplicas | int -}}
+{{- else if .Values.keda.enabled -}}{{- $most = .Values.keda.maxReplicaCount | int -}}
 {{- end -}}
+{{- $most = max 1 $most -}}
+{{- if ne .Values.strategy.type "Recreate" -}}
+{{- $surge := dig "maxSurge" "25%" (.Values.strategy.rollingUpdate | default dict) | toString -}}
+{{- if hasSuffix "%" $surge -}}
+{{- $surge = div (add (mul $most (trimSuffix "%" $surge | int)) 99) 100 -}}
+{{- end -}}
+{{- $most = add $most (int $surge) -}}
+{{- end -}}
+{{- $most -}}
+{{- end -}}
+
+{{/* What each replica takes its share by while Redis is lost. */}}
+{{- define "participant-gateway.storeReplicas" -}}
+{{- dig "store" "replicas" 0 .Values.config | default (include "participant-gateway.maxReplicas" .) | int -}}
 {{- end -}}
 
 {{/* The port of an address or URL; takes {of, default}. */}}

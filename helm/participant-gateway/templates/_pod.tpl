@@ -6,15 +6,15 @@ metadata:
     {{- with .Values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- if or .Values.rolloutOnConfigChange .Values.podAnnotations }}
   annotations:
+    # A running pod keeps the share that it started with: a changed count rolls the pods.
+    participant-gateway/replicas: {{ include "participant-gateway.storeReplicas" . | quote }}
     {{- if .Values.rolloutOnConfigChange }}
     checksum/config: {{ include "participant-gateway.config" . | sha256sum }}
     {{- end }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- end }}
 spec:
   serviceAccountName: {{ include "participant-gateway.serviceAccountName" . }}
   automountServiceAccountToken: false
