@@ -116,5 +116,28 @@ for helm in helm helm3; do
 done
 it "a pod that is not restricted would be refused" refused_by_pod_security default-helm
 
+# An autoscaler takes over a release of five; `kubectl scale` stands for it, as no controller runs here.
+replicas() { [ "$(kubectl -n "$1" get deployment gateway-participant-gateway -o jsonpath='{.spec.replicas}')" = "$2" ]; }
+for helm in helm helm3; do
+  in=scaled-$helm
+  namespace "$in" >/dev/null
+  upgrade() { $helm upgrade --install gateway $chart --namespace "$in" -f tests/chart/required.yaml "$@"; }
+  it "$helm installs five replicas" upgrade --set replicaCount=5
+  it "$helm gives them to an autoscaler" upgrade --set autoscaling.enabled=true
+  it "all five are still there" replicas "$in" 5
+  it "$helm upgrades before the autoscaler did anything" upgrade --set autoscaling.enabled=true,podAnnotations.a=b
+  it "all five are still there" replicas "$in" 5
+  it "the autoscaler makes them seven" kubectl -n "$in" scale deployment gateway-participant-gateway --replicas 7
+  it "$helm upgrades again" upgrade --set autoscaling.enabled=true,podAnnotations.a=c
+  it "all seven are still there" replicas "$in" 7
+  it "the autoscaler makes them eight" kubectl -n "$in" scale deployment gateway-participant-gateway --replicas 8
+  it "$helm upgrades once more" upgrade --set autoscaling.enabled=true,podAnnotations.a=d
+  it "all eight are still there" replicas "$in" 8
+  [ $helm = helm ] || continue # Helm 3 brings back the number of the older release; the autoscaler mends it
+  it "the autoscaler makes them nine" kubectl -n "$in" scale deployment gateway-participant-gateway --replicas 9
+  it "$helm rolls back" $helm rollback gateway --namespace "$in"
+  it "all nine are still there" replicas "$in" 9
+done
+
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

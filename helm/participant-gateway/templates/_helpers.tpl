@@ -84,6 +84,31 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $most -}}
 {{- end -}}
 
+{{/*
+How many replicas to ask for; nothing where an autoscaler decides. Leaving out a number that Helm set before makes it 1,
+so what runs is kept, until an autoscaler has taken the number over. Helm 3 never lets go of it, so there it is kept for
+good. `helm template` cannot look, and leaves it out.
+*/}}
+{{- define "participant-gateway.replicas" -}}
+{{- if not (or .Values.autoscaling.enabled .Values.keda.enabled) -}}
+{{- .Values.replicaCount -}}
+{{- else -}}
+{{- $live := lookup "apps/v1" "Deployment" .Release.Namespace (include "participant-gateway.fullname" .) -}}
+{{- if $live -}}
+{{- $applied := false -}}
+{{- $owned := false -}}
+{{- range $live.metadata.managedFields -}}
+{{- $fields := dig "fieldsV1" "f:spec" dict . -}}
+{{- if and (eq .operation "Apply") (hasKey $fields "f:template") -}}
+{{- $applied = true -}}
+{{- $owned = hasKey $fields "f:replicas" -}}
+{{- end -}}
+{{- end -}}
+{{- if or $owned (not $applied) -}}{{ $live.spec.replicas }}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What each replica takes its share by while Redis is lost. */}}
 {{- define "participant-gateway.storeReplicas" -}}
 {{- dig "store" "replicas" 0 .Values.config | default (include "participant-gateway.maxReplicas" .) | int -}}
