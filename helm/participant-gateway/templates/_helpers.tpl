@@ -26,7 +26,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: gateway
 {{- end -}}
 
-{{/* Of everything but the trial Redis and the headless Service, which have a component of their own. */}}
+{{/* Of everything but the trial Redis and the further Services, which have a component of their own. */}}
 {{- define "participant-gateway.labels" -}}
 {{ include "participant-gateway.selectorLabels" . }}
 {{ include "participant-gateway.commonLabels" . }}
