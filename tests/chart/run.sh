@@ -71,6 +71,18 @@ packaged() {
     ! tar -tzf "$work"/participant-gateway-*.tgz | grep -E '/tests/[a-z]*_test.yaml|gotmpl'
 }
 schema_of_the_program() { "$PARTICIPANT_GATEWAY" schema | tools/chart/schema.py --check; }
+# `subject-digest` of each image's attestation, beside the images that the release makes.
+sbom_of_each_image() {
+  "$python" -c '
+import re, yaml
+jobs = yaml.safe_load(open(".github/workflows/release.yml"))["jobs"]
+steps = [step.get("with", {}) for step in jobs["publish"]["steps"]]
+of = lambda key: sorted(re.findall(r"outputs\.(\w+)", " ".join(step.get(key, "") for step in steps)))
+made = sorted(jobs["image"]["strategy"]["matrix"]["target"])
+assert of("image") == of("subject-digest") == made, (of("image"), of("subject-digest"), made)
+files = [[step[key] for step in steps if key in step] for key in ("output-file", "sbom-path")]
+assert files[0] == files[1] and len(set(files[0])) == len(made), files'
+}
 rules_of_the_render() {
   "$python" -c '
 import sys, yaml
@@ -149,6 +161,7 @@ it "every alert has its runbook and its switch" "$python" $here/metrics.py runbo
 it "every metric and label of alerts and dashboards is documented, and the other way round" "$python" $here/metrics.py names
 it "panels follow the dashboard's variables and show what they say" "$python" $here/metrics.py panels
 it "the dashboards are what their script says" tools/chart/dashboards.py --check
+it "a release has an SBOM of each image" sbom_of_each_image
 it "hadolint finds nothing in the Dockerfile" hadolint Dockerfile
 
 # The unit tests count one by one.
