@@ -98,10 +98,10 @@ def serve(folder):
             sys.exit(done.stdout + done.stderr + (folder / "log").read_text())
         call[call.index("-d") + 1] = json.dumps(request | {"contact_id": "sim-internal", "client_token": ""})
         subprocess.run(call, capture_output=True)
-        logged((folder / "log").read_text())
         running[1].terminate()
         if running[1].wait(timeout=30) != 0:
             sys.exit(f"SIGTERM ended it with {running[1].returncode}, not with 0")
+        logged((folder / "log").read_text())
     finally:
         for one in running:
             one.kill()
