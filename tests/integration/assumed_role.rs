@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
 use participant_gateway::simulator::{self, Journal, Options, Simulator};
-use serde_json::{Value, json};
+use serde_json::json;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
 
-use crate::support::process::{Running, program};
+use crate::support::process::{self, Serving};
 use crate::support::{of, request_with_token, until};
 
 /// Hands out the simulator's key, and keeps what it was asked.
@@ -66,17 +66,14 @@ fn credentials(life: Duration) -> String {
 struct World {
     client: ParticipantServiceClient<Channel>,
     journal: Journal,
-    _running: Running,
-    _file: tempfile::NamedTempFile,
+    _serving: Serving,
 }
 
 async fn serve(sts: &Sts) -> World {
     let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), Options::default()).await.unwrap();
     let (endpoint_url, journal) = (simulator.endpoint_url(), simulator.journal());
     tokio::spawn(simulator.run(std::future::pending()));
-    let file = tempfile::NamedTempFile::new().unwrap();
     let config = json!({
-        "server": { "listen": "127.0.0.1:0" }, "admin": { "listen": "127.0.0.1:0" },
         "identity": { "mode": "header" },
         "tenants": { "demo": { "instances": ["*"], "rate": "1000/s", "burst": 1000 } },
         "upstreams": { "main": {
@@ -85,17 +82,13 @@ async fn serve(sts: &Sts) -> World {
             "attempt_timeout": "500ms", "max_attempts": 1,
         } },
     });
-    std::fs::write(file.path(), config.to_string()).unwrap();
-    let mut serve = program();
-    serve.args(["serve", "--config"]).arg(file.path());
+    let sts = format!("http://{}", sts.addr);
     // The gateway's own, which STS alone gets to see.
-    serve.env("AWS_ACCESS_KEY_ID", "BASEKEY").env("AWS_SECRET_ACCESS_KEY", "base-secret");
-    serve.env("AWS_ENDPOINT_URL_STS", format!("http://{}", sts.addr));
-    let mut running = Running::start(serve);
-    let ready: Value = serde_json::from_str(&running.line_with("\"ready\"")).unwrap();
-    let endpoint = format!("http://{}", ready["address"].as_str().unwrap());
+    let own = [("AWS_ACCESS_KEY_ID", "BASEKEY"), ("AWS_SECRET_ACCESS_KEY", "base-secret")];
+    let serving = process::serve(config, &[&own[..], &[("AWS_ENDPOINT_URL_STS", &sts)]].concat());
+    let endpoint = format!("http://{}", serving.addr);
     let channel = Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
-    World { client: ParticipantServiceClient::new(channel), journal, _running: running, _file: file }
+    World { client: ParticipantServiceClient::new(channel), journal, _serving: serving }
 }
 
 impl World {

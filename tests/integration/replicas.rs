@@ -94,12 +94,10 @@ async fn three_gateways_admit_what_one_would() {
 
 #[tokio::test]
 async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_lease() {
-    use crate::support::process::{Running, program};
+    use crate::support::process::serve;
     let server = RedisServer::start().await;
     let other = patient(gateway().on_redis(&server.url(), "pg")).start().await;
-    let file = tempfile::NamedTempFile::new().unwrap();
     let config = json!({
-        "server": { "listen": "127.0.0.1:0" }, "admin": { "listen": "127.0.0.1:0" },
         "identity": { "mode": "header" },
         "tenants": { "demo": { "instances": ["*"], "rate": "1000/s", "burst": 1000 } },
         "upstreams": { "main": {
@@ -109,14 +107,12 @@ async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_leas
         "store": { "kind": "redis", "redis": { "urls": [server.url()] } },
         "idempotency": { "root_key_file": key_file("root") },
     });
-    std::fs::write(file.path(), config.to_string()).unwrap();
-    let mut serve = program();
-    serve.args(["serve", "--config"]).arg(file.path());
-    serve.env("AWS_ACCESS_KEY_ID", participant_gateway::simulator::ACCESS_KEY_ID);
-    serve.env("AWS_SECRET_ACCESS_KEY", participant_gateway::simulator::SECRET_ACCESS_KEY);
-    let mut doomed = Running::start(serve);
-    let ready: serde_json::Value = serde_json::from_str(&doomed.line_with("\"ready\"")).unwrap();
-    let endpoint = format!("http://{}", ready["address"].as_str().unwrap());
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", participant_gateway::simulator::ACCESS_KEY_ID),
+        ("AWS_SECRET_ACCESS_KEY", participant_gateway::simulator::SECRET_ACCESS_KEY),
+    ];
+    let doomed = serve(config, &keys);
+    let endpoint = format!("http://{}", doomed.addr);
     let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
     let mut client = proto::participant_service_client::ParticipantServiceClient::new(channel);
 
@@ -124,7 +120,7 @@ async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_leas
     call.set_timeout(Duration::from_millis(500));
     let cut = tokio::spawn(async move { client.create_participant(call).await });
     other.attempted(1).await;
-    doomed.signal("KILL");
+    doomed.running.signal("KILL");
     cut.await.unwrap().unwrap_err();
 
     // The lease is the caller's 500 ms, the attempt's 100 ms and 2 s.

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::Endpoint;
@@ -16,7 +16,7 @@ use tonic::{Code, Request};
 use super::authority::{Authority, Pair};
 use super::issuer::{AUDIENCE, Endpoint as KeyEndpoint, ISSUER, Signer, claims, key_set};
 use super::{BOT, seen, unauthenticated};
-use crate::support::process::{Running, program};
+use crate::support::process::{self, Serving};
 use crate::support::redis::until;
 use crate::support::request;
 
@@ -46,23 +46,17 @@ async fn tls_before(server: SocketAddr, pair: &Pair) -> SocketAddr {
     addr
 }
 
-/// A gateway that trusts this authority alone, and its log.
-fn serve(folder: &tempfile::TempDir, keys: SocketAddr, trusted: &Authority) -> (Running, SocketAddr) {
-    let (file, roots) = (folder.path().join("config.yaml"), folder.path().join("roots.pem"));
-    std::fs::write(&roots, &trusted.pem).unwrap();
+/// A gateway that trusts this authority alone.
+fn serve(keys: SocketAddr, trusted: &Authority) -> Serving {
+    let roots = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(roots.path(), &trusted.pem).unwrap();
     let url = format!("https://localhost:{}/keys", keys.port());
     let config = json!({
-        "server": { "listen": "127.0.0.1:0" }, "admin": { "listen": "127.0.0.1:0" },
         "identity": { "mode": "jwt", "jwt": { "issuer": ISSUER, "audience": AUDIENCE, "jwks_url": url } },
         "tenants": { "demo": { "subjects": [BOT], "instances": ["known"], "rate": "10/s", "burst": 10 } },
         "upstreams": { "main": { "region": "us-east-1", "instances": ["*"] } },
     });
-    std::fs::write(&file, config.to_string()).unwrap();
-    let mut serve = program();
-    serve.args(["serve", "--config"]).arg(&file).env("SSL_CERT_FILE", &roots).env_remove("SSL_CERT_DIR");
-    let mut running = Running::start(serve);
-    let ready: Value = serde_json::from_str(&running.line_with("\"ready\"")).unwrap();
-    (running, ready["address"].as_str().unwrap().parse().unwrap())
+    process::serve(config, &[("SSL_CERT_FILE", roots.path().to_str().unwrap()), ("SSL_CERT_DIR", "")])
 }
 
 /// How a call with a good token ends, for an instance that is not the tenant's: nothing is sent.
@@ -79,10 +73,9 @@ async fn a_key_set_is_had_over_https_from_whom_the_system_trusts() {
     let (signer, authority) = (Signer::new("a", "RS256"), Authority::new());
     let endpoint = KeyEndpoint::serving(&key_set([&signer])).await;
     let keys = tls_before(endpoint.addr, &authority.server(4000)).await;
-    let folder = tempfile::TempDir::new().unwrap();
-    let (_running, addr) = serve(&folder, keys, &authority);
+    let gateway = serve(keys, &authority);
     let known = (Code::PermissionDenied, "INSTANCE_NOT_ALLOWED".to_owned());
-    until("the keys are there", async || ends(addr, &signer).await == known).await;
+    until("the keys are there", async || ends(gateway.addr, &signer).await == known).await;
 }
 
 // Two threads: waiting for a line of the log blocks one.
@@ -91,9 +84,8 @@ async fn a_key_set_from_anybody_else_is_not_trusted() {
     let signer = Signer::new("a", "RS256");
     let endpoint = KeyEndpoint::serving(&key_set([&signer])).await;
     let keys = tls_before(endpoint.addr, &Authority::new().server(4000)).await;
-    let folder = tempfile::TempDir::new().unwrap();
-    let (mut running, addr) = serve(&folder, keys, &Authority::new());
-    let line = running.line_with("key set not loaded");
+    let mut gateway = serve(keys, &Authority::new());
+    let line = gateway.running.line_with("key set not loaded");
     assert!(line.contains("UnknownIssuer"), "{line}");
-    assert_eq!(ends(addr, &signer).await, unauthenticated());
+    assert_eq!(ends(gateway.addr, &signer).await, unauthenticated());
 }

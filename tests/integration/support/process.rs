@@ -1,10 +1,16 @@
 //! The program itself, as a child process.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::set;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -99,6 +105,28 @@ impl Running {
         }
         (status.code(), std::mem::take(&mut self.seen))
     }
+}
+
+/// `serve` while it runs, with where it listens.
+pub struct Serving {
+    pub running: Running,
+    pub addr: SocketAddr,
+    _config: NamedTempFile,
+}
+
+/// Serves by this config, on ports that the system picks, in this environment besides.
+pub fn serve(mut config: Value, environment: &[(&str, &str)]) -> Serving {
+    for section in ["server", "admin"] {
+        set(&mut config, &format!("/{section}/listen"), "127.0.0.1:0".into());
+    }
+    let file = NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), config.to_string()).unwrap();
+    let mut command = program();
+    command.args(["serve", "--config"]).arg(file.path()).envs(environment.iter().copied());
+    let mut running = Running::start(command);
+    let ready: Value = serde_json::from_str(&running.line_with("\"ready\"")).unwrap();
+    let addr = ready["address"].as_str().unwrap().parse().unwrap();
+    Serving { running, addr, _config: file }
 }
 
 impl Drop for Running {
