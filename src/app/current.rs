@@ -107,9 +107,13 @@ pub async fn keep_current(
     Reload::new(file, |_| Vec::new(), settings).run(asked, observe).await;
 }
 
+/// Tenants with an upstream whose decisions are all counted from 0: beyond, series that never come would take the room
+/// of those that do.
+const MOST_EXPECTED: usize = 1_500;
+
 /// Counts from 0 whatever may be decided by these settings.
 pub fn expect(settings: &Settings, metrics: &Metrics) {
-    for (tenant, upstream) in settings.routes() {
+    for (tenant, upstream) in settings.routes().take(MOST_EXPECTED) {
         metrics.expects(&tenant.name, upstream, tenant.limits.enforcement == Enforcement::Shadow);
     }
 }

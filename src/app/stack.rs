@@ -14,7 +14,7 @@ use tower::ServiceBuilder;
 use crate::config::{Settings, shape};
 use crate::error::Error;
 use crate::gateway::{Gateway, Levels, Places};
-use crate::grpc::layers::{self, Answering, Deadlines, Identities, Reading, Shedding};
+use crate::grpc::layers::{self, Answering, Deadlines, Identities, Opening, Reading, Shedding};
 use crate::grpc::{CREATE_PARTICIPANT, GET_QUOTA, Participants, Quotas, status};
 use crate::identity::Identity;
 use crate::proto::DESCRIPTOR_SET;
@@ -22,8 +22,10 @@ use crate::proto::participant_service_server::ParticipantServiceServer;
 use crate::proto::quota_service_server::QuotaServiceServer;
 use crate::telemetry::{Metrics, Tracing};
 
-/// Health watches and reflection streams that may be open at a time: by far more than probes and people need.
-const OPEN_STREAMS: usize = 1024;
+/// Health watches and reflection streams that may be open at a time, in all and from one address: by far more than
+/// probes and people need.
+const OPEN_STREAMS: usize = 4096;
+const OPEN_STREAMS_OF_A_PEER: u32 = 1024;
 
 /// What the stack stands on.
 pub struct Stack<'a> {
@@ -46,7 +48,7 @@ impl Stack<'_> {
         let Self { server, settings, gateway, identity, levels, metrics, tracing, permits, expired } = self;
         let max_bytes = server.max_request_bytes.get() as usize;
         let deadlines = Deadlines { default: server.default_timeout.get(), max: server.max_timeout.get() };
-        let shedding = |permits| Shedding { permits, metrics: Arc::clone(&metrics) };
+        let shedding = Shedding { permits, metrics: Arc::clone(&metrics) };
         let reading = Reading { places: Places::default(), most: (server.max_in_flight.get() / 2).max(1) };
         let identities =
             Identities { identity, settings: Arc::clone(&settings), levels, metrics: Arc::clone(&metrics), reading };
@@ -61,7 +63,7 @@ impl Stack<'_> {
                     // First, so that it bounds everything behind it, a slow body included.
                     .layer(from_fn_with_state(deadlines, layers::deadline))
                     // Before any work is done: shedding must cost next to nothing.
-                    .layer(from_fn_with_state(shedding(permits), layers::shed))
+                    .layer(from_fn_with_state(shedding, layers::shed))
                     // Last, so that the request is only read for callers that we know.
                     .layer(from_fn_with_state(Arc::new(identities), layers::identify)),
             );
@@ -72,7 +74,12 @@ impl Stack<'_> {
         let check = Router::new()
             .route_service("/grpc.health.v1.Health/Check", health.clone())
             .layer(from_fn_with_state(deadlines, layers::deadline));
-        let open = shedding(Arc::new(Semaphore::new(OPEN_STREAMS)));
+        let open = Opening {
+            permits: Arc::new(Semaphore::new(OPEN_STREAMS)),
+            peers: Places::default(),
+            most: OPEN_STREAMS_OF_A_PEER,
+            metrics: Arc::clone(&metrics),
+        };
         let streams = open_streams(health, server.reflection, max_bytes)?.layer(from_fn_with_state(open, layers::open));
 
         // What everything passes: it names the call, and gives each error of whatever is inside its face.

@@ -11,7 +11,7 @@ use super::shape::Config;
 pub const ENV_PREFIX: &str = "PARTICIPANT_GATEWAY__";
 
 /// Words in the names of keys that are none of ours, and whose values are not shown.
-const SECRETS: [&str; 4] = ["password", "secret", "token", "key"];
+const SECRETS: [&str; 6] = ["pass", "secret", "token", "key", "auth", "credential"];
 
 /// File and environment, not yet typed.
 #[derive(Debug)]
@@ -112,10 +112,21 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             problems.add(Problem::new(path, None, message));
             return Err(std::mem::take(problems));
         };
-        // What looks like a secret in the wrong place is one.
-        let is_secret = unknown_key(&message).is_some_and(|key| SECRETS.iter().any(|word| key.contains(word)));
-        let shown = if is_secret { Value::String("[redacted]".to_owned()) } else { removed };
-        problems.add(Problem::new(left_out.original(&segments), Some(&shown), expectation(&message)));
+        let shown = match unknown_key(&message) {
+            Some(key) => misplaced(key, removed),
+            None => Some(removed),
+        };
+        problems.add(Problem::new(left_out.original(&segments), shown.as_ref(), expectation(&message)));
+    }
+}
+
+/// What is shown of the value of a key that is none of ours: what looks like a secret is one, and a mapping may hold any.
+fn misplaced(key: &str, value: Value) -> Option<Value> {
+    let key = key.to_lowercase();
+    match value {
+        Value::Object(_) | Value::Array(_) => None,
+        _ if SECRETS.iter().any(|word| key.contains(word)) => Some(Value::String("[redacted]".to_owned())),
+        value => Some(value),
     }
 }
 

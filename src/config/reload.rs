@@ -28,7 +28,7 @@ pub struct Reload {
     current: Arc<ArcSwap<Settings>>,
     /// What the file last came to, good or bad: the same is not told twice.
     seen: Result<String, String>,
-    /// The bytes that it came from: the same are not judged twice.
+    /// The bytes that it came from, where it was good: the same are not judged twice.
     bytes: Option<String>,
 }
 
@@ -77,7 +77,8 @@ impl Reload {
         let old = self.current.load_full();
         // Before they are read for use: a change between the two is then seen at the next look.
         let bytes = bytes(&self.file, &old.shape);
-        if !asked && self.bytes.as_ref() == Some(&bytes) {
+        // What was refused may be mended by a file that only the refused config names.
+        if !asked && self.seen.is_ok() && self.bytes.as_ref() == Some(&bytes) {
             return None;
         }
         self.bytes = Some(bytes);

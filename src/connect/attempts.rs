@@ -76,7 +76,7 @@ pub trait Payer: Send {
     /// Connect has throttled the last attempt: the budget must know before anybody waits.
     fn throttled(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Whether the attempt after this failure may be made.
+    /// Whether the attempt after this failure may be made, now that it is paid for.
     fn pay(&mut self, failed: &UpstreamError) -> impl Future<Output = bool> + Send;
 }
 
@@ -150,8 +150,7 @@ impl Attempts {
                     payer.throttled().await;
                 }
                 let due = Instant::now() + wait;
-                // Paying may take its time, too.
-                if self.pause(wait, terms).await && payer.pay(&error).await && !terms.are_over(Duration::ZERO) {
+                if self.pause(wait, terms).await && payer.pay(&error).await {
                     tracing::debug!(request_id = call.request_id(), attempt, fault = ?error.fault, "trying again");
                     continue;
                 }

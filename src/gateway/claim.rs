@@ -12,6 +12,7 @@ use crate::admission::{
     Answer, Ask, Decision, Moment, NoRandomness, Nonce, RecordAsk, Refused, Settled, Settlement, Stage, Verdict,
     random_token,
 };
+use crate::connect::is_worth_it;
 use crate::domain::{Participant, UpstreamToken};
 use crate::error::{self, Error, Fault, Limit, Sent, UpstreamError};
 use crate::telemetry;
@@ -147,7 +148,13 @@ impl Life {
     /// Tells the store at once that Connect throttled the last attempt: the wait before the next one may be long. What
     /// is not heard now is heard with the next ask, or with the settlement.
     pub async fn throttled(&self, claim: &Claim) {
-        let look = Ask { stage: Stage::Look, record: None, throttled: Some(claim.granted), ..claim.ask.clone() };
+        let look = Ask {
+            stage: Stage::Look,
+            record: None,
+            throttled: Some(claim.granted),
+            patience: Duration::ZERO,
+            ..claim.ask.clone()
+        };
         if let Err(error) = self.store.admit(&look).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "a throttle is not noted yet");
         }
@@ -179,6 +186,13 @@ impl Life {
             claim.ask.throttled = None;
             claim.throttled = None;
             match answer.decision {
+                // Paying may have taken the caller's time: an attempt that is not made was not granted, either, or a
+                // throttle of the one before it would be taken for its own.
+                Decision::Granted { .. }
+                    if self.left.is_cancelled() || !is_worth_it(Instant::now(), claim.deadline) =>
+                {
+                    return Err(Arc::new(Error::DeadlineExceeded { sent: failed.sent }));
+                }
                 Decision::Granted { at, .. } => {
                     claim.granted = at;
                     return Ok(());

@@ -39,7 +39,8 @@ pub struct Lead {
 #[derive(Clone)]
 pub struct Flight {
     outcome: watch::Receiver<Option<Outcome>>,
-    /// Of the call that runs.
+    /// Since when the call runs, and until when its caller wants the answer.
+    pub since: Instant,
     pub deadline: Instant,
 }
 
@@ -52,7 +53,7 @@ impl Flights {
             return Seat::Follower(flight.clone());
         }
         let (landed, outcome) = watch::channel(None);
-        flights.insert(key.clone(), Flight { outcome, deadline });
+        flights.insert(key.clone(), Flight { outcome, since: Instant::now(), deadline });
         Seat::Leader(Lead { flights: Arc::clone(self), key, landed })
     }
 

@@ -25,7 +25,7 @@ use crate::connect::{Attempts, is_worth_it};
 use crate::domain::{CreateParticipant, Name, Participant, Tenant, Upstream};
 use crate::error::{Error, Limit, Sent};
 use crate::telemetry::{Call, Decision, Metrics};
-use flights::{Flights, Seat, Waiting};
+use flights::{Flight, Flights, Seat, Waiting};
 pub use levels::Levels;
 pub use places::Places;
 
@@ -146,7 +146,7 @@ impl Gateway {
                         () = tokio::time::sleep_until(patience(order.deadline)) => return Err(Arc::new(in_progress())),
                     };
                     let Some(outcome) = shared else { continue };
-                    match anew(&outcome, &order, flight.deadline) {
+                    match anew(&outcome, &order, &flight) {
                         Some(at) => tokio::time::sleep_until(at).await,
                         None => return self.joined(&order, outcome),
                     }
@@ -224,7 +224,7 @@ impl Gateway {
 
 /// When a duplicate runs the call anew, because the end of the one that it waited for was only that one's: it ran out of
 /// time, or into a bug. Nothing where the outcome is for all.
-fn anew<P>(outcome: &Outcome, order: &Order<P>, leader_deadline: Instant) -> Option<Instant> {
+fn anew<P>(outcome: &Outcome, order: &Order<P>, leader: &Flight) -> Option<Instant> {
     let now = Instant::now();
     match outcome.as_ref().err().map(|error| &**error)? {
         Error::DeadlineExceeded { .. } | Error::GatewayBug { .. } | Error::RequestInProgress { .. } => Some(now),
@@ -232,8 +232,8 @@ fn anew<P>(outcome: &Outcome, order: &Order<P>, leader_deadline: Instant) -> Opt
         Error::Upstream(upstream) => upstream.due.filter(|due| is_worth_it(*due, order.deadline)),
         // It could not queue for as long as this one can.
         Error::Limited { limit: Limit::UpstreamBudget, .. } => {
-            let was_cut = leader_deadline < now + order.route.upstream.max_wait;
-            (was_cut && leader_deadline < order.deadline).then_some(now)
+            let was_cut = leader.deadline < leader.since + order.route.upstream.max_wait;
+            (was_cut && leader.deadline < order.deadline).then_some(now)
         }
         _ => None,
     }

@@ -1,6 +1,7 @@
 //! The layers around every call. [`crate::app`] puts them in order, and says why in that order.
 
 use std::any::Any;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,19 @@ pub struct Answering {
 pub struct Shedding {
     /// One a call in flight.
     pub permits: Arc<Semaphore>,
+    /// Where what is shed is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What bounds the streams that nobody is asked for an identity on.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// One an open stream.
+    pub permits: Arc<Semaphore>,
+    /// By the peer's address.
+    pub peers: Places<IpAddr>,
+    /// The most for one peer.
+    pub most: u32,
     /// Where what is shed is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -181,12 +195,14 @@ pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Re
 }
 
 /// Bounds the streams that nobody is asked for an identity on: each holds a place for as long as it is open.
-pub async fn open(State(shedding): State<Shedding>, request: Request, next: Next) -> Response {
-    let Ok(place) = shedding.permits.try_acquire_owned() else {
-        shedding.metrics.shed();
+pub async fn open(State(opening): State<Opening>, request: Request, next: Next) -> Response {
+    let Opening { permits, peers, most, metrics } = opening;
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let (Ok(permit), Some(place)) = (permits.try_acquire_owned(), peers.enter(&peer, most)) else {
+        metrics.shed();
         return refuse(Error::Overloaded);
     };
-    next.run(request).await.map(|body| keeping(place, body))
+    next.run(request).await.map(|body| keeping((permit, place), body))
 }
 
 /// The body, with something that is held until it has ended.

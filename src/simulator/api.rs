@@ -94,6 +94,7 @@ impl Api {
             let body = Body::parse(&bytes);
             // Also where the signature turns out wrong: tests of credentials count attempts too.
             if let Ok(body) = &body {
+                attempt.instance_id.clone_from(&body.instance_id);
                 attempt.contact_id.clone_from(&body.contact_id);
                 attempt.client_token.clone_from(&body.client_token);
             }

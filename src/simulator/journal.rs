@@ -20,6 +20,8 @@ pub struct Attempt {
     /// The `x-amzn-RequestId` of its answer.
     pub request_id: Uuid,
     /// As sent, unless the body was unreadable.
+    pub instance_id: Option<String>,
+    /// As sent, unless the body was unreadable.
     pub contact_id: Option<String>,
     /// As sent, unless the body was unreadable.
     pub client_token: Option<String>,
@@ -35,6 +37,7 @@ impl Attempt {
         Self {
             received_at,
             request_id,
+            instance_id: None,
             contact_id: None,
             client_token: None,
             status: None,

@@ -38,7 +38,7 @@ pub enum Role {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Body {
-    instance_id: Option<String>,
+    pub(super) instance_id: Option<String>,
     pub(super) contact_id: Option<String>,
     pub(super) client_token: Option<String>,
     participant_details: Option<Details>,

@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
 
 use crate::support::process::{self, Serving};
-use crate::support::{of, request_with_token, until};
+use crate::support::{of, request_with_token};
 
 /// Hands out the simulator's key, and keeps what it was asked.
 #[derive(Clone)]
@@ -129,15 +129,21 @@ async fn credentials_that_take_longer_than_an_attempt_come_all_the_same() {
 
 #[tokio::test]
 async fn credentials_that_are_valid_serve_while_their_refresh_hangs() {
-    // So close to their end that they are loaded anew with every call.
+    // So close to their end that they are loaded anew, ten seconds after the last load at the earliest.
     let sts = Sts::start(Duration::ZERO, Duration::from_secs(120)).await;
     let mut world = serve(&sts).await;
     world.call("token-1").await.unwrap();
     sts.turns(Duration::from_secs(3600));
-    until(|| sts.count() >= 1).await;
-    for number in 2..6 {
+    let begun = std::time::Instant::now();
+    let mut fresh = (2..).map(|number| format!("token-{number}"));
+    while sts.count() < 2 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "no refresh began");
+        world.call(&fresh.next().unwrap()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    for token in fresh.take(4) {
         let started = std::time::Instant::now();
-        world.call(&format!("token-{number}")).await.unwrap();
+        world.call(&token).await.unwrap();
         assert!(started.elapsed() < Duration::from_millis(450), "{:?}", started.elapsed());
     }
 }

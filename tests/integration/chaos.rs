@@ -8,7 +8,7 @@ mod callers;
 mod house;
 mod links;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use callers::{Call, Caller, End, Event};
@@ -243,15 +243,18 @@ fn one_participant_a_content(history: &[Event], house: &House) {
     }
 }
 
-/// No two contents had the same, and none had two: what was retried was retried as the same.
+/// No two contents had the same, and none had two, over all attempts that came so far as Connect: what was retried was
+/// retried as the same.
 fn one_upstream_token_a_content(house: &House) {
-    let mut contents = BTreeMap::<String, BTreeSet<String>>::new();
-    for participant in house.journal.participants() {
-        let token = participant.call.client_token.clone().expect("always sent");
-        contents.entry(token).or_default().insert(participant.call.instance_id.clone());
-    }
-    for (token, contents) in contents {
-        assert_eq!(contents.len(), 1, "{token} was sent for {contents:?}");
+    let (mut tokens, mut contents) = (BTreeMap::new(), BTreeMap::new());
+    for attempt in house.journal.attempts() {
+        let (Some(content), Some(token)) = (attempt.instance_id.clone(), attempt.client_token.clone()) else {
+            continue;
+        };
+        let former = tokens.entry(content.clone()).or_insert_with(|| token.clone());
+        assert_eq!(*former, token, "{content} was sent with two tokens");
+        let former = contents.entry(token.clone()).or_insert_with(|| content.clone());
+        assert_eq!(*former, content, "{token} was sent with two contents");
     }
 }
 

@@ -365,9 +365,11 @@ fn a_redis_url_that_cannot_be_dialled_is_named_and_its_password_is_not() {
 #[test]
 fn a_secret_in_the_wrong_place_is_not_shown() {
     let mut config = good();
-    set(&mut config, "/store", json!({ "redis": { "password": "hunter2" } }));
-    let named = problems(&config, &[]).remove(0).to_string();
-    assert!(named.starts_with("store.redis.password:") && !named.contains("hunter2"), "{named}");
+    for (key, value) in [("Password", json!("hunter2")), ("auth", json!({ "word": "hunter2" }))] {
+        set(&mut config, "/store", json!({ "redis": { key: value } }));
+        let named = problems(&config, &[]).remove(0).to_string();
+        assert!(named.starts_with(&format!("store.redis.{key}:")) && !named.contains("hunter2"), "{named}");
+    }
 }
 
 #[test]

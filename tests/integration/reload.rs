@@ -196,3 +196,19 @@ async fn sealing_keys_may_move_to_another_file() {
     gateway.next_with("config reloaded");
     assert!(!gateway.seen().iter().any(|line| line.contains("needs a restart")), "{:#?}", gateway.seen());
 }
+
+#[tokio::test]
+async fn a_config_whose_files_come_after_it_is_used_once_they_are_there() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config.yaml");
+    let keys = folder.path().join("keys");
+    fs::write(&file, config(1)).unwrap();
+    let (mut gateway, admin) = serve(&file);
+    let with_keys = format!("{}idempotency: {{sealing_keys_file: '{}'}}\n", config(2), keys.display());
+    fs::write(&file, with_keys).unwrap();
+    gateway.next_with("config not reloaded");
+    assert_eq!(burst(admin).await, 1);
+    fs::write(&keys, participant_gateway::admission::keygen().unwrap().as_bytes()).unwrap();
+    gateway.next_with("config reloaded");
+    assert_eq!(burst(admin).await, 2);
+}

@@ -113,7 +113,14 @@ impl Inner {
     }
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        self.bounded(Operation::Probe, self.primary.probe()).await
+        match self.bounded(Operation::Probe, self.primary.probe()).await {
+            // It answers, and its calls wait for it.
+            Err(error) if error.is_passing() => {
+                self.health.reached.store(true, Relaxed);
+                Ok(())
+            }
+            probed => probed,
+        }
     }
 
     pub(super) fn not_reached(&self, error: &StoreError) {

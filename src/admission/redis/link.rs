@@ -4,7 +4,7 @@
 //! that lets two answers in a row pass their time is replaced, since a half-open socket looks like nothing else; and a
 //! dial goes on when its callers have left, or a slow network would never connect at all.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -35,8 +35,9 @@ struct Inner {
     live: ArcSwapOption<Live>,
     /// The dial under way, for all who wait on it.
     dialling: Mutex<Option<watch::Receiver<Dialled>>>,
-    /// The cause that was logged last.
+    /// The cause that was logged last, since a command was last answered.
     told: Mutex<String>,
+    has_told: AtomicBool,
 }
 
 impl Link {
@@ -46,6 +47,7 @@ impl Link {
             live: ArcSwapOption::empty(),
             dialling: Mutex::default(),
             told: Mutex::default(),
+            has_told: AtomicBool::new(false),
         }))
     }
 
@@ -88,7 +90,10 @@ impl Inner {
                 live.late.store(0, Ordering::Relaxed);
             }
             let error = match answer.and_then(Value::extract_error) {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.is_well();
+                    return Ok(value);
+                }
                 Err(error) => error,
             };
             if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
@@ -146,7 +151,6 @@ impl Inner {
             match &outcome {
                 Ok(live) => {
                     tracing::debug!("connected to redis");
-                    inner.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
                     inner.live.store(Some(Arc::clone(live)));
                 }
                 Err(error) => inner.tell(error, "cannot connect to redis"),
@@ -174,11 +178,19 @@ impl Inner {
         self.live.compare_and_swap(spoilt, None);
     }
 
+    /// The same cause is news again.
+    fn is_well(&self) {
+        if self.has_told.load(Ordering::Relaxed) && self.has_told.swap(false, Ordering::Relaxed) {
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
     /// Names a cause once, and again only after another: an outage repeats itself every second.
     fn tell(&self, why: &str, what: &'static str) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if *told != why {
             why.clone_into(&mut told);
+            self.has_told.store(true, Ordering::Relaxed);
             tracing::warn!(why, what, "redis");
         }
     }
