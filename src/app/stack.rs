@@ -68,8 +68,8 @@ impl Stack<'_> {
                     .layer(from_fn_with_state(Arc::new(identities), layers::identify)),
             );
 
-        // What nobody is asked for an identity on, and is bounded all the same: a question by its deadline, what goes on
-        // for as long as it is listened to by its places.
+        // What nobody is asked for an identity on, and is bounded all the same: by the deadline until it is answered,
+        // and what then goes on for as long as it is listened to by its places.
         let health = health.max_decoding_message_size(max_bytes);
         let check = Router::new()
             .route_service("/grpc.health.v1.Health/Check", health.clone())
@@ -80,7 +80,9 @@ impl Stack<'_> {
             most: OPEN_STREAMS_OF_A_PEER,
             metrics: Arc::clone(&metrics),
         };
-        let streams = open_streams(health, server.reflection, max_bytes)?.layer(from_fn_with_state(open, layers::open));
+        let streams = open_streams(health, server.reflection, max_bytes)?
+            .layer(from_fn_with_state(deadlines, layers::deadline))
+            .layer(from_fn_with_state(open, layers::open));
 
         // What everything passes: it names the call, and gives each error of whatever is inside its face.
         let answering = Answering { expired, metrics: Arc::clone(&metrics), tracing };

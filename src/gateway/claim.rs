@@ -25,7 +25,7 @@ const FIRST_POLL: Duration = Duration::from_millis(20);
 const LAST_POLL: Duration = Duration::from_millis(200);
 
 /// A slot of a day's records is moved in a few seconds; one that takes longer is not waited for.
-const MAX_STORE_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_STORE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A record that cannot be trusted is taken over; one that still cannot be after that is left to its owner.
 const MAX_DISTRUSTS: u32 = 3;
@@ -286,9 +286,9 @@ impl Life {
     }
 }
 
-/// Half of the caller's time, so that the other half is left for the call.
+/// Three quarters of the caller's time, so that the last one is left for the call.
 fn store_patience(now: Instant, deadline: Instant) -> Duration {
-    (deadline.saturating_duration_since(now) / 2).min(MAX_STORE_PATIENCE)
+    (deadline.saturating_duration_since(now) * 3 / 4).min(MAX_STORE_PATIENCE)
 }
 
 /// The next ask takes the record over, where it is still what was seen.

@@ -150,6 +150,7 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
         ("/tenants/acme/roles", json!([5]), "tenants.acme.roles[0]", "CUSTOM_BOT"),
         ("/server/max_timeout", json!("2h"), "server.max_timeout", "an hour at most"),
         ("/upstreams/main/max_wait", json!("2h"), "upstreams.main.max_wait", "an hour"),
+        ("/upstreams/main/attempt_timeout", json!("2h"), "upstreams.main.attempt_timeout", "an hour"),
         ("/store/replicas", json!(3), "store.replicas", "1"),
         ("/idempotency/retention", json!("30s"), "idempotency.retention", "longest lease"),
         ("/telemetry/log/level", json!("loud"), "telemetry.log.level", "info"),

@@ -105,10 +105,12 @@ async fn health_asks_for_no_identity_but_buffers_no_more_than_calls_and_waits_no
     }
 
     let mut sender = connect(gateway.addr).await;
-    let check = unfinished(gateway.addr, "/grpc.health.v1.Health/Check", &[]);
-    let answer = tokio::time::timeout(Duration::from_secs(5), sender.send_request(check)).await;
-    let answer = answer.expect("it is bounded").unwrap();
-    assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
+    for path in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
+        let unfinished = sender.send_request(unfinished(gateway.addr, path, &[]));
+        let answer = tokio::time::timeout(Duration::from_secs(5), unfinished).await;
+        let answer = answer.expect("it is bounded").unwrap();
+        assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
+    }
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ impl Inner {
                     continue;
                 }
             }
-            return Err(store_error(error));
+            return Err(self.store_error(error));
         }
     }
 
@@ -162,6 +162,16 @@ impl Inner {
         dialled
     }
 
+    fn store_error(&self, error: RedisError) -> StoreError {
+        let what = match word(&error) {
+            // The client has followed as many redirections as it would: the slot is on its way, and its keys to and fro.
+            Some("ASK" | "MOVED") if self.dialer.has_many_nodes() => "TRYAGAIN".to_owned(),
+            Some(word) => word.to_owned(),
+            None => error.category().to_owned(),
+        };
+        StoreError { what, source: Some(Box::new(error)) }
+    }
+
     /// A connection is silent.
     fn give_up(self: &Arc<Self>, silent: &Arc<Live>) {
         if self.dialer.has_many_nodes() {
@@ -205,11 +215,6 @@ fn spoils_connection(error: &RedisError) -> bool {
         // NOAUTH: after the server got a password.
         _ => matches!(word(error), Some("READONLY" | "NOAUTH")) || error.is_unrecoverable_error(),
     }
-}
-
-fn store_error(error: RedisError) -> StoreError {
-    let what = word(&error).map_or_else(|| error.category().to_owned(), str::to_owned);
-    StoreError { what, source: Some(Box::new(error)) }
 }
 
 /// The server's own word for its error. Before Redis 7 a script's error hides it: `ERR Error running script …: -OOM …`.

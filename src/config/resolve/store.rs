@@ -23,11 +23,15 @@ impl Check {
         }
         let attempt = config.upstreams.values().map(|upstream| upstream.attempt_timeout.get()).max();
         let lease = config.server.max_timeout.get() + attempt.unwrap_or_default() + Duration::from_secs(2);
-        if lease > MAX_LEASE {
+        if lease > MAX_LEASE && config.server.max_timeout.get() > MAX_LEASE / 2 {
             let expected = "an hour at most, together with the longest attempt_timeout and 2s: leases end by then";
             self.add("server.max_timeout", json!(config.server.max_timeout), expected);
         }
         for (name, upstream) in &config.upstreams {
+            if lease > MAX_LEASE && upstream.attempt_timeout.get() > MAX_LEASE / 2 - Duration::from_secs(2) {
+                let expected = "an hour at most, together with server.max_timeout and 2s: leases end by then";
+                self.add(format!("upstreams.{name}.attempt_timeout"), json!(upstream.attempt_timeout), expected);
+            }
             if upstream.max_wait.get() > MAX_LEASE {
                 self.add(format!("upstreams.{name}.max_wait"), json!(upstream.max_wait), "at most an hour");
             }
