@@ -49,7 +49,13 @@ async fn callers_that_obey_goaway_see_no_error_while_one_replica_of_two_ends() {
                     client = connect(second).await;
                     moved = true;
                 }
-                client.create_participant(of("demo", request("sim-slow-20"))).await.expect("a call was lost");
+                let mut answer = client.create_participant(of("demo", request("sim-slow-20"))).await;
+                if answer.as_ref().is_err_and(was_not_taken) {
+                    client = connect(second).await;
+                    moved = true;
+                    answer = client.create_participant(of("demo", request("sim-slow-20"))).await;
+                }
+                answer.expect("a call was lost");
                 done.fetch_add(1, Ordering::Relaxed);
             }
         })
@@ -62,6 +68,16 @@ async fn callers_that_obey_goaway_see_no_error_while_one_replica_of_two_ends() {
         caller.await.unwrap();
     }
     assert_eq!(done.load(Ordering::Relaxed), 16 * 60);
+    let sent = ending.journal.attempt_count() + staying.journal.attempt_count();
+    assert_eq!(sent, 16 * 60, "what was not taken was sent all the same");
+}
+
+/// The call was on its way when the server named the last one that it takes (RFC 9113, section 6.8). Other gRPC clients
+/// send it anew by themselves; tonic leaves that to its callers.
+fn was_not_taken(status: &tonic::Status) -> bool {
+    let cause = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    let mut http2 = cause.filter_map(|error| error.downcast_ref::<h2::Error>());
+    http2.any(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 async fn connect(
