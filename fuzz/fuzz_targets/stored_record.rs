@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../bodies/mod.rs"]
+#[path = "../bodies/bodies.rs"]
 #[allow(dead_code, reason = "every target has the bodies of all")]
 mod bodies;
 

@@ -1,6 +1,6 @@
 //! The bodies of the fuzz targets, over their corpus and what is near it, on the stable toolchain.
 
-#[path = "../../fuzz/bodies/mod.rs"]
+#[path = "../../fuzz/bodies/bodies.rs"]
 mod bodies;
 
 use std::fs;

@@ -54,8 +54,8 @@ impl RedisStore {
             link: Link::new(Dialer::new(settings)?),
             prefix,
             probed: "_probe".to_owned(),
-            admit: Prepared::new(concat!(include_str!("common.lua"), include_str!("admit.lua"))),
-            settle: Prepared::new(concat!(include_str!("common.lua"), include_str!("settle.lua"))),
+            admit: Prepared::new(concat!(include_str!("redis/common.lua"), include_str!("redis/admit.lua"))),
+            settle: Prepared::new(concat!(include_str!("redis/common.lua"), include_str!("redis/settle.lua"))),
             clock: None,
         })
     }
