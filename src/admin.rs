@@ -28,7 +28,11 @@ impl Readiness {
     /// Not ready before `store` says that the store is, nor before the port listens.
     #[must_use]
     pub fn new(store: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self { listening: AtomicBool::new(false), draining: AtomicBool::new(false), store: Box::new(store) }
+        Self {
+            listening: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            store: Box::new(store),
+        }
     }
 
     /// The gRPC port accepts connections.
@@ -84,7 +88,9 @@ pub async fn serve(
         .route("/config", get(config))
         .route("/metrics", get(metrics_text))
         .with_state(Admin { readiness, settings, metrics });
-    axum::serve(listener, router).with_graceful_shutdown(ended.cancelled_owned()).await
+    axum::serve(listener, router)
+        .with_graceful_shutdown(ended.cancelled_owned())
+        .await
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {

@@ -1,7 +1,8 @@
 //! Admission: one round trip decides, one settles.
 //!
-//! Rate limits, the upstream's budget, calls in flight and the idempotency record are decided together, atomically, by
-//! [`Store::admit`], and closed by [`Store::settle`]. Every store is held to one contract suite.
+//! Rate limits, the upstream's budget, calls in flight and the idempotency record are decided
+//! together, atomically, by [`Store::admit`], and closed by [`Store::settle`]. Every store is held
+//! to one contract suite.
 
 mod clock;
 mod degraded;
@@ -31,8 +32,8 @@ pub trait Store: Send + Sync + 'static {
     /// Decides a call, a waiting call's next ask, or a further attempt.
     ///
     /// # Errors
-    /// [`StoreError`] where no answer was had in time: the claim may or may not stand. Asking again with the same
-    /// nonce gives the same grant, uncharged.
+    /// [`StoreError`] where no answer was had in time: the claim may or may not stand. Asking again
+    /// with the same nonce gives the same grant, uncharged.
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError>;
 
     /// Closes a granted call. Idempotent: acts only where the claim is still this nonce's.
@@ -47,8 +48,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] where no answer was had in time.
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError>;
 
-    /// Whether the store answers and takes writes; cheap, and touches no key of a call. A store that cannot be lost
-    /// always does.
+    /// Whether the store answers and takes writes; cheap, and touches no key of a call. A store
+    /// that cannot be lost always does.
     ///
     /// # Errors
     /// [`StoreError`] where no answer was had in time.
@@ -57,13 +58,8 @@ pub trait Store: Send + Sync + 'static {
     }
 }
 
-/// A result ends this long before its credentials do, so that nobody is handed one that is about to end.
-pub const EXPIRY_SKEW: Duration = Duration::from_secs(30);
-
-/// The longest lease a store grants; longer ones are cut to it. What is in flight for longer is a broken clock's doing.
-pub const MAX_LEASE: Duration = Duration::from_secs(3600);
-
-/// Whose limits and which budget: the same for every call of a tenant to an upstream under one config.
+/// Whose limits and which budget: the same for every call of a tenant to an upstream under one
+/// config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scope {
     /// The tenant.
@@ -76,7 +72,8 @@ pub struct Scope {
     pub rate: Rate,
     /// The upstream's burst: B, at least 1.
     pub burst: u32,
-    /// Σbᵢ over all tenants that may use the upstream: the tokens that the committed shares may hold together.
+    /// Σbᵢ over all tenants that may use the upstream: the tokens that the committed shares may
+    /// hold together.
     pub committed_burst: u32,
 }
 
@@ -113,7 +110,8 @@ pub struct Ask {
     pub patience: Duration,
     /// Which ask of the call this is.
     pub stage: Stage,
-    /// The call's last attempt was throttled by Connect; it had been granted at this time of the upstream's clock.
+    /// The call's last attempt was throttled by Connect; it had been granted at this time of the
+    /// upstream's clock.
     pub throttled: Option<Moment>,
 }
 
@@ -124,8 +122,8 @@ pub enum Stage {
     First,
     /// Once more, after [`Decision::AskAgain`].
     Again,
-    /// Only the record: the call may not be sent for now, as its upstream's circuit is open. Where the record has no
-    /// answer, the decision is [`Decision::Lost`].
+    /// Only the record: the call may not be sent for now, as its upstream's circuit is open. Where
+    /// the record has no answer, the decision is [`Decision::Lost`].
     Look,
     /// A further attempt of a granted call: charges the budget only and renews the lease.
     Attempt {
@@ -147,13 +145,14 @@ pub struct RecordAsk {
     pub fingerprint: String,
     /// The derived `ClientToken` for Connect.
     pub upstream_token: UpstreamToken,
-    /// A keyed hash over the four above, kept in the record so that a foreign or corrupt one is recognised.
+    /// A keyed hash over the four above, kept in the record so that a foreign or corrupt one is
+    /// recognised.
     pub mac: String,
     /// From the first claim until the record is forgotten.
     pub retention: Duration,
-    /// The last answer's record could not be trusted: take it over, where it still answers the same. After
-    /// [`Decision::Replay`] that could not be opened, its `sealed`; after [`Decision::Mismatch`] that could not be
-    /// verified, its `mac`.
+    /// The last answer's record could not be trusted: take it over, where it still answers the
+    /// same. After [`Decision::Replay`] that could not be opened, its `sealed`; after
+    /// [`Decision::Mismatch`] that could not be verified, its `mac`.
     pub distrust: Option<Vec<u8>>,
 }
 
@@ -179,9 +178,11 @@ pub enum Decision {
     Granted {
         /// When, by the upstream's clock.
         at: Moment,
-        /// The token for Connect: the record's own, which a takeover must keep; nothing without a record.
+        /// The token for Connect: the record's own, which a takeover must keep; nothing without a
+        /// record.
         upstream_token: Option<UpstreamToken>,
-        /// An earlier claim of the record, or an earlier attempt of this one, may have been executed: the sticky bit.
+        /// An earlier claim of the record, or an earlier attempt of this one, may have been
+        /// executed: the sticky bit.
         takeover: bool,
     },
     /// The call has run: its sealed result.
@@ -193,7 +194,8 @@ pub enum Decision {
     },
     /// The record holds another fingerprint.
     Mismatch {
-        /// The record's own mac, over its own fingerprint and token (which are handed back to be verified).
+        /// The record's own mac, over its own fingerprint and token (which are handed back to be
+        /// verified).
         mac: String,
         /// The record's fingerprint.
         fingerprint: String,
@@ -209,11 +211,12 @@ pub enum Decision {
     },
     /// The result is gone for good.
     Tombstone,
-    /// To [`Stage::Look`]: the record has no answer. To [`Stage::Attempt`]: the claim is not this call's any more, and
-    /// nobody else's either (its lease ran out, another took it over and left it uncertain; or the store has lost it).
-    /// Send nothing; either end the call with its last attempt's error, or claim afresh with [`Stage::First`] and the
-    /// same nonce. A stale attempt whose record has a live owner or a result gets what any duplicate gets: busy,
-    /// replay, tombstone, mismatch.
+    /// To [`Stage::Look`]: the record has no answer. To [`Stage::Attempt`]: the claim is not this
+    /// call's any more, and nobody else's either (its lease ran out, another took it over and left
+    /// it uncertain; or the store has lost it). Send nothing; either end the call with its last
+    /// attempt's error, or claim afresh with [`Stage::First`] and the same nonce. A stale attempt
+    /// whose record has a live owner or a result gets what any duplicate gets: busy, replay,
+    /// tombstone, mismatch.
     Lost,
     /// A limit refuses.
     Refused(Refused),
@@ -268,8 +271,8 @@ pub enum Verdict {
     Done {
         /// The sealed response.
         sealed: Vec<u8>,
-        /// When the credentials in it end, by absolute time: the result ends [`EXPIRY_SKEW`] earlier, and the tombstone
-        /// begins. Never: the result ends with the retention.
+        /// When the credentials in it end, by absolute time: the result ends [`EXPIRY_SKEW`]
+        /// earlier, and the tombstone begins. Never: the result ends with the retention.
         expires: Option<SystemTime>,
     },
     /// Provably not executed: forget the record, unless anything of it was ever uncertain.
@@ -286,7 +289,8 @@ pub enum Verdict {
 pub enum Settled {
     /// The claim was still this nonce's, and is closed.
     Closed,
-    /// The claim had passed to somebody else, or was closed before; the lease is freed all the same.
+    /// The claim had passed to somebody else, or was closed before; the lease is freed all the
+    /// same.
     NotOurs,
 }
 
@@ -302,9 +306,18 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// The store is well, and only for a moment cannot say: it moves the upstream's slot to another node.
+    /// The store is well, and only for a moment cannot say: it moves the upstream's slot to another
+    /// node.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         self.what == "TRYAGAIN"
     }
 }
+
+/// A result ends this long before its credentials do, so that nobody is handed one that is about to
+/// end.
+pub const EXPIRY_SKEW: Duration = Duration::from_secs(30);
+
+/// The longest lease a store grants; longer ones are cut to it. What is in flight for longer is a
+/// broken clock's doing.
+pub const MAX_LEASE: Duration = Duration::from_secs(3600);

@@ -78,27 +78,36 @@ impl App {
         self.admin.local_addr()
     }
 
-    /// Serves until `shutdown`, then drains: health says NOT_SERVING, connections are told to go away, calls in flight
-    /// finish, those that are left when `drain_timeout` runs out are answered SHUTTING_DOWN.
+    /// Serves until `shutdown`, then drains: health says NOT_SERVING, connections are told to go
+    /// away, calls in flight finish, those that are left when `drain_timeout` runs out are answered
+    /// SHUTTING_DOWN.
     ///
     /// # Errors
     /// Where telemetry, the store, identity, TLS or reflection cannot be set up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { parts: Parts { settings, reload, credentials, log_level }, grpc, admin } = self;
         let server = settings.shape.server.clone();
-        let telemetry = Telemetry::start(settings.shape.telemetry.otlp.as_ref()).map_err(io::Error::other)?;
+        let telemetry =
+            Telemetry::start(settings.shape.telemetry.otlp.as_ref()).map_err(io::Error::other)?;
         let metrics = Arc::clone(&telemetry.metrics);
         expect(&settings, &metrics);
         let upstreams = connect(&settings, credentials, &metrics).await;
-        let store = stores::Stores::start(&settings.shape.store, settings.upstreams.keys(), &metrics).await?;
+        let store =
+            stores::Stores::start(&settings.shape.store, settings.upstreams.keys(), &metrics)
+                .await?;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
         let tls = tls(&settings.shape)?;
         let watchers = watch(&identity, tls.as_ref(), &metrics);
         let keys = Arc::new(ArcSwap::from_pointee(settings.keys.clone()));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let levels = Arc::new(Levels::default());
-        let gateway =
-            Gateway::new(upstreams, store.store(), Arc::clone(&keys), Arc::clone(&levels), Arc::clone(&metrics));
+        let gateway = Gateway::new(
+            upstreams,
+            store.store(),
+            Arc::clone(&keys),
+            Arc::clone(&levels),
+            Arc::clone(&metrics),
+        );
         let gateway = Arc::new(gateway);
         let (draining, expired) = (CancellationToken::new(), CancellationToken::new());
         let closing = expired.child_token();
@@ -136,8 +145,9 @@ impl App {
             Arc::clone(&metrics),
             ended.clone(),
         ));
-        let reloads =
-            reload.map(|from| tokio::spawn(keep_current(from, Arc::clone(&settings), keys, log_level, metrics)));
+        let reloads = reload.map(|from| {
+            tokio::spawn(keep_current(from, Arc::clone(&settings), keys, log_level, metrics))
+        });
         health.follows(Arc::clone(&readiness));
         let address = grpc.local_addr()?;
         let client = |certificate: &[u8], shown: &mut http::Extensions| {
@@ -162,7 +172,10 @@ impl App {
             store.drain(server.drain_timeout.get()).await;
         };
         let mut drained = std::pin::pin!(drained);
-        if tokio::time::timeout(server.drain_timeout.get(), drained.as_mut()).await.is_err() {
+        if tokio::time::timeout(server.drain_timeout.get(), drained.as_mut())
+            .await
+            .is_err()
+        {
             tracing::warn!("drain timeout ran out with calls in flight or unsettled");
             expired.cancel();
             let _ = tokio::time::timeout(LAST_ANSWERS, drained).await;
@@ -177,14 +190,8 @@ impl App {
     }
 }
 
-/// For SHUTTING_DOWN to reach the callers, once `drain_timeout` has run out.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
-
-/// Without a call for this long, every caller that listens has heard that it should go away.
-const QUIET: Duration = Duration::from_millis(500);
-
-/// Waits until no call of ours has been in flight for a while. What else may keep a connection open, as a health watch or
-/// a peer that says nothing, is not waited for.
+/// Waits until no call of ours has been in flight for a while. What else may keep a connection
+/// open, as a health watch or a peer that says nothing, is not waited for.
 async fn quiet(permits: &Semaphore, all: usize) {
     let mut since = Instant::now();
     while since.elapsed() < QUIET {
@@ -203,11 +210,19 @@ pub fn examine(config: &shape::Config) -> Vec<Problem> {
     }
     // Not all are named, but those that are can be looked for.
     let Some(tls) = &config.server.tls else { return Vec::new() };
-    let named = [("cert_file", &tls.cert_file), ("key_file", &tls.key_file), ("client_ca_file", &tls.client_ca_file)];
+    let named = [
+        ("cert_file", &tls.cert_file),
+        ("key_file", &tls.key_file),
+        ("client_ca_file", &tls.client_ca_file),
+    ];
     let unreadable = named.into_iter().filter_map(|(key, file)| {
         let error = std::fs::File::open(file.as_ref()?).err()?;
         let value = serde_json::Value::from(file.as_deref());
-        Some(Problem::new(format!("server.tls.{key}"), Some(&value), format!("a readable file: {error}")))
+        Some(Problem::new(
+            format!("server.tls.{key}"),
+            Some(&value),
+            format!("a readable file: {error}"),
+        ))
     });
     unreadable.collect()
 }
@@ -233,7 +248,9 @@ fn tls(config: &shape::Config) -> io::Result<Option<Arc<Tls>>> {
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    bound.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
 }
 
 async fn connect(
@@ -246,14 +263,30 @@ async fn connect(
         let client = Client::new(upstream, keys.clone()).await;
         upstreams.insert(
             name.clone(),
-            Arc::new(Attempts::new(name.clone(), upstream.region.clone(), client, Arc::clone(metrics))),
+            Arc::new(Attempts::new(
+                name.clone(),
+                upstream.region.clone(),
+                client,
+                Arc::clone(metrics),
+            )),
         );
     }
     // Weak, since each holds the metrics.
-    let circuits: Vec<_> = upstreams.iter().map(|(name, attempts)| (name.clone(), Arc::downgrade(attempts))).collect();
+    let circuits: Vec<_> = upstreams
+        .iter()
+        .map(|(name, attempts)| (name.clone(), Arc::downgrade(attempts)))
+        .collect();
     metrics.show_circuits(move || {
-        let state = |(name, attempts): &(Name, Weak<Attempts>)| Some((name.clone(), attempts.upgrade()?.circuit()));
+        let state = |(name, attempts): &(Name, Weak<Attempts>)| {
+            Some((name.clone(), attempts.upgrade()?.circuit()))
+        };
         circuits.iter().filter_map(state).collect()
     });
     upstreams
 }
+
+/// For SHUTTING_DOWN to reach the callers, once `drain_timeout` has run out.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
+
+/// Without a call for this long, every caller that listens has heard that it should go away.
+const QUIET: Duration = Duration::from_millis(500);

@@ -14,18 +14,14 @@ use participant_gateway::config::{self, Problems, Settings};
 use participant_gateway::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The command line was not understood (sysexits.h, EX_USAGE).
-pub const USAGE: u8 = 64;
-
-/// A failure of the program's own (EX_SOFTWARE).
-const SOFTWARE: u8 = 70;
-
-/// The config has problems (EX_CONFIG).
-const CONFIG: u8 = 78;
-
 /// A gRPC gateway to Amazon Connect's CreateParticipant.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, about, after_help = "Exit codes: 0, 64 usage, 70 own failure, 78 config.")]
+#[command(
+    version,
+    propagate_version = true,
+    about,
+    after_help = "Exit codes: 0, 64 usage, 70 own failure, 78 config."
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -135,8 +131,8 @@ async fn serve(file: PathBuf) -> Result<(), Failure> {
     Ok(app.run(shutdown).await?)
 }
 
-/// The usual soft limit is 1,024 descriptors: too few for the connections that are held. The hard limit is the
-/// operator's word.
+/// The usual soft limit is 1,024 descriptors: too few for the connections that are held. The hard
+/// limit is the operator's word.
 fn raise_descriptor_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit >= ENOUGH_DESCRIPTORS => {}
@@ -144,9 +140,6 @@ fn raise_descriptor_limit() {
         Err(error) => tracing::warn!(%error, "the limit of file descriptors cannot be raised"),
     }
 }
-
-/// For 4,096 callers' connections, as many to Connect, and what else is open.
-const ENOUGH_DESCRIPTORS: u64 = 8_448;
 
 /// Prints for whoever reads. That somebody has stopped reading is no failure.
 fn print(text: impl fmt::Display) -> Result<(), Failure> {
@@ -157,10 +150,13 @@ fn print(text: impl fmt::Display) -> Result<(), Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    // Two at least: on a single CPU an exporter that waits could otherwise hold up what it waits for.
+    // Two at least: on a single CPU an exporter that waits could otherwise hold up what it waits
+    // for.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        runtime.worker_threads(std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)));
+        runtime.worker_threads(
+            std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)),
+        );
     }
     let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(command);
@@ -180,3 +176,15 @@ fn shutdown() -> io::Result<impl Future<Output = ()>> {
         }
     })
 }
+
+/// The command line was not understood (sysexits.h, EX_USAGE).
+pub const USAGE: u8 = 64;
+
+/// A failure of the program's own (EX_SOFTWARE).
+const SOFTWARE: u8 = 70;
+
+/// The config has problems (EX_CONFIG).
+const CONFIG: u8 = 78;
+
+/// For 4,096 callers' connections, as many to Connect, and what else is open.
+const ENOUGH_DESCRIPTORS: u64 = 8_448;

@@ -1,8 +1,8 @@
 //! The configuration: one YAML file, overridden key by key from the environment.
 //!
-//! A file is read in three steps, and each reports all that it finds: [`read`] makes a tree of file and environment,
-//! [`shape`] gives it types, [`resolve`] checks what crosses keys and makes [`Settings`] of it. Only a config without a
-//! problem becomes settings.
+//! A file is read in three steps, and each reports all that it finds: [`read`] makes a tree of file
+//! and environment, [`shape`] gives it types, [`resolve`] checks what crosses keys and makes
+//! [`Settings`] of it. Only a config without a problem becomes settings.
 
 mod identity;
 mod problem;
@@ -65,11 +65,13 @@ impl Settings {
     /// # Errors
     /// Every problem of the config, the unreadable file among them.
     pub fn load(file: &Path, examine: Examine) -> Result<Self, Problems> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| Problem::new("", None, format!("a readable file at {}: {error}", file.display())))?;
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Problem::new("", None, format!("a readable file at {}: {error}", file.display()))
+        })?;
         // A value that is not UTF-8 is none of any key's, and is reported as such.
-        let environment = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        });
         Self::read(&text, environment, resolve::Purpose::Service, examine)
     }
 
@@ -77,7 +79,10 @@ impl Settings {
     ///
     /// # Errors
     /// Every problem of the config.
-    pub fn parse(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+    pub fn parse(
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
         Self::read(text, environment, resolve::Purpose::Service, |_| Vec::new())
     }
 
@@ -115,7 +120,8 @@ impl Settings {
         self.by_subject.get(subject).cloned()
     }
 
-    /// What the committed shares on the upstream may hold together, in calls: Σbᵢ over the tenants that may use it.
+    /// What the committed shares on the upstream may hold together, in calls: Σbᵢ over the tenants
+    /// that may use it.
     #[must_use]
     pub fn committed_burst(&self, upstream: &Name) -> u32 {
         self.committed_bursts.get(upstream).copied().unwrap_or_default()
@@ -124,7 +130,10 @@ impl Settings {
     /// Every tenant with every upstream that a call of its can go to.
     pub fn routes(&self) -> impl Iterator<Item = (&Tenant, &Name)> {
         self.tenants.values().flat_map(|tenant| {
-            let used = self.upstreams.values().filter(|upstream| may_use(tenant, upstream, &self.upstreams));
+            let used = self
+                .upstreams
+                .values()
+                .filter(|upstream| may_use(tenant, upstream, &self.upstreams));
             used.map(|upstream| (&**tenant, &upstream.name))
         })
     }
@@ -154,9 +163,15 @@ fn committed_bursts(
 }
 
 /// Whether any call of the tenant's can go to the upstream, which is one of these.
-fn may_use(tenant: &Tenant, upstream: &Upstream, upstreams: &BTreeMap<Name, Arc<Upstream>>) -> bool {
+fn may_use(
+    tenant: &Tenant,
+    upstream: &Upstream,
+    upstreams: &BTreeMap<Name, Arc<Upstream>>,
+) -> bool {
     let is_listed = |id: &InstanceId| {
-        upstreams.values().any(|other| matches!(&other.instances, Instances::Only(listed) if listed.contains(id)))
+        upstreams
+            .values()
+            .any(|other| matches!(&other.instances, Instances::Only(listed) if listed.contains(id)))
     };
     match (&tenant.instances, &upstream.instances) {
         (Instances::Any, _) => true,
@@ -172,7 +187,9 @@ impl Routes {
             match &upstream.instances {
                 Instances::Any => routes.of_any = Some(Arc::clone(upstream)),
                 Instances::Only(instances) => {
-                    routes.by_instance.extend(instances.iter().map(|id| (id.clone(), Arc::clone(upstream))));
+                    routes
+                        .by_instance
+                        .extend(instances.iter().map(|id| (id.clone(), Arc::clone(upstream))));
                 }
             }
         }
@@ -185,7 +202,10 @@ impl Routes {
 pub fn json_schema() -> Value {
     let mut schema = schemars::schema_for!(shape::Config).to_value();
     if let Value::Object(map) = &mut schema {
-        map.insert("title".to_owned(), Value::String("Participant Gateway configuration".to_owned()));
+        map.insert(
+            "title".to_owned(),
+            Value::String("Participant Gateway configuration".to_owned()),
+        );
     }
     schema
 }
@@ -194,5 +214,11 @@ pub fn json_schema() -> Value {
 fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     parts.into_iter().for_each(|part| context.update(part));
-    context.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    context
+        .finish()
+        .as_ref()
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

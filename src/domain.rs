@@ -1,7 +1,8 @@
-//! What the gateway is about, and nothing of how it is carried: validated calls, tenants, upstreams, participants.
+//! What the gateway is about, and nothing of how it is carried: validated calls, tenants,
+//! upstreams, participants.
 //!
-//! Pure: no I/O, no clock, no framework. A value of these types has passed every rule that the contract names for it,
-//! so nothing downstream checks again.
+//! Pure: no I/O, no clock, no framework. A value of these types has passed every rule that the
+//! contract names for it, so nothing downstream checks again.
 
 mod call;
 mod participant;

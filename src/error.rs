@@ -1,9 +1,10 @@
 //! Everything that can go wrong with a call, as one closed set.
 //!
-//! Policy. A variant says *what happened*, whether the request *was sent*, and *how long to wait*; it never says how it
-//! looks on the wire. [`crate::grpc::status`] is the one table from here to gRPC's codes, and it matches without a
-//! wildcard, so that a new variant does not compile until somebody has chosen its code, reason and sentence.
-//! The text of a source (AWS, Redis, the network) is for the log. It never reaches a caller.
+//! Policy. A variant says *what happened*, whether the request *was sent*, and *how long to wait*;
+//! it never says how it looks on the wire. [`crate::grpc::status`] is the one table from here to
+//! gRPC's codes, and it matches without a wildcard, so that a new variant does not compile until
+//! somebody has chosen its code, reason and sentence. The text of a source (AWS, Redis, the
+//! network) is for the log. It never reaches a caller.
 
 use std::time::Duration;
 
@@ -142,7 +143,8 @@ pub enum Sent {
 /// What an ended call means for its idempotency record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Provably not executed: forget the record. `unsent`: not a byte went out, so the tenant's charge goes back too.
+    /// Provably not executed: forget the record. `unsent`: not a byte went out, so the tenant's
+    /// charge goes back too.
     Release {
         /// Nothing was sent.
         unsent: bool,
@@ -185,7 +187,8 @@ pub struct UpstreamError {
     pub earlier_uncertain: bool,
     /// Something was sent in an earlier attempt of the same call, even where this one sent nothing.
     pub earlier_sent: bool,
-    /// When a further attempt was due that only the caller's deadline or departure kept from being made.
+    /// When a further attempt was due that only the caller's deadline or departure kept from being
+    /// made.
     pub due: Option<Instant>,
     /// AWS's error code, where the answer held one.
     pub code: Option<String>,
@@ -217,7 +220,8 @@ pub enum Fault {
     AuthMisconfigured,
     /// AWS says that the credentials are out of date.
     CredentialsStale,
-    /// AWS refuses the signature, and its clock and ours differ: the next attempt is signed with the right time.
+    /// AWS refuses the signature, and its clock and ours differ: the next attempt is signed with
+    /// the right time.
     ClockSkew,
     /// There are no credentials at all.
     CredentialsMissing,

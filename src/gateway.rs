@@ -1,8 +1,9 @@
 //! A call's life, from the moment it is valid until it has an answer.
 //!
-//! The call is not the caller's: from its first ask to its settlement it runs in a task of its own, so that a caller
-//! that hangs up, or whose deadline passes, leaves no claim behind. What was begun finishes, within one
-//! `attempt_timeout`; nothing new begins. Duplicates of a call in this process join it; those elsewhere wait for it.
+//! The call is not the caller's: from its first ask to its settlement it runs in a task of its own,
+//! so that a caller that hangs up, or whose deadline passes, leaves no claim behind. What was begun
+//! finishes, within one `attempt_timeout`; nothing new begins. Duplicates of a call in this process
+//! join it; those elsewhere wait for it.
 
 mod claim;
 mod flights;
@@ -122,7 +123,16 @@ impl Gateway {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (flights, waiting) = (Arc::default(), Waiting::default());
-        Self { upstreams, store, keys, levels, metrics, flights, waiting, tasks: TaskTracker::new() }
+        Self {
+            upstreams,
+            store,
+            keys,
+            levels,
+            metrics,
+            flights,
+            waiting,
+            tasks: TaskTracker::new(),
+        }
     }
 
     /// Runs the call to its end, or joins the one in this process that it duplicates.
@@ -132,15 +142,19 @@ impl Gateway {
     pub async fn create<P: Send + Sync + 'static>(&self, order: Order<P>) -> Outcome {
         let keys = self.keys.load_full();
         let Route { tenant, upstream, .. } = &order.route;
-        let Some(record) = keys.record(&tenant.name, &upstream.name, &order.request, order.retention) else {
+        let Some(record) =
+            keys.record(&tenant.name, &upstream.name, &order.request, order.retention)
+        else {
             return self.start(order, keys, None).await;
         };
         loop {
             match self.flights.join(&record, order.deadline) {
                 Seat::Leader(lead) => return self.start(order, keys, Some((record, lead))).await,
                 Seat::Follower(mut flight) => {
-                    let _place =
-                        self.waiting.enter(&order.route).inspect_err(|_| order.refused_to_wait(&self.metrics))?;
+                    let _place = self
+                        .waiting
+                        .enter(&order.route)
+                        .inspect_err(|_| order.refused_to_wait(&self.metrics))?;
                     let shared = tokio::select! {
                         shared = flight.landed() => shared,
                         () = tokio::time::sleep_until(patience(order.deadline)) => return Err(Arc::new(in_progress())),
@@ -158,7 +172,8 @@ impl Gateway {
     /// The tenant's levels on the upstream; charges nothing.
     ///
     /// # Errors
-    /// [`Error::StoreUnavailable`], or the tenant's in-flight limit, which bounds these questions as well.
+    /// [`Error::StoreUnavailable`], or the tenant's in-flight limit, which bounds these questions
+    /// as well.
     pub async fn quota(&self, route: &Route, call: &Call) -> Result<Quota, Arc<Error>> {
         let _place = self.waiting.enter(route)?;
         let quota = call.span().scope(self.store.quota(&route.scope())).await;
@@ -206,8 +221,9 @@ impl Gateway {
             outcome
         }));
         let _leaves = left.drop_guard();
-        task.await
-            .unwrap_or_else(|error| Err(Arc::new(Error::GatewayBug { detail: error.to_string(), sent: Sent::Maybe })))
+        task.await.unwrap_or_else(|error| {
+            Err(Arc::new(Error::GatewayBug { detail: error.to_string(), sent: Sent::Maybe }))
+        })
     }
 
     fn joined<P>(&self, order: &Order<P>, outcome: Outcome) -> Outcome {
@@ -215,19 +231,23 @@ impl Gateway {
         match outcome.as_ref().map_err(|error| &**error) {
             Ok(_) => order.decided(Decision::Replayed, &self.metrics),
             Err(Error::ClientTokenReused) => order.decided(Decision::Reused, &self.metrics),
-            Err(Error::Limited { limit, .. }) => order.decided(claim::decision(*limit), &self.metrics),
+            Err(Error::Limited { limit, .. }) => {
+                order.decided(claim::decision(*limit), &self.metrics)
+            }
             Err(_) => {}
         }
         outcome.map(|created| Created { replayed: true, ..created })
     }
 }
 
-/// When a duplicate runs the call anew, because the end of the one that it waited for was only that one's: it ran out of
-/// time, or into a bug. Nothing where the outcome is for all.
+/// When a duplicate runs the call anew, because the end of the one that it waited for was only that
+/// one's: it ran out of time, or into a bug. Nothing where the outcome is for all.
 fn anew<P>(outcome: &Outcome, order: &Order<P>, leader: &Flight) -> Option<Instant> {
     let now = Instant::now();
     match outcome.as_ref().err().map(|error| &**error)? {
-        Error::DeadlineExceeded { .. } | Error::GatewayBug { .. } | Error::RequestInProgress { .. } => Some(now),
+        Error::DeadlineExceeded { .. }
+        | Error::GatewayBug { .. }
+        | Error::RequestInProgress { .. } => Some(now),
         // Not before the next attempt was due: Connect may have asked for the wait.
         Error::Upstream(upstream) => upstream.due.filter(|due| is_worth_it(*due, order.deadline)),
         // It could not queue for as long as this one can.
@@ -239,7 +259,8 @@ fn anew<P>(outcome: &Outcome, order: &Order<P>, leader: &Flight) -> Option<Insta
     }
 }
 
-/// A duplicate's wait ends a moment before its caller's deadline, so that the caller hears what it waited for.
+/// A duplicate's wait ends a moment before its caller's deadline, so that the caller hears what it
+/// waited for.
 fn patience(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     deadline - (left / 10).min(Duration::from_millis(50))

@@ -11,12 +11,6 @@ pub use participants::Participants;
 pub use quotas::Quotas;
 pub use timeout::Timeout;
 
-/// The full path of `CreateParticipant`, as it stands in the request's `:path`.
-pub const CREATE_PARTICIPANT: &str = "/participantgateway.v1.ParticipantService/CreateParticipant";
-
-/// The full path of `GetQuota`.
-pub const GET_QUOTA: &str = "/participantgateway.v1.QuotaService/GetQuota";
-
 /// The method as metrics and spans name it; nothing for health and reflection, which have neither.
 #[must_use]
 pub fn method(path: &str) -> Option<&'static str> {
@@ -31,8 +25,15 @@ pub fn method(path: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether the path is a method of ours: one that asks for an identity, has a deadline and is counted.
+/// Whether the path is a method of ours: one that asks for an identity, has a deadline and is
+/// counted.
 #[must_use]
 pub fn is_ours(path: &str) -> bool {
     matches!(path, CREATE_PARTICIPANT | GET_QUOTA)
 }
+
+/// The full path of `CreateParticipant`, as it stands in the request's `:path`.
+pub const CREATE_PARTICIPANT: &str = "/participantgateway.v1.ParticipantService/CreateParticipant";
+
+/// The full path of `GetQuota`.
+pub const GET_QUOTA: &str = "/participantgateway.v1.QuotaService/GetQuota";

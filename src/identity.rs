@@ -1,5 +1,5 @@
-//! Who is calling. Whatever the mode, the answer is a tenant of the config or an error; a tenant's name never comes
-//! from anywhere but its credentials.
+//! Who is calling. Whatever the mode, the answer is a tenant of the config or an error; a tenant's
+//! name never comes from anywhere but its credentials.
 
 mod header;
 pub mod jwt;
@@ -42,7 +42,8 @@ impl Identity {
     /// The tenant behind a call with these headers, on a connection with these extensions.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without exactly one credential, [`Error::TenantUnknown`] where it is nobody's.
+    /// [`Error::Unauthenticated`] without exactly one credential, [`Error::TenantUnknown`] where it
+    /// is nobody's.
     pub async fn tenant(
         &self,
         headers: &HeaderMap,

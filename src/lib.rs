@@ -12,13 +12,14 @@
 //!
 //! ```text
 //! domain     nothing
+//! sync       nothing
 //! error      domain
 //! config     domain, admission
-//! telemetry  domain, config
-//! identity   domain, error, config, telemetry
-//! admission  domain, error
-//! connect    domain, error, telemetry
-//! gateway    domain, error, telemetry, admission, connect
+//! telemetry  domain, sync, config
+//! identity   domain, sync, error, config, telemetry
+//! admission  domain, sync, error
+//! connect    domain, sync, error, telemetry
+//! gateway    domain, sync, error, telemetry, admission, connect
 //! net        config
 //! admin      config, telemetry
 //! grpc       domain, error, config, telemetry, identity, gateway, net, proto
@@ -40,4 +41,5 @@ pub mod net;
 pub mod proto;
 #[cfg(feature = "simulator")]
 pub mod simulator;
+pub mod sync;
 pub mod telemetry;

@@ -6,10 +6,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// The AWS SDK allocates some hundred times a call; the system's allocator is the slowest there is for that.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
@@ -26,3 +22,8 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// The AWS SDK allocates some hundred times a call; the system's allocator is the slowest there is
+/// for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

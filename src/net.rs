@@ -1,7 +1,7 @@
 //! The accept loop under the gRPC port.
 //!
-//! tonic's own server has one age for all connections, no bound on a handshake and none on the number of connections;
-//! so its routes are served over hyper here, a task a connection.
+//! tonic's own server has one age for all connections, no bound on a handshake and none on the
+//! number of connections; so its routes are served over hyper here, a task a connection.
 
 mod preface;
 pub mod tls;
@@ -25,30 +25,6 @@ use tokio_util::task::TaskTracker;
 
 use preface::Preface;
 use tls::Tls;
-
-/// Beyond it, new connections wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 8192;
-
-/// For the HTTP/2 preface to arrive.
-const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The largest header list of a request, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
-const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
-
-/// What a peer may send before it is read, on a stream and on all of a connection: requests are small, and connections
-/// are many.
-const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
-
-/// How often a silent connection is asked whether it lives, and how long it may take to say so.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// After an accept failed, as for want of file descriptors: long enough not to spin, short enough to recover at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// From the word to close a connection until it is: for the last answers on it.
-const LAST_BYTES: Duration = Duration::from_millis(100);
 
 /// What bounds a connection.
 #[derive(Debug, Clone, Copy)]
@@ -74,9 +50,14 @@ pub struct Service {
     pub client: fn(&[u8], &mut Extensions),
 }
 
-/// Serves connections until `draining`; then tells every connection to go away and returns once all have ended, or
-/// `closing` closes them.
-pub async fn serve(listener: TcpListener, service: Service, draining: CancellationToken, closing: CancellationToken) {
+/// Serves connections until `draining`; then tells every connection to go away and returns once all
+/// have ended, or `closing` closes them.
+pub async fn serve(
+    listener: TcpListener,
+    service: Service,
+    draining: CancellationToken,
+    closing: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     loop {
@@ -86,12 +67,19 @@ pub async fn serve(listener: TcpListener, service: Service, draining: Cancellati
         };
         match accepted {
             Ok((stream, place)) => {
-                let connection =
-                    Connection { limits: service.limits, draining: draining.clone(), closing: closing.clone() };
+                let connection = Connection {
+                    limits: service.limits,
+                    draining: draining.clone(),
+                    closing: closing.clone(),
+                };
                 connections.spawn(connection.accept(stream, service.clone(), place));
             }
             // That one connection's end, which must not hold up the others.
-            Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+                ) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -103,7 +91,10 @@ pub async fn serve(listener: TcpListener, service: Service, draining: Cancellati
     connections.wait().await;
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     // Without it, an answer waits up to 40 ms for the acknowledgement of the one before.
@@ -185,7 +176,8 @@ impl Connection {
         }
     }
 
-    /// When a connection that was told to go away is closed all the same. The pause lets the last answers out.
+    /// When a connection that was told to go away is closed all the same. The pause lets the last
+    /// answers out.
     async fn over(&self) {
         let closed = async {
             self.closing.cancelled().await;
@@ -213,3 +205,28 @@ fn builder(limits: Limits) -> http2::Builder<TokioExecutor> {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT);
     builder
 }
+
+/// Beyond it, new connections wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 8192;
+
+/// For the HTTP/2 preface to arrive.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest header list of a request, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+
+/// What a peer may send before it is read, on a stream and on all of a connection: requests are
+/// small, and connections are many.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// How often a silent connection is asked whether it lives, and how long it may take to say so.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// After an accept failed, as for want of file descriptors: long enough not to spin, short enough
+/// to recover at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// From the word to close a connection until it is: for the last answers on it.
+const LAST_BYTES: Duration = Duration::from_millis(100);

@@ -1,6 +1,7 @@
 //! The generated messages and services of `participantgateway.v1`.
 //!
-//! The `Debug` of what holds secrets or personal data is written here by hand: the generated one would print them.
+//! The `Debug` of what holds secrets or personal data is written here by hand: the generated one
+//! would print them.
 
 use std::fmt;
 
@@ -10,14 +11,6 @@ mod generated {
 }
 
 pub use generated::*;
-
-/// The protos as a `FileDescriptorSet`, for server reflection.
-pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-
-/// The proto package, which is also the domain of every `google.rpc.ErrorInfo`.
-pub const PACKAGE: &str = "participantgateway.v1";
-
-const REDACTED: &str = "[redacted]";
 
 impl fmt::Debug for CreateParticipantRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,6 +42,13 @@ impl fmt::Debug for ParticipantCredentials {
     }
 }
 
+/// The protos as a `FileDescriptorSet`, for server reflection.
+pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The proto package, which is also the domain of every `google.rpc.ErrorInfo`.
+pub const PACKAGE: &str = "participantgateway.v1";
+const REDACTED: &str = "[redacted]";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,7 +65,10 @@ mod tests {
         let request = CreateParticipantRequest {
             contact_id: "canary".to_owned(),
             client_token: "canary".to_owned(),
-            participant_details: Some(ParticipantDetails { display_name: "canary".to_owned(), ..Default::default() }),
+            participant_details: Some(ParticipantDetails {
+                display_name: "canary".to_owned(),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let printed = format!("{response:?} {request:?}");

@@ -1,16 +1,17 @@
-//! An Amazon Connect of our own, as far as `CreateParticipant` goes: a real HTTP server, so that an AWS SDK's signing,
-//! retries and parsing run against it, on a laptop and in tests.
+//! An Amazon Connect of our own, as far as `CreateParticipant` goes: a real HTTP server, so that an
+//! AWS SDK's signing, retries and parsing run against it, on a laptop and in tests.
 //!
-//! It imports nothing of the gateway, so that it cannot share its bugs. Its rules come from the service model in
-//! botocore (`connect/2017-08-08`), from AWS's Signature Version 4 documentation, and from the contract's section 6.
+//! It imports nothing of the gateway, so that it cannot share its bugs. Its rules come from the
+//! service model in botocore (`connect/2017-08-08`), from AWS's Signature Version 4 documentation,
+//! and from the contract's section 6.
 //!
 //! ```text
 //! server ─connection→ api ─head, body→ signature ─→ wire ─Call→ account ─Decision→ answer
 //!                      └──────────────── every attempt ──────────────→ journal
 //! ```
 //!
-//! A call takes effect when it has been read; delays hold back only the answer. So a client that gives up on a slow
-//! answer has nevertheless created its participant, as with the real service.
+//! A call takes effect when it has been read; delays hold back only the answer. So a client that
+//! gives up on a slow answer has nevertheless created its participant, as with the real service.
 
 mod account;
 mod answer;
@@ -37,20 +38,23 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-/// How the simulated Connect behaves. The default answers at once, never throttles and has the right time.
+/// How the simulated Connect behaves. The default answers at once, never throttles and has the
+/// right time.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How long every answer to `CreateParticipant` is held back, refusals too.
     pub latency: Duration,
     /// The account's request quota; `None` never throttles.
     pub throttle: Option<Throttle>,
-    /// Sent with every ThrottlingException as `x-amz-retry-after`, in whole milliseconds; `None` sends no such header.
+    /// Sent with every ThrottlingException as `x-amz-retry-after`, in whole milliseconds; `None`
+    /// sends no such header.
     pub retry_after: Option<Duration>,
     /// How far the simulator's clock is ahead of the machine's, in seconds; negative is behind.
     pub clock_offset: i64,
 }
 
-/// A bound simulator. Connections queue in the kernel from the moment it is bound; [`Simulator::run`] serves them.
+/// A bound simulator. Connections queue in the kernel from the moment it is bound;
+/// [`Simulator::run`] serves them.
 #[derive(Debug)]
 pub struct Simulator {
     listener: TcpListener,
@@ -111,8 +115,8 @@ impl Simulator {
     }
 }
 
-/// Where a client finds what is bound to this address: an unspecified one can be bound, but is no destination that every
-/// client accepts.
+/// Where a client finds what is bound to this address: an unspecified one can be bound, but is no
+/// destination that every client accepts.
 #[must_use]
 pub fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {

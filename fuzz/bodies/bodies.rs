@@ -1,5 +1,10 @@
 //! What each target does with its bytes, and what must hold whatever they are.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a target fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a target fails by panicking"
+)]
 
 mod connect_reply;
 
@@ -61,7 +66,8 @@ pub fn stored_record(data: &[u8]) {
     }
 }
 
-/// No header makes a call fail but by an error of ours, and nothing of it is echoed that was not checked.
+/// No header makes a call fail but by an error of ours, and nothing of it is echoed that was not
+/// checked.
 pub fn metadata(data: &[u8]) {
     static RULES: LazyLock<(Rules, KeySet)> = LazyLock::new(|| {
         let settings = config::Jwt {
@@ -85,7 +91,10 @@ pub fn metadata(data: &[u8]) {
     if let Ok(token) = jwt::bearer(&headers) {
         let (rules, keys) = &*RULES;
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        assert!(rules.subject(token, Some(keys), now).is_err(), "a token was taken that nobody signed");
+        assert!(
+            rules.subject(token, Some(keys), now).is_err(),
+            "a token was taken that nobody signed"
+        );
     }
     let _ = KeySet::parse(data);
 }
@@ -104,7 +113,9 @@ fn headers(data: &[u8]) -> HeaderMap {
     for line in data.split(|byte| *byte == b'\n').take(64) {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let value = line[colon + 1..].trim_ascii();
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value)) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(value))
+        {
             headers.append(name, value);
         }
     }

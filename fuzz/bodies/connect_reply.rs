@@ -1,12 +1,13 @@
-//! Connect's replies, read by the client that the service uses: a real socket below it, so that nothing of the way from
-//! the bytes to a participant or an error has to be opened up.
+//! Connect's replies, read by the client that the service uses: a real socket below it, so that
+//! nothing of the way from the bytes to a participant or an error has to be opened up.
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use participant_gateway::connect::{Client, StaticCredentials};
 use participant_gateway::domain::{
-    ContactId, CreateParticipant, DisplayName, InstanceId, Instances, Name, Rate, Role, Upstream, UpstreamToken,
+    ContactId, CreateParticipant, DisplayName, InstanceId, Instances, Name, Rate, Role, Upstream,
+    UpstreamToken,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,18 +19,25 @@ pub fn connect_reply(data: &[u8]) {
     let Some((status, rest)) = data.split_first_chunk::<2>() else { return };
     let status = 200 + u16::from_be_bytes(*status) % 400;
     let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
-    let error_type: String =
-        rest[..end].iter().filter(|byte| byte.is_ascii_graphic()).map(|byte| char::from(*byte)).collect();
+    let error_type: String = rest[..end]
+        .iter()
+        .filter(|byte| byte.is_ascii_graphic())
+        .map(|byte| char::from(*byte))
+        .collect();
     let body = rest.get(end + 1..).unwrap_or_default();
 
     let world = &*WORLD;
-    let head =
-        format!("HTTP/1.1 {status} -\r\nx-amzn-errortype: {error_type}\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} -\r\nx-amzn-errortype: {error_type}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     *world.reply.lock().unwrap() = [head.as_bytes(), body].concat();
     let token = UpstreamToken::new("token").unwrap();
     let attempt = world.client.attempt(&world.request, &token, Duration::from_secs(5));
     match world.runtime.block_on(attempt) {
-        Ok(participant) => assert!(!participant.id.is_empty() && !participant.token.expose().is_empty()),
+        Ok(participant) => {
+            assert!(!participant.id.is_empty() && !participant.token.expose().is_empty())
+        }
         Err(error) => assert!(!format!("{error}").is_empty()),
     }
 }
@@ -43,7 +51,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let upstream = Upstream {
             name: Name::parse("main").unwrap(),
@@ -59,7 +71,10 @@ impl World {
             attempt_timeout: Duration::from_secs(5),
             max_attempts: 1,
         };
-        let keys = StaticCredentials { access_key_id: "id".to_owned(), secret_access_key: "secret".to_owned() };
+        let keys = StaticCredentials {
+            access_key_id: "id".to_owned(),
+            secret_access_key: "secret".to_owned(),
+        };
         let client = runtime.block_on(Client::new(&upstream, Some(keys)));
         let reply = Arc::<Mutex<Vec<u8>>>::default();
         let replies = Arc::clone(&reply);
@@ -102,7 +117,8 @@ async fn serve(mut stream: TcpStream, reply: Arc<Mutex<Vec<u8>>>) {
 fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length =
-        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let length = head.lines().find_map(|line| {
+        line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok()
+    });
     body.len() >= length.unwrap_or(0)
 }

@@ -8,7 +8,8 @@ use super::figures::micros;
 
 /// Where the in-memory store gets its time.
 pub trait Clock: Send + Sync + 'static {
-    /// Microseconds since any fixed point. Levels, leases and lives are in these; a step back counts as no time.
+    /// Microseconds since any fixed point. Levels, leases and lives are in these; a step back
+    /// counts as no time.
     fn now(&self) -> u64;
 
     /// Microseconds since the Unix epoch: for the credentials' absolute expiry only.

@@ -1,9 +1,10 @@
 //! A store that can be lost, and what then decides.
 //!
-//! A lost primary costs one timeout once, not per call: after three failures in a row a breaker opens, calls are
-//! decided locally or rejected without a wait, and one background probe a second looks for its return. A call stays
-//! with the store that granted it; what cannot be settled in time is settled in the background. A primary that only moves
-//! a slot is not lost: its calls wait for it, as long as their callers can.
+//! A lost primary costs one timeout once, not per call: after three failures in a row a breaker
+//! opens, calls are decided locally or rejected without a wait, and one background probe a second
+//! looks for its return. A call stays with the store that granted it; what cannot be settled in
+//! time is settled in the background. A primary that only moves a slot is not lost: its calls wait
+//! for it, as long as their callers can.
 
 mod breaker;
 mod claims;
@@ -45,8 +46,8 @@ pub enum OnLoss {
 
 /// A [`Store`] over a primary that can be lost.
 ///
-/// An error of [`Store::settle`] here means that settling goes on in the background, or that nothing is left to settle
-/// it on: there is no use in repeating it.
+/// An error of [`Store::settle`] here means that settling goes on in the background, or that
+/// nothing is left to settle it on: there is no use in repeating it.
 pub struct Guarded(Arc<Inner>);
 
 struct Inner {
@@ -62,11 +63,11 @@ struct Inner {
 }
 
 impl Guarded {
-    /// Takes the primary into use; never fails, and takes one timeout at most. A primary that is not there yet counts
-    /// as lost, so that not even the first call waits for it.
+    /// Takes the primary into use; never fails, and takes one timeout at most. A primary that is
+    /// not there yet counts as lost, so that not even the first call waits for it.
     ///
-    /// `timeout`: for one operation on the primary, whatever the connection is doing. The primary keeps it itself; one
-    /// that does not is cut off a fifth later.
+    /// `timeout`: for one operation on the primary, whatever the connection is doing. The primary
+    /// keeps it itself; one that does not is cut off a fifth later.
     pub async fn start(primary: Arc<dyn Store>, timeout: Duration, on_loss: OnLoss) -> Self {
         let local = match on_loss {
             OnLoss::Local { replicas, fresh } => Some(Local::new(replicas, fresh)),
@@ -102,7 +103,8 @@ impl Guarded {
         Arc::clone(&self.0.health)
     }
 
-    /// Calls can be served: the primary was reached once, or is not needed. Stays true when it is lost later.
+    /// Calls can be served: the primary was reached once, or is not needed. Stays true when it is
+    /// lost later.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.0.local.is_some() || self.0.health.reached()
@@ -147,7 +149,8 @@ impl Store for Guarded {
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
         let inner = &self.0;
         let error = match inner.breaker.enter() {
-            Some(pass) => match inner.ask(Operation::Quota, pass, inner.primary.quota(scope)).await {
+            Some(pass) => match inner.ask(Operation::Quota, pass, inner.primary.quota(scope)).await
+            {
                 Ok(quota) => return Ok(quota),
                 Err(error) => error,
             },
@@ -174,24 +177,38 @@ impl Inner {
         let foreign = held.is_some_and(|claim| claim.last == Last::Local);
         let own = foreign.then(|| Ask { throttled: None, ..ask.clone() });
         let asked = Instant::now();
-        let answer = self.ask(Operation::Admit, pass, self.primary.admit(own.as_ref().unwrap_or(ask))).await?;
+        let answer = self
+            .ask(Operation::Admit, pass, self.primary.admit(own.as_ref().unwrap_or(ask)))
+            .await?;
         if matches!(answer.decision, Decision::Granted { .. }) {
             let local = held.and_then(|claim| claim.local.clone());
             let lease_ends = asked + ask.lease;
-            self.claims.put(ask.nonce, Claim { primary: Hold::Yes, local, last: Last::Primary, lease_ends });
+            self.claims.put(
+                ask.nonce,
+                Claim { primary: Hold::Yes, local, last: Last::Primary, lease_ends },
+            );
         }
         Ok(answer)
     }
 
     /// Nothing where calls are to be rejected. `primary`: what this ask may have left there.
-    async fn admit_locally(&self, ask: &Ask, held: Option<Claim>, primary: Hold) -> Option<Result<Answer, StoreError>> {
+    async fn admit_locally(
+        &self,
+        ask: &Ask,
+        held: Option<Claim>,
+        primary: Hold,
+    ) -> Option<Result<Answer, StoreError>> {
         let local = self.local.as_ref()?;
         let mut ask = Ask { scope: local.share(&ask.scope), ..ask.clone() };
-        let same = held.as_ref().filter(|claim| claim.last == Last::Local).and_then(|claim| claim.local.clone());
+        let same = held
+            .as_ref()
+            .filter(|claim| claim.last == Last::Local)
+            .and_then(|claim| claim.local.clone());
         let store = match same {
             Some(store) if matches!(ask.stage, Stage::Attempt { .. } | Stage::Look) => store,
             _ => {
-                // The claim is another store's, as is the clock: what is an attempt there is a first ask here.
+                // The claim is another store's, as is the clock: what is an attempt there is a
+                // first ask here.
                 ask.throttled = None;
                 ask.stage = match ask.stage {
                     Stage::Again | Stage::Attempt { again: true, .. } => Stage::Again,
@@ -206,13 +223,17 @@ impl Inner {
         if let Ok(Answer { decision: Decision::Granted { .. }, .. }) = &answer {
             let primary = held.map_or(primary, |claim| claim.primary.max(primary));
             let lease_ends = asked + ask.lease;
-            self.claims.put(ask.nonce, Claim { primary, local: Some(store), last: Last::Local, lease_ends });
+            self.claims.put(
+                ask.nonce,
+                Claim { primary, local: Some(store), last: Last::Local, lease_ends },
+            );
         }
         Some(answer)
     }
 
     async fn settle(self: &Arc<Self>, settlement: &Settlement) -> Result<Settled, StoreError> {
-        // Unknown here: settled before, or so long ago that its lease has ended. One try does no harm.
+        // Unknown here: settled before, or so long ago that its lease has ended. One try does no
+        // harm.
         let claim = self.claims.take(settlement.nonce);
         let claim = claim.unwrap_or_else(|| Claim {
             primary: Hold::Maybe,
@@ -221,7 +242,8 @@ impl Inner {
             lease_ends: Instant::now(),
         });
         let throttled_on = |last| if claim.last == last { settlement.throttled } else { None };
-        let on_primary = Settlement { throttled: throttled_on(Last::Primary), ..settlement.clone() };
+        let on_primary =
+            Settlement { throttled: throttled_on(Last::Primary), ..settlement.clone() };
 
         if let (Some(store), Some(local)) = (&claim.local, &self.local) {
             // The primary has failed this call before: the answer does not wait for it again.
@@ -245,9 +267,9 @@ impl Inner {
     }
 }
 
-/// Between two asks of a store that asks for it; jittered.
-const PASSING_POLL: Duration = Duration::from_millis(40);
-
 fn lost() -> StoreError {
     StoreError { what: "lost".into(), source: None }
 }
+
+/// Between two asks of a store that asks for it; jittered.
+const PASSING_POLL: Duration = Duration::from_millis(40);

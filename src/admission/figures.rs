@@ -6,12 +6,6 @@ use super::{MAX_LEASE, Moment, Quota, Refused, Scope};
 use crate::domain::Enforcement;
 use crate::error::Limit;
 
-/// How far below a whole token a level may be and still count as one: the sum of many refills is never exact.
-pub(super) const TOLERANCE: f64 = 1e-6;
-
-/// Stands for "never" where a bucket has no rate.
-const FOREVER_S: f64 = 365.0 * 86_400.0;
-
 impl Scope {
     /// `res`: the tokens that are kept for the committed.
     pub(super) fn reserve(&self) -> f64 {
@@ -26,7 +20,8 @@ impl Scope {
     pub(super) fn quota(&self, level: f64, in_flight: u64, factor: f64) -> Quota {
         let burst = f64::from(self.limits.burst);
         let missing = (burst - level).max(0.0);
-        let until_full = if missing > TOLERANCE { missing / self.limits.rate.per_second() } else { 0.0 };
+        let until_full =
+            if missing > TOLERANCE { missing / self.limits.rate.per_second() } else { 0.0 };
         Quota {
             remaining: (level + TOLERANCE).clamp(0.0, burst).floor() as u32,
             until_full: up_to_micros(until_full),
@@ -72,3 +67,10 @@ pub(super) fn lease_micros(lease: Duration) -> u64 {
 fn bounded(seconds: f64) -> f64 {
     if seconds.is_finite() { seconds.clamp(0.0, FOREVER_S) } else { FOREVER_S }
 }
+
+/// How far below a whole token a level may be and still count as one: the sum of many refills is
+/// never exact.
+pub(super) const TOLERANCE: f64 = 1e-6;
+
+/// Stands for "never" where a bucket has no rate.
+const FOREVER_S: f64 = 365.0 * 86_400.0;

@@ -1,9 +1,11 @@
-//! What identifies a call: the record's name, the fingerprint of its content, and the token that Connect sees.
+//! What identifies a call: the record's name, the fingerprint of its content, and the token that
+//! Connect sees.
 //!
-//! All three are keyed hashes of validated fields, never of protobuf bytes, which differ between encoders. A caller's
-//! retry therefore reaches Connect with the same token even where every record is lost: the store makes it fast and
-//! observable, the token makes it safe. **A change of any value made here makes second participants**; the tests pin
-//! them. New content gets a new version beside the old, because live records are compared at their own.
+//! All three are keyed hashes of validated fields, never of protobuf bytes, which differ between
+//! encoders. A caller's retry therefore reaches Connect with the same token even where every record
+//! is lost: the store makes it fast and observable, the token makes it safe. **A change of any
+//! value made here makes second participants**; the tests pin them. New content gets a new version
+//! beside the old, because live records are compared at their own.
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -16,9 +18,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::RecordAsk;
 use super::keys::{Keys, NoRandomness, Purpose, random};
 use crate::domain::{CreateParticipant, Name, UpstreamToken};
-
-/// The version of the canonical encoding that new records get.
-const VERSION: u8 = 1;
 
 impl Keys {
     /// The record of a call, or nothing where it has no client token.
@@ -35,8 +34,9 @@ impl Keys {
         self.record_at(VERSION, tenant, upstream, call, retention)
     }
 
-    /// The record of a call as a gateway of that version wrote it: what a record found is compared with.
-    /// Nothing where the call has no client token, or where the version is none that this gateway knows.
+    /// The record of a call as a gateway of that version wrote it: what a record found is compared
+    /// with. Nothing where the call has no client token, or where the version is none that this
+    /// gateway knows.
     #[must_use]
     pub fn record_at(
         &self,
@@ -50,32 +50,51 @@ impl Keys {
         let tenant = tenant.as_str().as_bytes();
         let fingerprint = text(self.fingerprint(version, call)?);
 
-        let name = text(self.hash(Purpose::RecordName, &[tenant, upstream.as_str().as_bytes(), client_token]));
+        let name = text(
+            self.hash(Purpose::RecordName, &[tenant, upstream.as_str().as_bytes(), client_token]),
+        );
         let parts = [from_ref(&version), tenant, client_token, fingerprint.as_bytes()];
         let upstream_token = token(text(self.hash(Purpose::UpstreamToken, &parts)));
         let mac = text(self.mac(&name, version, &fingerprint, upstream_token.as_str()));
-        Some(RecordAsk { name, version, fingerprint, upstream_token, mac, retention, distrust: None })
+        Some(RecordAsk {
+            name,
+            version,
+            fingerprint,
+            upstream_token,
+            mac,
+            retention,
+            distrust: None,
+        })
     }
 
-    /// Whether a record found holds what a gateway with this root wrote under that name: false for whatever is corrupt,
-    /// foreign, moved from another name, or older than the root.
+    /// Whether a record found holds what a gateway with this root wrote under that name: false for
+    /// whatever is corrupt, foreign, moved from another name, or older than the root.
     #[must_use]
-    pub fn verify(&self, name: &str, version: u8, fingerprint: &str, upstream_token: &str, mac: &str) -> bool {
+    pub fn verify(
+        &self,
+        name: &str,
+        version: u8,
+        fingerprint: &str,
+        upstream_token: &str,
+        mac: &str,
+    ) -> bool {
         let expected = text(self.mac(name, version, fingerprint, upstream_token));
         verify_slices_are_equal(expected.as_bytes(), mac.as_bytes()).is_ok()
     }
 
     fn mac(&self, name: &str, version: u8, fingerprint: &str, upstream_token: &str) -> Tag {
-        let parts = [name.as_bytes(), &[version], fingerprint.as_bytes(), upstream_token.as_bytes()];
+        let parts =
+            [name.as_bytes(), &[version], fingerprint.as_bytes(), upstream_token.as_bytes()];
         self.hash(Purpose::RecordMac, &parts)
     }
 
-    /// The keyed hash over the content, in the canonical encoding of that version. It holds what the participant is to
-    /// be, not who asks: scope and client token are in the record's name.
+    /// The keyed hash over the content, in the canonical encoding of that version. It holds what
+    /// the participant is to be, not who asks: scope and client token are in the record's name.
     fn fingerprint(&self, version: u8, call: &CreateParticipant) -> Option<Tag> {
         match version {
             1 => {
-                let capabilities = call.capabilities.map(|c| [u8::from(c.video), u8::from(c.screen_share)]);
+                let capabilities =
+                    call.capabilities.map(|c| [u8::from(c.video), u8::from(c.screen_share)]);
                 let parts = [
                     from_ref(&version),
                     call.instance_id.as_str().as_bytes(),
@@ -108,6 +127,9 @@ fn token(encoded: String) -> UpstreamToken {
     UpstreamToken::new(encoded).expect("43 characters fit")
 }
 
+/// The version of the canonical encoding that new records get.
+const VERSION: u8 = 1;
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -139,10 +161,13 @@ mod tests {
     }
 
     fn record_of(tenant: &str, upstream: &str, call: &CreateParticipant) -> RecordAsk {
-        keys().record(&name(tenant), &name(upstream), call, Duration::from_hours(24)).unwrap()
+        keys()
+            .record(&name(tenant), &name(upstream), call, Duration::from_hours(24))
+            .unwrap()
     }
 
-    /// If this fails, calls that are retried over the release get a second participant: add a version instead.
+    /// If this fails, calls that are retried over the release get a second participant: add a
+    /// version instead.
     #[test]
     fn names_fingerprints_and_tokens_are_what_they_always_were() {
         let plain = record(&call());
@@ -158,10 +183,16 @@ mod tests {
             ..call()
         };
         assert_eq!(record(&capable).fingerprint, "_lObsE-_qV4OPA6SNU6qdHnapB_6WnfSwLQLDWwzQow");
-        assert_eq!(record(&capable).upstream_token.as_str(), "cxYaLCvPshKllAQA5GrincDyd7oPyUuduh9TsFbduSk");
+        assert_eq!(
+            record(&capable).upstream_token.as_str(),
+            "cxYaLCvPshKllAQA5GrincDyd7oPyUuduh9TsFbduSk"
+        );
 
         let built_in = Keys::parse(None, None).unwrap();
-        let token = built_in.record(&name("acme"), &name("main"), &call(), Duration::ZERO).unwrap().upstream_token;
+        let token = built_in
+            .record(&name("acme"), &name("main"), &call(), Duration::ZERO)
+            .unwrap()
+            .upstream_token;
         assert_eq!(token.as_str(), "ctP2JU3SDI-_JseF9xMVRrXv5la1kW2YHYb1fBOn2CQ");
     }
 
@@ -180,7 +211,8 @@ mod tests {
             CreateParticipant { capabilities: capable(true, true), ..call() },
         ];
         let records: Vec<_> = others.iter().map(record).collect();
-        let distinct = |of: fn(&RecordAsk) -> &str| records.iter().map(of).collect::<HashSet<_>>().len();
+        let distinct =
+            |of: fn(&RecordAsk) -> &str| records.iter().map(of).collect::<HashSet<_>>().len();
         assert_eq!(distinct(|r| &r.fingerprint), others.len());
         assert_eq!(distinct(|r| r.upstream_token.as_str()), others.len());
         assert_eq!(distinct(|r| &r.mac), others.len());
@@ -189,22 +221,32 @@ mod tests {
 
     #[test]
     fn a_client_token_is_scoped_to_tenant_and_upstream_and_taken_byte_for_byte() {
-        let respelled = CreateParticipant { client_token: Some(ClientToken::new("order-42 ").unwrap()), ..call() };
+        let respelled = CreateParticipant {
+            client_token: Some(ClientToken::new("order-42 ").unwrap()),
+            ..call()
+        };
         let mine = record(&call());
-        let (tenant, upstream) = (record_of("acme-2", "main", &call()), record_of("acme", "main-2", &call()));
+        let (tenant, upstream) =
+            (record_of("acme-2", "main", &call()), record_of("acme", "main-2", &call()));
         let names = [&mine, &tenant, &upstream, &record(&respelled)].map(|r| r.name.clone());
         assert_eq!(HashSet::from(names).len(), 4);
 
-        let fingerprints = [&mine, &tenant, &upstream, &record(&respelled)].map(|r| r.fingerprint.clone());
+        let fingerprints =
+            [&mine, &tenant, &upstream, &record(&respelled)].map(|r| r.fingerprint.clone());
         assert_eq!(HashSet::from(fingerprints).len(), 1, "the content is the same");
-        assert_ne!(mine.upstream_token, tenant.upstream_token, "never one tenant's token for another");
+        assert_ne!(
+            mine.upstream_token, tenant.upstream_token,
+            "never one tenant's token for another"
+        );
         assert_ne!(mine.upstream_token, record(&respelled).upstream_token);
     }
 
     #[test]
     fn other_roots_make_other_values_and_other_sealing_keys_do_not() {
         let line = crate::admission::keys::keygen().unwrap();
-        let of = |keys: Keys| keys.record(&name("acme"), &name("main"), &call(), Duration::ZERO).unwrap();
+        let of = |keys: Keys| {
+            keys.record(&name("acme"), &name("main"), &call(), Duration::ZERO).unwrap()
+        };
         let (other, rotated) = (Keys::parse(Some(&line), None).unwrap(), {
             Keys::parse(Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="), Some(&line)).unwrap()
         });
@@ -222,7 +264,9 @@ mod tests {
 
     #[test]
     fn a_record_of_an_unknown_version_is_nothing_to_compare_with() {
-        let at = |version| keys().record_at(version, &name("acme"), &name("main"), &call(), Duration::ZERO);
+        let at = |version| {
+            keys().record_at(version, &name("acme"), &name("main"), &call(), Duration::ZERO)
+        };
         assert!(at(VERSION).is_some());
         assert!(at(0).is_none() && at(VERSION + 1).is_none());
     }
@@ -240,6 +284,12 @@ mod tests {
         for bad in ["", "é", &mac[1..], &format!("{mac}=")] {
             assert!(!keys.verify(&name, version, &fingerprint, token, bad), "{bad} was taken");
         }
-        assert!(!Keys::parse(None, None).unwrap().verify(&name, version, &fingerprint, token, &mac));
+        assert!(!Keys::parse(None, None).unwrap().verify(
+            &name,
+            version,
+            &fingerprint,
+            token,
+            &mac
+        ));
     }
 }

@@ -1,8 +1,9 @@
 //! The operator's keys, and everything that is derived from them.
 //!
-//! The *root* never changes: record names, fingerprints and upstream tokens come from it, so that a caller's retry meets
-//! the same token after any loss of the store. The *sealing* keys rotate: the first seals, all of them open.
-//! Every use has a key of its own, by HKDF-SHA256 with a label each, so that no value can serve in another's place.
+//! The *root* never changes: record names, fingerprints and upstream tokens come from it, so that a
+//! caller's retry meets the same token after any loss of the store. The *sealing* keys rotate: the
+//! first seals, all of them open. Every use has a key of its own, by HKDF-SHA256 with a label each,
+//! so that no value can serve in another's place.
 
 mod file;
 
@@ -21,7 +22,8 @@ use zeroize::Zeroizing;
 pub use file::{KeyFault, KeyFile, KeyProblem};
 use file::{in_file, parse_lines, parse_root, read};
 
-/// All keys of one config: immutable and cheap to clone, so that a reload swaps the whole. Nothing of it can be printed.
+/// All keys of one config: immutable and cheap to clone, so that a reload swaps the whole. Nothing
+/// of it can be printed.
 #[derive(Clone)]
 pub struct Keys(Arc<Derived>);
 
@@ -57,8 +59,8 @@ pub(super) enum Purpose {
 pub struct NoRandomness;
 
 impl Keys {
-    /// Reads the key files. Without a root file a built-in constant serves (see [`Keys::built_in`]); without a sealing
-    /// file, a key derived from the root.
+    /// Reads the key files. Without a root file a built-in constant serves (see
+    /// [`Keys::built_in`]); without a sealing file, a key derived from the root.
     ///
     /// # Errors
     /// Every problem of both files.
@@ -66,8 +68,8 @@ impl Keys {
         Self::build(root.map(read).transpose(), sealing.map(read).transpose())
     }
 
-    /// The keys of the files' texts: one base64 key of 32 bytes a line. Blank lines, and spaces around a key, are
-    /// passed over.
+    /// The keys of the files' texts: one base64 key of 32 bytes a line. Blank lines, and spaces
+    /// around a key, are passed over.
     ///
     /// # Errors
     /// Every problem of both texts.
@@ -75,20 +77,23 @@ impl Keys {
         Self::build(Ok(root), Ok(sealing))
     }
 
-    /// No root file was given: the built-in constant serves, and record names and upstream tokens are predictable to
-    /// anybody who reads this program. For the in-memory store only, and worth a warning.
+    /// No root file was given: the built-in constant serves, and record names and upstream tokens
+    /// are predictable to anybody who reads this program. For the in-memory store only, and worth a
+    /// warning.
     #[must_use]
     pub fn built_in(&self) -> bool {
         self.0.built_in
     }
 
-    /// Both come from the same root. Where they do not, swapping one for the other is a reset of idempotency.
+    /// Both come from the same root. Where they do not, swapping one for the other is a reset of
+    /// idempotency.
     #[must_use]
     pub fn same_root(&self, other: &Self) -> bool {
         self.0.root_id == other.0.root_id
     }
 
-    /// A keyed hash over the parts; each goes in behind its length, so that no two lists of parts read the same.
+    /// A keyed hash over the parts; each goes in behind its length, so that no two lists of parts
+    /// read the same.
     pub(super) fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> hmac::Tag {
         let mut hash = hmac::Context::with_key(self.key(purpose));
         for part in parts {
@@ -119,11 +124,17 @@ impl Keys {
 
     fn build<T: AsRef<str>>(root: Text<T>, sealing: Text<T>) -> Result<Self, Vec<KeyProblem>> {
         let built_in = matches!(root, Ok(None));
-        let root = root.and_then(|text| text.map_or(Ok(Zeroizing::new(*BUILT_IN)), |text| parse_root(text.as_ref())));
-        let sealing = sealing.and_then(|text| text.map(|text| parse_lines(text.as_ref())).transpose());
+        let root = root.and_then(|text| {
+            text.map_or(Ok(Zeroizing::new(*BUILT_IN)), |text| parse_root(text.as_ref()))
+        });
+        let sealing =
+            sealing.and_then(|text| text.map(|text| parse_lines(text.as_ref())).transpose());
         match (root.map_err(in_file(KeyFile::Root)), sealing.map_err(in_file(KeyFile::Sealing))) {
-            (Ok(root), Ok(sealing)) => Self::derive(&root, sealing, built_in)
-                .map_err(|Unspecified| vec![KeyProblem { file: KeyFile::Root, fault: KeyFault::Library }]),
+            (Ok(root), Ok(sealing)) => {
+                Self::derive(&root, sealing, built_in).map_err(|Unspecified| {
+                    vec![KeyProblem { file: KeyFile::Root, fault: KeyFault::Library }]
+                })
+            }
             (root, sealing) => Err(root.err().into_iter().chain(sealing.err()).flatten().collect()),
         }
     }
@@ -145,7 +156,8 @@ impl Keys {
 }
 
 impl SealingKey {
-    // The cipher's key is derived too: a line that is also the root, by an operator's mistake, does no harm.
+    // The cipher's key is derived too: a line that is also the root, by an operator's mistake, does
+    // no harm.
     fn derive(line: &Raw) -> Result<Self, Unspecified> {
         let cipher: Raw = derived(line, b"aes-256-gcm")?;
         let id: Zeroizing<[u8; KEY_ID_BYTES]> = derived(line, b"sealing-key-id")?;
@@ -189,7 +201,10 @@ fn hmac_key(root: &Raw, label: &[u8]) -> Result<hmac::Key, Unspecified> {
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &*key))
 }
 
-fn derived<const BYTES: usize>(secret: &Raw, label: &[u8]) -> Result<Zeroizing<[u8; BYTES]>, Unspecified> {
+fn derived<const BYTES: usize>(
+    secret: &Raw,
+    label: &[u8],
+) -> Result<Zeroizing<[u8; BYTES]>, Unspecified> {
     struct Length(usize);
     impl hkdf::KeyType for Length {
         fn len(&self) -> usize {
@@ -207,7 +222,6 @@ const KEY_BYTES: usize = 32;
 
 /// The bytes of a sealing key's id.
 pub(super) const KEY_ID_BYTES: usize = 8;
-
 const SALT: &[u8] = b"participant-gateway/v1";
 
 // The root of a store that needs no secrecy: it lives and dies with the process.

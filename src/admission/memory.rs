@@ -6,17 +6,15 @@ mod shard;
 mod tenant;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
 use super::clock::{Clock, SystemClock};
 use super::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
 use crate::domain::Name;
+use crate::sync::lock;
 use shard::Shard;
-
-/// The most records an upstream keeps: beyond it the one that ends first is lost, as a full Redis would lose it.
-const MAX_RECORDS: usize = 250_000;
 
 /// Claims, levels and leases in this process's memory. Gone with it; never unavailable.
 pub struct MemoryStore {
@@ -85,10 +83,9 @@ impl Store for MemoryStore {
     }
 }
 
-/// A panic under the lock would be a bug; what it leaves is whole enough to go on with.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// The most records an upstream keeps: beyond it the one that ends first is lost, as a full Redis
+/// would lose it.
+const MAX_RECORDS: usize = 250_000;
 
 #[cfg(test)]
 mod tests {
@@ -102,9 +99,22 @@ mod tests {
         let name = |text| Name::parse(text).unwrap();
         let rate = Rate::new(1e6).unwrap();
         let (burst, enforcement) = (1_000_000, Enforcement::Enforce);
-        let limits = TenantLimits { rate, burst, committed: Rate::default(), max_in_flight: 1_000_000, enforcement };
+        let limits = TenantLimits {
+            rate,
+            burst,
+            committed: Rate::default(),
+            max_in_flight: 1_000_000,
+            enforcement,
+        };
         Ask {
-            scope: Scope { tenant: name("acme"), limits, upstream: name("main"), rate, burst, committed_burst: 0 },
+            scope: Scope {
+                tenant: name("acme"),
+                limits,
+                upstream: name("main"),
+                rate,
+                burst,
+                committed_burst: 0,
+            },
             nonce: Nonce(u128::from(number)),
             record: Some(RecordAsk {
                 name: number.to_string(),

@@ -1,7 +1,8 @@
 //! The store that all replicas share: two scripts on Redis or Valkey, 6.2 or later.
 //!
-//! An upstream is one hash slot, so that one script may decide over its budget, a tenant's levels and leases, and a
-//! record together, on a cluster too. The keys, their fields and the scripts' arguments are documented in `admit.lua`.
+//! An upstream is one hash slot, so that one script may decide over its budget, a tenant's levels
+//! and leases, and a record together, on a cluster too. The keys, their fields and the scripts'
+//! arguments are documented in `admit.lua`.
 
 mod dial;
 mod link;
@@ -16,15 +17,13 @@ use redis::{Cmd, Script, Value};
 use super::clock::{Clock, unix_micros};
 use super::figures::{lease_micros, micros};
 use super::{
-    Answer, Ask, EXPIRY_SKEW, Moment, Nonce, Quota, Scope, Settled, Settlement, Stage, Store, StoreError, Verdict,
+    Answer, Ask, EXPIRY_SKEW, Moment, Nonce, Quota, Scope, Settled, Settlement, Stage, Store,
+    StoreError, Verdict,
 };
 use crate::domain::Name;
 use dial::Dialer;
 use link::Link;
 pub use settings::{RedisSettings, SettingsError, TlsFiles, Topology};
-
-/// Stands for an absent time in the scripts' figures.
-const NONE: f64 = -1.0;
 
 /// Claims, levels and leases in Redis.
 pub struct RedisStore {
@@ -44,7 +43,8 @@ struct Prepared {
 }
 
 impl RedisStore {
-    /// A store by these settings. Connects when it is first asked; must be asked inside a tokio runtime.
+    /// A store by these settings. Connects when it is first asked; must be asked inside a tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`SettingsError`] where they can never work.
@@ -54,8 +54,14 @@ impl RedisStore {
             link: Link::new(Dialer::new(settings)?),
             prefix,
             probed: "_probe".to_owned(),
-            admit: Prepared::new(concat!(include_str!("redis/common.lua"), include_str!("redis/admit.lua"))),
-            settle: Prepared::new(concat!(include_str!("redis/common.lua"), include_str!("redis/settle.lua"))),
+            admit: Prepared::new(concat!(
+                include_str!("redis/common.lua"),
+                include_str!("redis/admit.lua")
+            )),
+            settle: Prepared::new(concat!(
+                include_str!("redis/common.lua"),
+                include_str!("redis/settle.lua")
+            )),
             clock: None,
         })
     }
@@ -87,7 +93,12 @@ impl RedisStore {
         keys
     }
 
-    async fn run(&self, script: &Prepared, keys: &[String], args: impl Fn(&mut Cmd)) -> Result<Value, StoreError> {
+    async fn run(
+        &self,
+        script: &Prepared,
+        keys: &[String],
+        args: impl Fn(&mut Cmd),
+    ) -> Result<Value, StoreError> {
         let command = |name, script: &str| {
             let mut command = redis::cmd(name);
             command.arg(script).arg(keys.len()).arg(keys);
@@ -135,7 +146,11 @@ impl Store for RedisStore {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
         let scope = &ask.scope;
         let record = ask.record.as_ref();
-        let keys = self.keys(scope.upstream.as_str(), scope.tenant.as_str(), record.map(|record| record.name.as_str()));
+        let keys = self.keys(
+            scope.upstream.as_str(),
+            scope.tenant.as_str(),
+            record.map(|record| record.name.as_str()),
+        );
         let (what, uncertain) = match ask.stage {
             Stage::First => ("f", false),
             Stage::Again => ("a", false),
@@ -144,7 +159,10 @@ impl Store for RedisStore {
         };
         let retention = record.map_or(0, |record| micros(record.retention));
         let own = [lease_micros(ask.lease), micros(ask.wait), retention, u64::from(uncertain)];
-        let figures = self.scope_figures(scope, ask.throttled).into_iter().chain(own.map(|figure| figure as f64));
+        let figures = self
+            .scope_figures(scope, ask.throttled)
+            .into_iter()
+            .chain(own.map(|figure| figure as f64));
         let figures = packed(figures);
         let reply = self.run(&self.admit, &keys, |command| {
             command.arg(what).arg(figures.as_slice()).arg(hex(ask.nonce));
@@ -162,7 +180,8 @@ impl Store for RedisStore {
 
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
         let scope = &settlement.scope;
-        let keys = self.keys(scope.upstream.as_str(), scope.tenant.as_str(), settlement.record.as_deref());
+        let keys =
+            self.keys(scope.upstream.as_str(), scope.tenant.as_str(), settlement.record.as_deref());
         let verdict = match settlement.verdict {
             Verdict::Done { .. } => "d",
             Verdict::Release { refund: false } => "r",
@@ -174,7 +193,9 @@ impl Store for RedisStore {
             Verdict::Release { .. } | Verdict::Uncertain => None,
         };
         let ends = sealed.and_then(|(_, expires)| expires);
-        let ends = ends.map_or(NONE, |expires| unix_micros(expires).saturating_sub(micros(EXPIRY_SKEW)) as f64);
+        let ends = ends.map_or(NONE, |expires| {
+            unix_micros(expires).saturating_sub(micros(EXPIRY_SKEW)) as f64
+        });
         let limits = &scope.limits;
         let figures = packed([
             self.clock(),
@@ -199,15 +220,19 @@ impl Store for RedisStore {
         reply::quota(scope, self.read_quota(&keys, self.scope_figures(scope, None)).await?)
     }
 
-    /// Runs the script on keys of its own in the upstream's slot: a PING is answered by a replica, by a full
-    /// server and by one that lets us run nothing, too.
+    /// Runs the script on keys of its own in the upstream's slot: a PING is answered by a replica,
+    /// by a full server and by one that lets us run nothing, too.
     async fn probe(&self) -> Result<(), StoreError> {
         let (prefix, upstream) = (&self.prefix, &self.probed);
         let keys = ["u", "t", "f"].map(|key| format!("{prefix}:{{{upstream}}}:probe:{key}"));
-        self.read_quota(&keys, [NONE, 1.0, 1.0, 0.0, NONE, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0]).await?;
+        self.read_quota(&keys, [NONE, 1.0, 1.0, 0.0, NONE, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0])
+            .await?;
         // A settlement of nobody's: so that the server knows both scripts before the first call.
         let settled = self.run(&self.settle, &keys, |command| {
-            command.arg("r").arg(packed([NONE, 1.0, 1.0, NONE, 1.0, 1.0, NONE])).arg(hex(Nonce(0)));
+            command
+                .arg("r")
+                .arg(packed([NONE, 1.0, 1.0, NONE, 1.0, 1.0, NONE]))
+                .arg(hex(Nonce(0)));
         });
         settled.await.map(drop)
     }
@@ -231,3 +256,6 @@ fn packed(figures: impl IntoIterator<Item = f64>) -> Vec<u8> {
 fn hex(nonce: Nonce) -> String {
     format!("{:032x}", nonce.0)
 }
+
+/// Stands for an absent time in the scripts' figures.
+const NONE: f64 = -1.0;

@@ -1,8 +1,9 @@
 //! A finished call's result as the store keeps it: it holds a live credential, so it is sealed.
 //!
-//! `format version (1 byte) | key id (8) | nonce (12) | ciphertext and tag`, by AES-256-GCM with a random nonce. The
-//! associated data are the first two, the record's name and its fingerprint, so that a result opens in its own record
-//! only. A result that does not open is no error of the caller's: the record counts as uncertain and is taken over.
+//! `format version (1 byte) | key id (8) | nonce (12) | ciphertext and tag`, by AES-256-GCM with a
+//! random nonce. The associated data are the first two, the record's name and its fingerprint, so
+//! that a result opens in its own record only. A result that does not open is no error of the
+//! caller's: the record counts as uncertain and is taken over.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -30,11 +31,18 @@ pub enum OpenError {
 }
 
 impl Keys {
-    /// Seals a result for the record of that name and fingerprint, with the first of the sealing keys.
+    /// Seals a result for the record of that name and fingerprint, with the first of the sealing
+    /// keys.
     ///
     /// # Errors
-    /// [`NoRandomness`] where no nonce was to be had: the call's verdict is then uncertain, not lost.
-    pub fn seal(&self, name: &str, fingerprint: &str, participant: &Participant) -> Result<Vec<u8>, NoRandomness> {
+    /// [`NoRandomness`] where no nonce was to be had: the call's verdict is then uncertain, not
+    /// lost.
+    pub fn seal(
+        &self,
+        name: &str,
+        fingerprint: &str,
+        participant: &Participant,
+    ) -> Result<Vec<u8>, NoRandomness> {
         let payload = Payload::of(participant);
         let mut bytes = Vec::with_capacity(payload.encoded_len() + AES_256_GCM.tag_len());
         payload.encode_raw(&mut bytes);
@@ -45,7 +53,12 @@ impl Keys {
     ///
     /// # Errors
     /// [`OpenError`], to be counted.
-    pub fn open(&self, name: &str, fingerprint: &str, sealed: &[u8]) -> Result<Participant, OpenError> {
+    pub fn open(
+        &self,
+        name: &str,
+        fingerprint: &str,
+        sealed: &[u8],
+    ) -> Result<Participant, OpenError> {
         let (head, rest) = sealed.split_at_checked(HEAD_BYTES).ok_or(OpenError::Malformed)?;
         let (nonce, ciphertext) = rest.split_at_checked(NONCE_LEN).ok_or(OpenError::Malformed)?;
         let (&version, id) = head.split_first().ok_or(OpenError::Malformed)?;
@@ -53,16 +66,25 @@ impl Keys {
             return Err(OpenError::Malformed);
         }
         let key = self.opens().find(|key| key.id == id).ok_or(OpenError::UnknownKey)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|Unspecified| OpenError::Malformed)?;
+        let nonce =
+            Nonce::try_assume_unique_for_key(nonce).map_err(|Unspecified| OpenError::Malformed)?;
         let mut bytes = Zeroizing::new(ciphertext.to_vec());
         let payload = key
             .cipher
             .open_in_place(nonce, associated(head, name, fingerprint), &mut bytes)
             .map_err(|Unspecified| OpenError::NotAuthentic)?;
-        Payload::decode(&*payload).ok().and_then(Payload::participant).ok_or(OpenError::Malformed)
+        Payload::decode(&*payload)
+            .ok()
+            .and_then(Payload::participant)
+            .ok_or(OpenError::Malformed)
     }
 
-    fn seal_bytes(&self, name: &str, fingerprint: &str, mut bytes: Vec<u8>) -> Result<Vec<u8>, NoRandomness> {
+    fn seal_bytes(
+        &self,
+        name: &str,
+        fingerprint: &str,
+        mut bytes: Vec<u8>,
+    ) -> Result<Vec<u8>, NoRandomness> {
         let key = self.seals();
         let head = [&[FORMAT_VERSION], key.id.as_slice()].concat();
         let nonce = key
@@ -73,7 +95,8 @@ impl Keys {
     }
 }
 
-/// What is sealed. Fields may be added, never renumbered: results live for the retention, over releases.
+/// What is sealed. Fields may be added, never renumbered: results live for the retention, over
+/// releases.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 struct Payload {
@@ -136,7 +159,9 @@ impl Time {
                 let before = before.duration();
                 match before.subsec_nanos() {
                     0 => Self { seconds: -whole(before.as_secs()), nanos: 0 },
-                    nanos => Self { seconds: -whole(before.as_secs()) - 1, nanos: 1_000_000_000 - nanos },
+                    nanos => {
+                        Self { seconds: -whole(before.as_secs()) - 1, nanos: 1_000_000_000 - nanos }
+                    }
                 }
             }
         }
@@ -149,7 +174,9 @@ impl Time {
         } else {
             SystemTime::UNIX_EPOCH.checked_add(seconds)?
         };
-        (self.nanos < 1_000_000_000).then(|| whole.checked_add(Duration::from_nanos(self.nanos.into()))).flatten()
+        (self.nanos < 1_000_000_000)
+            .then(|| whole.checked_add(Duration::from_nanos(self.nanos.into())))
+            .flatten()
     }
 }
 

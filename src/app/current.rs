@@ -23,7 +23,11 @@ pub struct Reloading {
 }
 
 /// Keeps certificates and key sets current.
-pub fn watch(identity: &Identity, tls: Option<&Arc<Tls>>, metrics: &Arc<Metrics>) -> Vec<JoinHandle<()>> {
+pub fn watch(
+    identity: &Identity,
+    tls: Option<&Arc<Tls>>,
+    metrics: &Arc<Metrics>,
+) -> Vec<JoinHandle<()>> {
     let mut watchers = Vec::new();
     if let Some(tls) = tls.cloned() {
         let shown = Arc::clone(&tls);
@@ -99,7 +103,10 @@ pub async fn keep_current(
                 tracing::error!(%problem, "config not reloaded");
             }
             for path in needs_restart {
-                tracing::warn!(path, "its old value was judged with the new config: the change needs a restart");
+                tracing::warn!(
+                    path,
+                    "its old value was judged with the new config: the change needs a restart"
+                );
             }
         }
     };
@@ -107,13 +114,13 @@ pub async fn keep_current(
     Reload::new(file, |_| Vec::new(), settings).run(asked, observe).await;
 }
 
-/// Tenants with an upstream whose decisions are all counted from 0: beyond, series that never come would take the room
-/// of those that do.
-const MOST_EXPECTED: usize = 1_500;
-
 /// Counts from 0 whatever may be decided by these settings.
 pub fn expect(settings: &Settings, metrics: &Metrics) {
     for (tenant, upstream) in settings.routes().take(MOST_EXPECTED) {
         metrics.expects(&tenant.name, upstream, tenant.limits.enforcement == Enforcement::Shadow);
     }
 }
+
+/// Tenants with an upstream whose decisions are all counted from 0: beyond, series that never come
+/// would take the room of those that do.
+const MOST_EXPECTED: usize = 1_500;

@@ -10,12 +10,6 @@ use tonic_health::server::HealthReporter;
 use crate::admin::Readiness;
 use crate::proto::{participant_service_server, quota_service_server};
 
-/// The names for "everything" and for the services: they say what `/readyz` says, for probes that speak gRPC.
-const READINESS: [&str; 3] = ["", participant_service_server::SERVICE_NAME, quota_service_server::SERVICE_NAME];
-
-/// SERVING for as long as the process serves: a store that cannot be reached, or a drain, is no reason to start it anew.
-const LIVENESS: &str = "liveness";
-
 /// The health service's word, which follows the process's readiness.
 pub struct Health {
     reporter: HealthReporter,
@@ -56,3 +50,12 @@ async fn report(reporter: &HealthReporter, status: ServingStatus) {
         reporter.set_service_status(name, status).await;
     }
 }
+
+/// The names for "everything" and for the services: they say what `/readyz` says, for probes that
+/// speak gRPC.
+const READINESS: [&str; 3] =
+    ["", participant_service_server::SERVICE_NAME, quota_service_server::SERVICE_NAME];
+
+/// SERVING for as long as the process serves: a store that cannot be reached, or a drain, is no
+/// reason to start it anew.
+const LIVENESS: &str = "liveness";

@@ -9,7 +9,8 @@ use crate::admission::redis::RedisStore;
 use crate::admission::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
 use crate::telemetry::{Metrics, Span};
 
-/// Measures every operation. An operation that is given up before it ends, as by a caller that leaves, is measured too.
+/// Measures every operation. An operation that is given up before it ends, as by a caller that
+/// leaves, is measured too.
 pub struct Measured {
     store: RedisStore,
     metrics: Arc<Metrics>,
@@ -38,7 +39,8 @@ impl Measured {
     }
 }
 
-/// One of a closed set, since it becomes a label: what Redis says of itself by its own word, the rest by ours.
+/// One of a closed set, since it becomes a label: what Redis says of itself by its own word, the
+/// rest by ours.
 fn kind(error: &StoreError) -> &'static str {
     const WORDS: [&str; 13] = [
         "READONLY",

@@ -28,12 +28,14 @@ pub enum Stores {
     Redis(Arc<Parts>),
 }
 
-/// What can be lost by itself: one server, or a cluster's node. There an upstream has a connection of its own, too:
-/// while the client looks for a lost node it keeps every command on the connection waiting, those to other nodes as well.
+/// What can be lost by itself: one server, or a cluster's node. There an upstream has a connection
+/// of its own, too: while the client looks for a lost node it keeps every command on the connection
+/// waiting, those to other nodes as well.
 pub struct Parts(BTreeMap<Name, Arc<Guarded>>);
 
 impl Stores {
-    /// Takes the store into use. A Redis that is not there yet is no error: `on_loss` says what that means for calls.
+    /// Takes the store into use. A Redis that is not there yet is no error: `on_loss` says what
+    /// that means for calls.
     pub async fn start<'a>(
         config: &shape::Store,
         upstreams: impl Iterator<Item = &'a Name>,
@@ -45,11 +47,20 @@ impl Stores {
                 Ok(Self::Memory(Arc::new(MemoryStore::new())))
             }
             shape::StoreKind::Redis => {
-                let parts = Arc::new(Parts::start(config, upstreams, metrics).await.map_err(io::Error::other)?);
+                let parts = Arc::new(
+                    Parts::start(config, upstreams, metrics).await.map_err(io::Error::other)?,
+                );
                 let (one, other) = (Arc::downgrade(&parts), Arc::downgrade(&parts));
                 metrics.show_store(
-                    move || one.upgrade().is_some_and(|parts| parts.healths().any(|health| health.degraded())),
-                    move || other.upgrade().map_or(0, |parts| parts.healths().map(|health| health.unsettled()).sum()),
+                    move || {
+                        one.upgrade()
+                            .is_some_and(|parts| parts.healths().any(|health| health.degraded()))
+                    },
+                    move || {
+                        other.upgrade().map_or(0, |parts| {
+                            parts.healths().map(|health| health.unsettled()).sum()
+                        })
+                    },
                 );
                 Ok(Self::Redis(parts))
             }
@@ -76,7 +87,8 @@ impl Stores {
     /// Waits for what is still being settled.
     pub async fn drain(&self, limit: Duration) {
         if let Self::Redis(parts) = self {
-            let left: usize = join_all(parts.each().map(|part| part.drain(limit))).await.into_iter().sum();
+            let left: usize =
+                join_all(parts.each().map(|part| part.drain(limit))).await.into_iter().sum();
             if left > 0 {
                 tracing::warn!(left, "results are left unsettled");
             }
@@ -104,7 +116,9 @@ impl Parts {
         };
         let names: Vec<_> = upstreams.collect();
         let parts = match (config.redis.topology, names.first()) {
-            (shape::Topology::Cluster, _) => try_join_all(names.iter().map(|name| guarded(name))).await?,
+            (shape::Topology::Cluster, _) => {
+                try_join_all(names.iter().map(|name| guarded(name))).await?
+            }
             (shape::Topology::Standalone | shape::Topology::Sentinel, Some(first)) => {
                 vec![guarded(first).await?; names.len()]
             }
@@ -128,7 +142,10 @@ impl Parts {
     }
 
     fn of(&self, scope: &Scope) -> Result<&Guarded, StoreError> {
-        let unknown = || StoreError { what: format!("no part for upstream {}", scope.upstream), source: None };
+        let unknown = || StoreError {
+            what: format!("no part for upstream {}", scope.upstream),
+            source: None,
+        };
         self.0.get(&scope.upstream).map(|part| &**part).ok_or_else(unknown)
     }
 }
@@ -155,7 +172,9 @@ impl Store for Parts {
 fn settings(redis: &shape::Redis) -> RedisSettings {
     let topology = match redis.topology {
         shape::Topology::Standalone => Topology::Standalone,
-        shape::Topology::Sentinel => Topology::Sentinel { master: redis.sentinel_master.clone().unwrap_or_default() },
+        shape::Topology::Sentinel => {
+            Topology::Sentinel { master: redis.sentinel_master.clone().unwrap_or_default() }
+        }
         shape::Topology::Cluster => Topology::Cluster,
     };
     let tls = redis.tls.clone().unwrap_or_default();

@@ -98,11 +98,13 @@ impl Simulate {
         let _ = telemetry::init(shape::LogFormat::Text, Level::Info);
         let shutdown = shutdown()?;
         let burst = f64::from(self.burst);
-        let throttle = self.rate.map(|rate| Throttle { rate_per_second: rate.get().per_second(), burst });
+        let throttle = self
+            .rate
+            .map(|rate| Throttle { rate_per_second: rate.get().per_second(), burst });
         let options = Options { latency: self.latency, throttle, ..Options::default() };
-        let simulator = Simulator::bind(self.listen, options)
-            .await
-            .map_err(|error| std::io::Error::new(error.kind(), format!("cannot listen on {}: {error}", self.listen)))?;
+        let simulator = Simulator::bind(self.listen, options).await.map_err(|error| {
+            std::io::Error::new(error.kind(), format!("cannot listen on {}: {error}", self.listen))
+        })?;
         print(simulator.exports())?;
         Ok(simulator.run(shutdown).await?)
     }
@@ -119,10 +121,10 @@ fn greeting(address: SocketAddr, admin: SocketAddr, simulator: &Simulator) -> St
     let exports = simulator.exports();
     let method = "participantgateway.v1.ParticipantService/CreateParticipant";
     let call = |contact: &str, token: &str| {
-        let details =
-            r#""participant_details": {"participant_role": "PARTICIPANT_ROLE_CUSTOM_BOT", "display_name": "Bot"}"#;
-        let request =
-            format!(r#"{{"instance_id": "demo", "contact_id": "{contact}", "client_token": "{token}", {details}}}"#);
+        let details = r#""participant_details": {"participant_role": "PARTICIPANT_ROLE_CUSTOM_BOT", "display_name": "Bot"}"#;
+        let request = format!(
+            r#"{{"instance_id": "demo", "contact_id": "{contact}", "client_token": "{token}", {details}}}"#
+        );
         format!("grpcurl -plaintext -H 'x-tenant-id: demo' -d '{request}' {address} {method}")
     };
     format!(

@@ -57,13 +57,21 @@ pub(super) fn resolve(config: &shape::Config, problems: &mut Problems) -> Option
         IdentityMode::Jwt => match &identity.jwt {
             Some(jwt) => resolve_jwt(jwt, problems).map(Identity::Jwt),
             None => {
-                require(problems, "identity.jwt", "issuer, audience, and one of jwks_url and jwks_file");
+                require(
+                    problems,
+                    "identity.jwt",
+                    "issuer, audience, and one of jwks_url and jwks_file",
+                );
                 None
             }
         },
         IdentityMode::Mtls => {
             if config.server.tls.as_ref().is_none_or(|tls| tls.client_ca_file.is_none()) {
-                require(problems, "server.tls.client_ca_file", "the CA of client certificates: identity.mode is mtls");
+                require(
+                    problems,
+                    "server.tls.client_ca_file",
+                    "the CA of client certificates: identity.mode is mtls",
+                );
             }
             Some(Identity::Mtls)
         }
@@ -82,15 +90,38 @@ fn header(header: &shape::HeaderIdentity, problems: &mut Problems) -> Option<Ide
 
 /// Headers that mean something else already.
 fn is_reserved(name: &str) -> bool {
-    const RESERVED: [&str; 8] =
-        ["authorization", "connection", "content-length", "content-type", "host", "te", "user-agent", "x-request-id"];
+    const RESERVED: [&str; 8] = [
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "te",
+        "user-agent",
+        "x-request-id",
+    ];
     RESERVED.contains(&name) || name.ends_with("-bin") || name.starts_with("grpc-")
 }
 
 fn resolve_jwt(jwt: &JwtIdentity, problems: &mut Problems) -> Option<Jwt> {
-    let issuer = text(jwt.issuer.as_deref(), "identity.jwt.issuer", "the `iss` that tokens must have", problems);
-    let audience = text(jwt.audience.as_deref(), "identity.jwt.audience", "the `aud` that tokens must have", problems);
-    let claim = text(Some(&jwt.subject_claim.0), "identity.jwt.subject_claim", "a claim's name such as sub", problems);
+    let issuer = text(
+        jwt.issuer.as_deref(),
+        "identity.jwt.issuer",
+        "the `iss` that tokens must have",
+        problems,
+    );
+    let audience = text(
+        jwt.audience.as_deref(),
+        "identity.jwt.audience",
+        "the `aud` that tokens must have",
+        problems,
+    );
+    let claim = text(
+        Some(&jwt.subject_claim.0),
+        "identity.jwt.subject_claim",
+        "a claim's name such as sub",
+        problems,
+    );
     if jwt.algorithms.0.is_empty() && !problems.touch("identity.jwt.algorithms") {
         add(problems, "identity.jwt.algorithms", json!([]), "at least one, such as RS256");
     }
@@ -109,7 +140,8 @@ fn keys(jwt: &JwtIdentity, problems: &mut Problems) -> Option<KeySource> {
         (Some(url), None) => {
             let uri = url.parse::<http::Uri>().ok().filter(is_fetchable);
             if uri.is_none() {
-                let expected = "a URL that begins with http:// or https://, without user information";
+                let expected =
+                    "a URL that begins with http:// or https://, without user information";
                 add(problems, "identity.jwt.jwks_url", json!(url), expected);
             }
             uri.map(KeySource::Url)
@@ -120,7 +152,12 @@ fn keys(jwt: &JwtIdentity, problems: &mut Problems) -> Option<KeySource> {
             None
         }
         (Some(_), Some(file)) => {
-            add(problems, "identity.jwt.jwks_file", json!(file), "only one of jwks_url and jwks_file");
+            add(
+                problems,
+                "identity.jwt.jwks_file",
+                json!(file),
+                "only one of jwks_url and jwks_file",
+            );
             None
         }
         (None, None) => {
@@ -136,7 +173,12 @@ fn is_fetchable(uri: &http::Uri) -> bool {
     scheme && named && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
 }
 
-fn text(value: Option<&str>, path: &str, expected: &str, problems: &mut Problems) -> Option<String> {
+fn text(
+    value: Option<&str>,
+    path: &str,
+    expected: &str,
+    problems: &mut Problems,
+) -> Option<String> {
     match value {
         None => {
             require(problems, path, expected);

@@ -17,7 +17,11 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of the key at `path`.
-    pub fn new(path: impl Into<String>, value: Option<&Value>, expected: impl Into<String>) -> Self {
+    pub fn new(
+        path: impl Into<String>,
+        value: Option<&Value>,
+        expected: impl Into<String>,
+    ) -> Self {
         let value = value.map(|value| {
             let mut shown = value.clone();
             redact(&mut shown);
@@ -55,11 +59,14 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// Whether the key, or one above or below it, has a problem: what follows from it need not be reported.
+    /// Whether the key, or one above or below it, has a problem: what follows from it need not be
+    /// reported.
     #[must_use]
     pub fn touch(&self, path: &str) -> bool {
         let below = |outer: &str, inner: &str| {
-            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            inner
+                .strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
         self.0.iter().any(|known| below(&known.path, path) || below(path, &known.path))
     }
@@ -97,13 +104,16 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Hides the user information of every URL in the value: the one place of the config where a password may stand.
+/// Hides the user information of every URL in the value: the one place of the config where a
+/// password may stand.
 pub fn redact(value: &mut Value) {
     match value {
         Value::String(text) => {
-            // A scheme of ours also where the slashes are mistyped; any other only where it is a URL for sure.
+            // A scheme of ours also where the slashes are mistyped; any other only where it is a
+            // URL for sure.
             let url = text.split_once("://").or_else(|| {
-                text.split_once(':').filter(|(scheme, _)| ["redis", "rediss", "http", "https"].contains(scheme))
+                text.split_once(':')
+                    .filter(|(scheme, _)| ["redis", "rediss", "http", "https"].contains(scheme))
             });
             if let Some((scheme, rest)) = url
                 && let Some((_, host)) = rest.rsplit_once('@')

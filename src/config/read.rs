@@ -7,17 +7,12 @@ use serde_json::{Map, Value};
 use super::problem::{Problem, Problems};
 use super::shape::Config;
 
-/// What an override's name begins with.
-pub const ENV_PREFIX: &str = "PARTICIPANT_GATEWAY__";
-
-/// Words in the names of keys that are none of ours, and whose values are not shown.
-const SECRETS: [&str; 6] = ["pass", "secret", "token", "key", "auth", "credential"];
-
 /// File and environment, not yet typed.
 #[derive(Debug)]
 pub struct Tree {
     pub value: Value,
-    /// The raw text of each override by its dotted path: where a text is wanted, `123` from the environment is one.
+    /// The raw text of each override by its dotted path: where a text is wanted, `123` from the
+    /// environment is one.
     overrides: BTreeMap<String, String>,
 }
 
@@ -33,14 +28,19 @@ pub fn tree(
     if !value.is_object() {
         return Err(Problem::new("", Some(&value), "a mapping of sections").into());
     }
-    // The outer keys first, whatever the order of the environment: an inner one then changes what an outer one set.
+    // The outer keys first, whatever the order of the environment: an inner one then changes what
+    // an outer one set.
     let mut named: BTreeMap<(usize, Vec<String>), String> = BTreeMap::new();
     for (name, raw) in environment {
         let Some(keys) = name.strip_prefix(ENV_PREFIX) else { continue };
         let keys: Vec<String> = keys.split("__").map(str::to_lowercase).collect();
         let path = keys.join(".");
         if named.insert((keys.len(), keys), raw).is_some() {
-            problems.add(Problem::new(path, None, "one override of this key: it is set in upper and in lower case"));
+            problems.add(Problem::new(
+                path,
+                None,
+                "one override of this key: it is set in upper and in lower case",
+            ));
         }
     }
     let mut overrides = BTreeMap::new();
@@ -50,7 +50,8 @@ pub fn tree(
             problems.add(Problem::new(path, None, "a value in UTF-8"));
             continue;
         }
-        let parsed = serde_saphyr::from_str::<Value>(&raw).unwrap_or_else(|_| Value::String(raw.clone()));
+        let parsed =
+            serde_saphyr::from_str::<Value>(&raw).unwrap_or_else(|_| Value::String(raw.clone()));
         match insert(&mut value, &keys, parsed) {
             Ok(()) => {
                 overrides.insert(path, raw);
@@ -61,8 +62,8 @@ pub fn tree(
     Ok(Tree { value, overrides })
 }
 
-/// Types the tree. Serde stops at the first error, so what is bad is recorded, left out, and the rest is read again,
-/// until only good keys are left.
+/// Types the tree. Serde stops at the first error, so what is bad is recorded, left out, and the
+/// rest is read again, until only good keys are left.
 pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
     let Tree { mut value, mut overrides } = tree;
     let mut left_out = LeftOut::default();
@@ -77,7 +78,8 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
         let (segments, path) = match unknown_key(&message) {
             // Serde names the mapping in some places and the key in others.
             Some(key) if segments.last().is_none_or(|last| last != key) => {
-                let path = if segments.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+                let path =
+                    if segments.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
                 ([segments, vec![key.to_owned()]].concat(), path)
             }
             _ => (segments, path),
@@ -86,7 +88,8 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             && let Some(found) = find(&mut value, &segments).filter(|found| found.is_null())
             && !segments.is_empty()
         {
-            // An empty key, as in `tls:`, means its default; an empty tenant still lacks what it lacks.
+            // An empty key, as in `tls:`, means its default; an empty tenant still lacks what it
+            // lacks.
             if message.contains("expected a mapping") {
                 *found = Value::Object(Map::new());
             } else {
@@ -116,16 +119,23 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             Some(key) => misplaced(key, removed),
             None => Some(removed),
         };
-        problems.add(Problem::new(left_out.original(&segments), shown.as_ref(), expectation(&message)));
+        problems.add(Problem::new(
+            left_out.original(&segments),
+            shown.as_ref(),
+            expectation(&message),
+        ));
     }
 }
 
-/// What is shown of the value of a key that is none of ours: what looks like a secret is one, and a mapping may hold any.
+/// What is shown of the value of a key that is none of ours: what looks like a secret is one, and a
+/// mapping may hold any.
 fn misplaced(key: &str, value: Value) -> Option<Value> {
     let key = key.to_lowercase();
     match value {
         Value::Object(_) | Value::Array(_) => None,
-        _ if SECRETS.iter().any(|word| key.contains(word)) => Some(Value::String("[redacted]".to_owned())),
+        _ if SECRETS.iter().any(|word| key.contains(word)) => {
+            Some(Value::String("[redacted]".to_owned()))
+        }
         value => Some(value),
     }
 }
@@ -146,7 +156,8 @@ impl LeftOut {
                 continue;
             };
             let gone = self.0.entry(segments[..depth].to_vec()).or_default();
-            let original = gone.iter().fold(index, |at, gone| if *gone <= at { at + 1 } else { at });
+            let original =
+                gone.iter().fold(index, |at, gone| if *gone <= at { at + 1 } else { at });
             if depth + 1 == segments.len() {
                 gone.push(original);
                 gone.sort_unstable();
@@ -190,15 +201,19 @@ fn insert(value: &mut Value, keys: &[String], new: Value) -> Result<(), &'static
         return Err("two underscores between the keys of an override, and a key on each side");
     }
     match value {
-        Value::Object(map) => insert(map.entry(key.clone()).or_insert_with(|| Value::Object(Map::new())), rest, new),
+        Value::Object(map) => {
+            insert(map.entry(key.clone()).or_insert_with(|| Value::Object(Map::new())), rest, new)
+        }
         _ => Err("the override of a key below a mapping"),
     }
 }
 
-/// Where the text stops being YAML. The parser's own message shows the lines around it, and a secret may stand there.
+/// Where the text stops being YAML. The parser's own message shows the lines around it, and a
+/// secret may stand there.
 fn not_yaml(error: &serde_saphyr::Error) -> Problem {
-    let place =
-        error.location().map_or_else(String::new, |at| format!(" at line {}, column {}", at.line(), at.column()));
+    let place = error
+        .location()
+        .map_or_else(String::new, |at| format!(" at line {}, column {}", at.line(), at.column()));
     let text = error.without_snippet().to_string();
     let first = text.lines().next().unwrap_or_default();
     let why = if first.contains("uplicate") {
@@ -231,3 +246,9 @@ fn expectation(message: &str) -> String {
         None => expected,
     }
 }
+
+/// What an override's name begins with.
+pub const ENV_PREFIX: &str = "PARTICIPANT_GATEWAY__";
+
+/// Words in the names of keys that are none of ours, and whose values are not shown.
+const SECRETS: [&str; 6] = ["pass", "secret", "token", "key", "auth", "credential"];

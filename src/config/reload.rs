@@ -1,10 +1,12 @@
 //! A changed file is applied without a restart, as far as it can be.
 //!
-//! The file is read again every two seconds and compared by content: that sees an edit, a rename and the swap of a
-//! ConfigMap's `..data` link alike, on every file system, and needs no inotify watch that could run out.
+//! The file is read again every two seconds and compared by content: that sees an edit, a rename
+//! and the swap of a ConfigMap's `..data` link alike, on every file system, and needs no inotify
+//! watch that could run out.
 //!
-//! What needs a restart keeps its old value, and the two together are judged as one config before anything changes:
-//! tenants that are valid beside the new identity or the new upstreams may not be so beside the old ones.
+//! What needs a restart keeps its old value, and the two together are judged as one config before
+//! anything changes: tenants that are valid beside the new identity or the new upstreams may not be
+//! so beside the old ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,9 +19,6 @@ use serde_json::{Value, json};
 
 use super::{Examine, Problem, Problems, Settings, digest, resolve, shape};
 use crate::domain::Instances;
-
-/// How often the file is looked at. The contract promises that changes are in use within 10 s.
-const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Keeps the current settings current.
 pub struct Reload {
@@ -59,8 +58,8 @@ impl Reload {
         Self { file, examine, current, seen: Ok(stamp), bytes: None }
     }
 
-    /// Looks at the file every two seconds, and at once whenever `asked` yields; tells `observe` of every change, and
-    /// of every time that somebody asked.
+    /// Looks at the file every two seconds, and at once whenever `asked` yields; tells `observe` of
+    /// every change, and of every time that somebody asked.
     pub async fn run(mut self, mut asked: impl AsyncFnMut(), mut observe: impl FnMut(Reloaded)) {
         loop {
             let asked = tokio::select! {
@@ -91,24 +90,33 @@ impl Reload {
             return None;
         }
         self.seen = seen;
-        Some(match loaded.map_err(|problems| (problems, Vec::new())).and_then(|new| over(new, &old)) {
-            Ok((settings, needs_restart)) => {
-                let settings = Arc::new(settings);
-                self.current.store(Arc::clone(&settings));
-                Reloaded::Applied { settings, needs_restart }
-            }
-            Err((problems, needs_restart)) => Reloaded::Refused { problems, needs_restart },
-        })
+        Some(
+            match loaded
+                .map_err(|problems| (problems, Vec::new()))
+                .and_then(|new| over(new, &old))
+            {
+                Ok((settings, needs_restart)) => {
+                    let settings = Arc::new(settings);
+                    self.current.store(Arc::clone(&settings));
+                    Reloaded::Applied { settings, needs_restart }
+                }
+                Err((problems, needs_restart)) => Reloaded::Refused { problems, needs_restart },
+            },
+        )
     }
 }
 
 /// Names the content of the file, and of the key files that the config in use names.
 fn bytes(file: &Path, shape: &shape::Config) -> String {
-    let contents: Vec<_> = resolve::key_files(shape).chain([file]).map(|file| std::fs::read(file).ok()).collect();
+    let contents: Vec<_> = resolve::key_files(shape)
+        .chain([file])
+        .map(|file| std::fs::read(file).ok())
+        .collect();
     digest(contents.iter().map(|content| content.as_deref().unwrap_or_default()))
 }
 
-/// The new settings where they can be applied now, the old ones where they cannot; and the paths of the latter.
+/// The new settings where they can be applied now, the old ones where they cannot; and the paths of
+/// the latter.
 fn over(new: Settings, old: &Settings) -> Result<(Settings, Vec<String>), (Problems, Vec<String>)> {
     let mut needs_restart = Vec::new();
     let merged = merged(&new.shape, &old.shape, &mut needs_restart);
@@ -116,7 +124,8 @@ fn over(new: Settings, old: &Settings) -> Result<(Settings, Vec<String>), (Probl
         new
     } else {
         let version = new.version.clone();
-        let judged = resolve::settings(merged, version, Problems::default(), resolve::Purpose::Service);
+        let judged =
+            resolve::settings(merged, version, Problems::default(), resolve::Purpose::Service);
         let judged = judged.and_then(|settings| leads_nowhere_else(settings, &new, old));
         match judged {
             Ok(settings) => settings,
@@ -130,21 +139,32 @@ fn over(new: Settings, old: &Settings) -> Result<(Settings, Vec<String>), (Probl
     Ok((settings, needs_restart))
 }
 
-/// Refuses what would give a tenant an instance whose calls then went to another upstream than the file says: another
-/// account. What it had before stays where it was.
-fn leads_nowhere_else(settings: Settings, new: &Settings, old: &Settings) -> Result<Settings, Problems> {
+/// Refuses what would give a tenant an instance whose calls then went to another upstream than the
+/// file says: another account. What it had before stays where it was.
+fn leads_nowhere_else(
+    settings: Settings,
+    new: &Settings,
+    old: &Settings,
+) -> Result<Settings, Problems> {
     let mut problems = Problems::default();
     for tenant in settings.tenants.values() {
         let Instances::Only(instances) = &tenant.instances else { continue };
         let had = old.tenants.get(&tenant.name).map(|tenant| &tenant.instances);
-        for instance in instances.iter().filter(|instance| !had.is_some_and(|had| had.contains(instance))) {
-            let (Some(now), Some(meant)) = (settings.upstream_of(instance), new.upstream_of(instance)) else {
+        for instance in instances
+            .iter()
+            .filter(|instance| !had.is_some_and(|had| had.contains(instance)))
+        {
+            let (Some(now), Some(meant)) =
+                (settings.upstream_of(instance), new.upstream_of(instance))
+            else {
                 continue;
             };
             if now.name != meant.name {
                 let path = format!("tenants.{}.instances", tenant.name);
-                let expected =
-                    format!("a restart first: its upstream is {} in the file, and still {}", meant.name, now.name);
+                let expected = format!(
+                    "a restart first: its upstream is {} in the file, and still {}",
+                    meant.name, now.name
+                );
                 problems.add(Problem::new(path, Some(&json!(instance.as_str())), expected));
             }
         }
@@ -152,7 +172,11 @@ fn leads_nowhere_else(settings: Settings, new: &Settings, old: &Settings) -> Res
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
 }
 
-fn merged(new: &shape::Config, old: &shape::Config, needs_restart: &mut Vec<String>) -> shape::Config {
+fn merged(
+    new: &shape::Config,
+    old: &shape::Config,
+    needs_restart: &mut Vec<String>,
+) -> shape::Config {
     let mut merged = new.clone();
     keep("server", &mut merged.server, &old.server, needs_restart);
     keep("admin", &mut merged.admin, &old.admin, needs_restart);
@@ -160,9 +184,19 @@ fn merged(new: &shape::Config, old: &shape::Config, needs_restart: &mut Vec<Stri
     keep("store", &mut merged.store, &old.store, needs_restart);
     let (idempotency, in_use) = (&mut merged.idempotency, &old.idempotency);
     keep("idempotency.retention", &mut idempotency.retention, &in_use.retention, needs_restart);
-    keep("idempotency.root_key_file", &mut idempotency.root_key_file, &in_use.root_key_file, needs_restart);
+    keep(
+        "idempotency.root_key_file",
+        &mut idempotency.root_key_file,
+        &in_use.root_key_file,
+        needs_restart,
+    );
     keep("telemetry.otlp", &mut merged.telemetry.otlp, &old.telemetry.otlp, needs_restart);
-    keep("telemetry.log.format", &mut merged.telemetry.log.format, &old.telemetry.log.format, needs_restart);
+    keep(
+        "telemetry.log.format",
+        &mut merged.telemetry.log.format,
+        &old.telemetry.log.format,
+        needs_restart,
+    );
     merged.upstreams = upstream_shapes(&new.upstreams, &old.upstreams, needs_restart);
     merged
 }
@@ -186,7 +220,12 @@ fn upstream_shapes(
         keep(&path("endpoint_url"), &mut merged.endpoint_url, &old.endpoint_url, needs_restart);
         keep(&path("role_arn"), &mut merged.role_arn, &old.role_arn, needs_restart);
         keep(&path("external_id"), &mut merged.external_id, &old.external_id, needs_restart);
-        keep(&path("connect_timeout"), &mut merged.connect_timeout, &old.connect_timeout, needs_restart);
+        keep(
+            &path("connect_timeout"),
+            &mut merged.connect_timeout,
+            &old.connect_timeout,
+            needs_restart,
+        );
         (name.clone(), merged)
     };
     old.iter().map(merge).collect()
@@ -199,3 +238,6 @@ fn keep<T: Clone + Serialize>(path: &str, new: &mut T, old: &T, needs_restart: &
         *new = old.clone();
     }
 }
+
+/// How often the file is looked at. The contract promises that changes are in use within 10 s.
+const INTERVAL: Duration = Duration::from_secs(2);

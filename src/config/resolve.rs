@@ -12,7 +12,9 @@ use super::problem::{Problem, Problems};
 use super::shape::{self, Config, IdentityMode};
 use super::values::Share;
 use super::{Routes, Settings, committed_bursts, digest, may_use};
-use crate::domain::{Enforcement, InstanceId, Instances, Name, Rate, Role, Tenant, TenantLimits, Upstream};
+use crate::domain::{
+    Enforcement, InstanceId, Instances, Name, Rate, Role, Tenant, TenantLimits, Upstream,
+};
 
 /// What the settings are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +26,20 @@ pub enum Purpose {
 }
 
 /// Settings of the shape, or every problem: those found while it was typed, and these.
-pub fn settings(shape: Config, version: String, problems: Problems, purpose: Purpose) -> Result<Settings, Problems> {
+pub fn settings(
+    shape: Config,
+    version: String,
+    problems: Problems,
+    purpose: Purpose,
+) -> Result<Settings, Problems> {
     let mut check = Check { problems, warnings: Vec::new() };
     let identity = super::identity::resolve(&shape, &mut check.problems);
     let tenants = check.tenants(&shape);
     let upstreams = check.upstreams(&shape.upstreams);
     check.server(&shape);
     check.store(&shape);
-    // Before the keys are read: where a file changes between the two, the stamp is the older one, and the change is
-    // found at the next look.
+    // Before the keys are read: where a file changes between the two, the stamp is the older one,
+    // and the change is found at the next look.
     let stamp = stamp(&shape, &version);
     let keys = check.keys(&shape, purpose);
     check.committed(&tenants, &upstreams);
@@ -60,11 +67,17 @@ pub fn settings(shape: Config, version: String, problems: Problems, purpose: Pur
 }
 
 /// Each subject's tenant; no two have one.
-fn by_subject(shape: &Config, tenants: &BTreeMap<Name, Arc<Tenant>>) -> HashMap<String, Arc<Tenant>> {
+fn by_subject(
+    shape: &Config,
+    tenants: &BTreeMap<Name, Arc<Tenant>>,
+) -> HashMap<String, Arc<Tenant>> {
     let subjects = |tenant: &Arc<Tenant>| {
         let shape = shape.tenants.get(tenant.name.as_str());
         let subjects = shape.map_or(&[][..], |shape| &shape.subjects);
-        subjects.iter().map(|subject| (subject.clone(), Arc::clone(tenant))).collect::<Vec<_>>()
+        subjects
+            .iter()
+            .map(|subject| (subject.clone(), Arc::clone(tenant)))
+            .collect::<Vec<_>>()
     };
     tenants.values().flat_map(subjects).collect()
 }
@@ -87,12 +100,23 @@ struct Check {
 }
 
 impl Check {
-    fn add(&mut self, path: impl Into<String>, value: impl Into<Option<Value>>, expected: impl Into<String>) {
+    fn add(
+        &mut self,
+        path: impl Into<String>,
+        value: impl Into<Option<Value>>,
+        expected: impl Into<String>,
+    ) {
         self.problems.add(Problem::new(path, value.into().as_ref(), expected));
     }
 
-    /// The value, or a problem where it is missing (and not just left out for a problem of its own).
-    fn required<'a, T>(&mut self, value: &'a Option<T>, path: &str, expected: &str) -> Option<&'a T> {
+    /// The value, or a problem where it is missing (and not just left out for a problem of its
+    /// own).
+    fn required<'a, T>(
+        &mut self,
+        value: &'a Option<T>,
+        path: &str,
+        expected: &str,
+    ) -> Option<&'a T> {
         if value.is_none() && !self.problems.touch(path) {
             self.add(path, None, format!("{expected}; it is required"));
         }
@@ -103,8 +127,8 @@ impl Check {
         if config.tenants.is_empty() && !self.problems.touch("tenants") {
             self.add("tenants", None, "at least one tenant");
         }
-        let subjects_count =
-            config.identity.mode != Some(IdentityMode::Header) && !self.problems.touch("identity.mode");
+        let subjects_count = config.identity.mode != Some(IdentityMode::Header)
+            && !self.problems.touch("identity.mode");
         let mut owners: HashMap<&str, &str> = HashMap::new();
         let mut tenants = BTreeMap::new();
         for (key, tenant) in &config.tenants {
@@ -118,7 +142,12 @@ impl Check {
         tenants
     }
 
-    fn subjects<'a>(&mut self, key: &'a str, tenant: &'a shape::Tenant, owners: &mut HashMap<&'a str, &'a str>) {
+    fn subjects<'a>(
+        &mut self,
+        key: &'a str,
+        tenant: &'a shape::Tenant,
+        owners: &mut HashMap<&'a str, &'a str>,
+    ) {
         let path = format!("tenants.{key}.subjects");
         if tenant.subjects.is_empty() && !self.problems.touch(&path) {
             self.add(&path, None, "at least one subject; it is required outside header mode");
@@ -128,7 +157,11 @@ impl Check {
             if subject.is_empty() {
                 self.add(path, json!(subject), "a subject that is not empty");
             } else if let Some(other) = owners.insert(subject, key).filter(|other| *other != key) {
-                self.add(path, json!(subject), format!("a subject of one tenant only: tenants.{other} has it, too"));
+                self.add(
+                    path,
+                    json!(subject),
+                    format!("a subject of one tenant only: tenants.{other} has it, too"),
+                );
             }
         }
     }
@@ -138,7 +171,8 @@ impl Check {
         let name = self.name(&path, key);
         let instances = self.instances(&format!("{path}.instances"), tenant.instances.as_ref());
         let rate = self.positive(&format!("{path}.rate"), tenant.rate.as_ref());
-        let burst = self.required(&tenant.burst, &format!("{path}.burst"), "a whole number of at least 1");
+        let burst =
+            self.required(&tenant.burst, &format!("{path}.burst"), "a whole number of at least 1");
         if tenant.roles.is_empty() && !self.problems.touch(&format!("{path}.roles")) {
             self.add(format!("{path}.roles"), json!([]), "at least one of CUSTOM_BOT, CUSTOMER");
         }
@@ -153,14 +187,19 @@ impl Check {
         let (rate, burst) = (rate?, burst?.get());
         let (committed, max_in_flight) = (tenant.committed.get(), tenant.max_in_flight.get());
         if committed > rate {
-            let expected = format!("at most the tenant's own rate, {rate}: more of the budget is kept than it can use");
+            let expected = format!(
+                "at most the tenant's own rate, {rate}: more of the budget is kept than it can use"
+            );
             self.warn(&format!("{path}.committed"), expected);
         }
         let limits = TenantLimits { rate, burst, committed, max_in_flight, enforcement };
         Some(Tenant { name: name?, instances: instances?, roles: roles.collect(), limits })
     }
 
-    fn upstreams(&mut self, shapes: &BTreeMap<String, shape::Upstream>) -> BTreeMap<Name, Arc<Upstream>> {
+    fn upstreams(
+        &mut self,
+        shapes: &BTreeMap<String, shape::Upstream>,
+    ) -> BTreeMap<Name, Arc<Upstream>> {
         if shapes.is_empty() && !self.problems.touch("upstreams") {
             self.add("upstreams", None, "at least one upstream");
         }
@@ -173,13 +212,19 @@ impl Check {
             match &upstream.instances {
                 Instances::Any => {
                     if let Some(other) = of_any.replace(key) {
-                        self.add(path, json!(["*"]), format!("[\"*\"] on one upstream only: upstreams.{other} has it"));
+                        self.add(
+                            path,
+                            json!(["*"]),
+                            format!("[\"*\"] on one upstream only: upstreams.{other} has it"),
+                        );
                     }
                 }
                 Instances::Only(instances) => {
                     for instance in instances {
                         if let Some(other) = owners.insert(instance.clone(), key) {
-                            let expected = format!("an instance of one upstream only: upstreams.{other} has it, too");
+                            let expected = format!(
+                                "an instance of one upstream only: upstreams.{other} has it, too"
+                            );
                             self.add(&path, json!(instance.as_str()), expected);
                         }
                     }
@@ -195,21 +240,38 @@ impl Check {
         let name = self.name(&path, key);
         let instances = self.instances(&format!("{path}.instances"), shape.instances.as_ref());
         let region_path = format!("{path}.region");
-        let region = self.required(&shape.region, &region_path, "an AWS region such as us-east-1").cloned();
-        let is_part =
-            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let region = self
+            .required(&shape.region, &region_path, "an AWS region such as us-east-1")
+            .cloned();
+        let is_part = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
         let is_region = |region: &String| region.contains('-') && region.split('-').all(is_part);
         if let Some(region) = region.as_ref().filter(|region| !is_region(region)) {
             self.add(&region_path, json!(region), "an AWS region such as us-east-1");
         }
         let rate = self.positive(&format!("{path}.rate"), Some(&shape.rate));
-        self.url(&format!("{path}.endpoint_url"), shape.endpoint_url.as_deref(), &["http", "https"]);
+        self.url(
+            &format!("{path}.endpoint_url"),
+            shape.endpoint_url.as_deref(),
+            &["http", "https"],
+        );
         if let Some(arn) = shape.role_arn.as_ref().filter(|arn| !is_role(arn)) {
-            self.add(format!("{path}.role_arn"), json!(arn), "an ARN such as arn:aws:iam::123456789012:role/name");
+            self.add(
+                format!("{path}.role_arn"),
+                json!(arn),
+                "an ARN such as arn:aws:iam::123456789012:role/name",
+            );
         }
-        if shape.external_id.is_some() && shape.role_arn.is_none() && !self.problems.touch(&format!("{path}.role_arn"))
+        if shape.external_id.is_some()
+            && shape.role_arn.is_none()
+            && !self.problems.touch(&format!("{path}.role_arn"))
         {
-            self.add(format!("{path}.external_id"), None, "role_arn beside it: an external id is for assuming a role");
+            self.add(
+                format!("{path}.external_id"),
+                None,
+                "role_arn beside it: an external id is for assuming a role",
+            );
         }
         Some(Upstream {
             name: name?,
@@ -234,10 +296,18 @@ impl Check {
             self.add("server.default_timeout", json!(server.default_timeout), expected);
         }
         if server.listen == config.admin.listen && server.listen.get().port() != 0 {
-            self.add("admin.listen", json!(config.admin.listen), "another address than server.listen");
+            self.add(
+                "admin.listen",
+                json!(config.admin.listen),
+                "another address than server.listen",
+            );
         }
         if let Some(tls) = &server.tls {
-            self.required(&tls.cert_file, "server.tls.cert_file", "the certificate chain's file, PEM");
+            self.required(
+                &tls.cert_file,
+                "server.tls.cert_file",
+                "the certificate chain's file, PEM",
+            );
             self.required(&tls.key_file, "server.tls.key_file", "the certificate's key file, PEM");
         }
         if let Some(otlp) = &config.telemetry.otlp {
@@ -256,28 +326,44 @@ impl Check {
         if let Some(endpoint) = &otlp.endpoint
             && !endpoint.parse().is_ok_and(is_place)
         {
-            self.add("telemetry.otlp.endpoint", json!(endpoint), "http://host:port or https://host:port");
+            self.add(
+                "telemetry.otlp.endpoint",
+                json!(endpoint),
+                "http://host:port or https://host:port",
+            );
         }
         if !(0.0..=1.0).contains(&otlp.sample_ratio) {
-            self.add("telemetry.otlp.sample_ratio", json!(otlp.sample_ratio), "a share from 0 to 1");
+            self.add(
+                "telemetry.otlp.sample_ratio",
+                json!(otlp.sample_ratio),
+                "a share from 0 to 1",
+            );
         }
     }
 
     /// ΣCᵢ ≤ R on every upstream, over the tenants that may use it.
-    fn committed(&mut self, tenants: &BTreeMap<Name, Arc<Tenant>>, upstreams: &BTreeMap<Name, Arc<Upstream>>) {
+    fn committed(
+        &mut self,
+        tenants: &BTreeMap<Name, Arc<Tenant>>,
+        upstreams: &BTreeMap<Name, Arc<Upstream>>,
+    ) {
         let bursts = committed_bursts(tenants, upstreams);
         for (name, upstream) in upstreams {
             self.committed_bursts(name, upstream, bursts.get(name).copied().unwrap_or_default());
             let users = tenants.values().filter(|tenant| may_use(tenant, upstream, upstreams));
             let shares = users.filter(|tenant| tenant.limits.committed.per_second() > 0.0);
-            let shares: Vec<_> = shares.map(|tenant| (&tenant.name, tenant.limits.committed.per_second())).collect();
+            let shares: Vec<_> = shares
+                .map(|tenant| (&tenant.name, tenant.limits.committed.per_second()))
+                .collect();
             let sum: f64 = shares.iter().map(|(_, share)| share).sum();
             let budget = upstream.rate.per_second();
             if sum > budget * (1.0 + 1e-9) {
                 let path = format!("upstreams.{name}.rate");
-                let shares: Vec<_> = shares.iter().map(|(name, _)| format!("tenants.{name}.committed")).collect();
+                let shares: Vec<_> =
+                    shares.iter().map(|(name, _)| format!("tenants.{name}.committed")).collect();
                 let shares = shares.join(" + ");
-                let expected = format!("at least the sum of its tenants' committed rates, {sum}/s ({shares})");
+                let expected =
+                    format!("at least the sum of its tenants' committed rates, {sum}/s ({shares})");
                 self.add(path, json!(upstream.rate.to_string()), expected);
             }
         }
@@ -292,11 +378,15 @@ impl Check {
         }
         let path = format!("upstreams.{name}.burst");
         if (shares - reserve) / rate > upstream.max_wait.as_secs_f64() {
-            let expected = format!("at least {}: committed calls may be refused below it", shares + 1.0);
+            let expected =
+                format!("at least {}: committed calls may be refused below it", shares + 1.0);
             self.warn(&path, expected);
         } else if burst - 1.0 - shares < (rate * 0.05).max(1.0) {
             let enough = shares + 1.0 + (rate * 0.05).max(1.0).ceil();
-            self.warn(&path, format!("at least {enough}: calls that queue lose throughput below it"));
+            self.warn(
+                &path,
+                format!("at least {enough}: calls that queue lose throughput below it"),
+            );
         }
     }
 
@@ -332,7 +422,11 @@ impl Check {
                 Ok(id) => {
                     instances.insert(id);
                 }
-                Err(_) => self.add(format!("{path}[{index}]"), json!(id), "an instance id of 1 to 100 characters"),
+                Err(_) => self.add(
+                    format!("{path}[{index}]"),
+                    json!(id),
+                    "an instance id of 1 to 100 characters",
+                ),
             }
         }
         Some(Instances::Only(instances))
@@ -362,7 +456,11 @@ impl Check {
                 && (uri.port_u16().is_some() || port.is_none_or(|(_, port)| port.ends_with(']')))
         });
         if !good {
-            self.add(path, json!(url), format!("a URL that begins with {}://", schemes.join(":// or ")));
+            self.add(
+                path,
+                json!(url),
+                format!("a URL that begins with {}://", schemes.join(":// or ")),
+            );
         } else if schemes.contains(&"http") && url.contains(['@', '?', '#']) {
             self.add(path, json!(url), "a URL without user, password or query");
         }
@@ -375,5 +473,10 @@ fn is_role(arn: &str) -> bool {
     let [arn, partition, service, region, account, resource] = parts[..] else { return false };
     let is_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
     let is_named = resource.strip_prefix("role/").is_some_and(|name| !name.is_empty());
-    arn == "arn" && partition.starts_with("aws") && service == "iam" && region.is_empty() && is_account && is_named
+    arn == "arn"
+        && partition.starts_with("aws")
+        && service == "iam"
+        && region.is_empty()
+        && is_account
+        && is_named
 }

@@ -1,7 +1,9 @@
-//! The file's shape: the one list of keys, defaults and scalar types. The JSON Schema is made from it.
+//! The file's shape: the one list of keys, defaults and scalar types. The JSON Schema is made from
+//! it.
 //!
-//! What is required is an `Option` here, so that [`super::resolve`] can name every missing key at once; the schema says so
-//! by `extend`, since a default for the whole mapping makes every key optional to the derive.
+//! What is required is an `Option` here, so that [`super::resolve`] can name every missing key at
+//! once; the schema says so by `extend`, since a default for the whole mapping makes every key
+//! optional to the derive.
 
 mod identity;
 mod store;
@@ -15,7 +17,9 @@ use super::values::{Count, Level, Listen, Period, Share, Span};
 
 use crate::domain::Name;
 
-pub use identity::{Algorithm, Algorithms, HeaderIdentity, Identity, IdentityMode, JwtIdentity, SubjectClaim};
+pub use identity::{
+    Algorithm, Algorithms, HeaderIdentity, Identity, IdentityMode, JwtIdentity, SubjectClaim,
+};
 pub use store::{Idempotency, OnLoss, Redis, RedisTls, Store, StoreKind, Topology};
 
 /// The whole file.
@@ -97,8 +101,8 @@ pub struct Admin {
 #[serde(default, deny_unknown_fields, expecting = "a mapping of tenant settings")]
 #[schemars(extend("required" = ["instances", "rate", "burst"]))]
 pub struct Tenant {
-    /// JWT subjects, or URI or DNS names of client certificates. Ignored in header mode, where the tenant's own name
-    /// is its subject.
+    /// JWT subjects, or URI or DNS names of client certificates. Ignored in header mode, where the
+    /// tenant's own name is its subject.
     pub subjects: Vec<String>,
     /// The Connect instances it may name, or `["*"]`.
     #[schemars(length(min = 1))]
@@ -137,8 +141,8 @@ pub enum Enforcement {
     Shadow,
 }
 
-/// One AWS account and region. Its rate, burst, max_wait, attempt_timeout and max_attempts apply without a restart; the
-/// rest needs one.
+/// One AWS account and region. Its rate, burst, max_wait, attempt_timeout and max_attempts apply
+/// without a restart; the rest needs one.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of upstream settings")]
 #[schemars(extend("required" = ["region", "instances"]))]

@@ -1,4 +1,5 @@
-//! The config's scalar values: each says in its error what was expected, and in its schema what it takes.
+//! The config's scalar values: each says in its error what was expected, and in its schema what it
+//! takes.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -52,13 +53,6 @@ enum Per {
     Minute,
     Hour,
 }
-
-const MAX_PERIOD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-const PERIOD: &str = "a duration above zero and at most a year, such as 250ms, 10s or 24h";
-const SPAN: &str = "a duration of at most a year, such as 0ms, 250ms or 10s";
-const COUNT: &str = "a whole number from 1 to 4294967295";
-const SHARE: &str = "a rate: a decimal and /s, /m or /h, such as 20/s, 0.5/s or 300/m";
-const LISTEN: &str = "an IP address and a port, such as 0.0.0.0:50051 or [::]:50051";
 
 impl Period {
     /// For defaults.
@@ -261,9 +255,9 @@ macro_rules! text_value {
     };
 }
 
-const DURATION_PATTERN: &str = r"^ *([0-9]+(\.[0-9]+)? *[a-zA-Zµ]+ *)+$";
-
-text_value!(Period, PERIOD, DURATION_PATTERN, |text| duration(text).filter(|d| !d.is_zero()).map(Period));
+text_value!(Period, PERIOD, DURATION_PATTERN, |text| duration(text)
+    .filter(|d| !d.is_zero())
+    .map(Period));
 text_value!(Span, SPAN, DURATION_PATTERN, |text| duration(text).map(Span));
 text_value!(Share, SHARE, r"^([0-9]+\.?[0-9]*|\.[0-9]+)/[smh]$", Share::parse);
 text_value!(Listen, LISTEN, r"^.+:[0-9]{1,5}$", |text| text.parse().ok().map(Listen));
@@ -306,6 +300,14 @@ impl JsonSchema for Count {
     }
 }
 
+const MAX_PERIOD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+const PERIOD: &str = "a duration above zero and at most a year, such as 250ms, 10s or 24h";
+const SPAN: &str = "a duration of at most a year, such as 0ms, 250ms or 10s";
+const COUNT: &str = "a whole number from 1 to 4294967295";
+const SHARE: &str = "a rate: a decimal and /s, /m or /h, such as 20/s, 0.5/s or 300/m";
+const LISTEN: &str = "an IP address and a port, such as 0.0.0.0:50051 or [::]:50051";
+const DURATION_PATTERN: &str = r"^ *([0-9]+(\.[0-9]+)? *[a-zA-Zµ]+ *)+$";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,7 +318,10 @@ mod tests {
         assert_eq!(Share::parse("300/m").unwrap().get().per_second(), 5.0);
         assert_eq!(Share::parse("1.5/h").unwrap().get().per_second(), 1.5 / 3600.0);
         assert_eq!(Share::parse("0/s").unwrap().get().per_second(), 0.0);
-        for bad in ["20", "20/d", "/s", "./s", "-1/s", "1e3/s", "inf/s", "NaN/s", " 1/s", "1 /s", "1/s/s", ""] {
+        for bad in [
+            "20", "20/d", "/s", "./s", "-1/s", "1e3/s", "inf/s", "NaN/s", " 1/s", "1 /s", "1/s/s",
+            "",
+        ] {
             assert!(Share::parse(bad).is_none(), "{bad} was taken");
         }
     }

@@ -1,8 +1,8 @@
 //! The attempts of one call: what is tried again, when, and what stops it.
 //!
-//! Lost connections, timeouts and 5xx are tried again with jittered backoff; a throttle once, after the wait that it
-//! asks for; a refused signature once, where the clocks differ. All with the same `ClientToken`. Where the next attempt
-//! does not fit, the last one's error is the answer, at once.
+//! Lost connections, timeouts and 5xx are tried again with jittered backoff; a throttle once, after
+//! the wait that it asks for; a refused signature once, where the clocks differ. All with the same
+//! `ClientToken`. Where the next attempt does not fit, the last one's error is the answer, at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,6 @@ use super::sdk::Client;
 use crate::domain::{CreateParticipant, Name, Participant, UpstreamToken};
 use crate::error::{Fault, Sent, UpstreamError};
 use crate::telemetry::{Attempted, Call, Metrics};
-
-/// The wait before the first further attempt; it doubles, with jitter, up to [`MAX_BACKOFF`].
-const MIN_BACKOFF: Duration = Duration::from_millis(50);
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
-
-/// Where a throttle does not say how long to wait.
-const THROTTLE_WAIT: Duration = Duration::from_secs(1);
-
-/// With less left before the deadline, an attempt is not worth its charge.
-const LEAST_LEFT: Duration = Duration::from_millis(20);
 
 /// One upstream: its client, its circuit and its retry budget.
 #[derive(Debug)]
@@ -84,8 +74,8 @@ impl Attempts {
     /// For one upstream.
     #[must_use]
     pub fn new(upstream: Name, region: String, client: Client, metrics: Arc<Metrics>) -> Self {
-        // A fifth of the calls of the last ten seconds may be retries, and ten a second besides: an outage is not
-        // multiplied, and a quiet gateway still retries.
+        // A fifth of the calls of the last ten seconds may be retries, and ten a second besides: an
+        // outage is not multiplied, and a quiet gateway still retries.
         let budget = TpsBudget::new(Duration::from_secs(10), 10, 0.2);
         metrics.knows(&upstream, Fault::ALL.map(Fault::as_str));
         Self { upstream, region, metrics, client, breaker: Breaker::default(), budget }
@@ -105,7 +95,8 @@ impl Attempts {
         self.breaker.enter(Instant::now())
     }
 
-    /// Tries until there is a participant, or a reason to stop. Every further attempt is paid for by `payer`.
+    /// Tries until there is a participant, or a reason to stop. Every further attempt is paid for
+    /// by `payer`.
     ///
     /// # Errors
     /// The last attempt's error.
@@ -128,12 +119,18 @@ impl Attempts {
             call.attempted();
             let started = Instant::now();
             let progress = Progress::default();
-            let attempted =
-                self.client.traced_attempt(request, token, terms.attempt_timeout, &context, &progress).await;
+            let attempted = self
+                .client
+                .traced_attempt(request, token, terms.attempt_timeout, &context, &progress)
+                .await;
             let fault = attempted.as_ref().err().map(|error| error.fault.as_str());
             self.metrics.attempted(&self.upstream, fault, started.elapsed());
             let (status, request_id) = progress.answer().cloned().unzip();
-            let noted = Attempted { outcome: fault.unwrap_or("ok"), status, request_id: request_id.flatten() };
+            let noted = Attempted {
+                outcome: fault.unwrap_or("ok"),
+                status,
+                request_id: request_id.flatten(),
+            };
             span.attempted(attempt, &noted);
             let mut error = match attempted {
                 Ok(participant) => {
@@ -154,16 +151,22 @@ impl Attempts {
                     tracing::debug!(request_id = call.request_id(), attempt, fault = ?error.fault, "trying again");
                     continue;
                 }
-                error.due = terms.are_over(due.saturating_duration_since(Instant::now())).then_some(due);
+                error.due =
+                    terms.are_over(due.saturating_duration_since(Instant::now())).then_some(due);
             }
             match error.fault {
                 Fault::TimedOut => pass.failed(Instant::now()),
-                // A caller that hangs up at the first failure has not seen the call fail: others may not be refused for it.
-                Fault::Internal | Fault::Unreachable if error.due.is_some() && terms.were_left() => {
+                // A caller that hangs up at the first failure has not seen the call fail: others
+                // may not be refused for it.
+                Fault::Internal | Fault::Unreachable
+                    if error.due.is_some() && terms.were_left() =>
+                {
                     pass.given_up(Instant::now());
                 }
                 Fault::Internal | Fault::Unreachable => pass.failed(Instant::now()),
-                Fault::CredentialsMissing | Fault::CredentialsUnavailable | Fault::NotBuilt => pass.unused(),
+                Fault::CredentialsMissing | Fault::CredentialsUnavailable | Fault::NotBuilt => {
+                    pass.unused()
+                }
                 _ => pass.answered(),
             }
             span.settled(&noted);
@@ -194,7 +197,9 @@ struct Plan {
 
 impl Plan {
     fn new() -> Self {
-        let backoff = ExponentialBuilder::new().with_min_delay(MIN_BACKOFF).with_max_delay(MAX_BACKOFF);
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(MIN_BACKOFF)
+            .with_max_delay(MAX_BACKOFF);
         let backoff = backoff.with_jitter().without_max_times().build();
         Self { backoff, uncertain: false, sent: false, throttled: false, skewed: false }
     }
@@ -229,3 +234,13 @@ impl Plan {
         }
     }
 }
+
+/// The wait before the first further attempt; it doubles, with jitter, up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Where a throttle does not say how long to wait.
+const THROTTLE_WAIT: Duration = Duration::from_secs(1);
+
+/// With less left before the deadline, an attempt is not worth its charge.
+const LEAST_LEFT: Duration = Duration::from_millis(20);

@@ -1,16 +1,11 @@
-//! A breaker per upstream: while Connect fails, calls are answered at once and one probe at a time finds out whether
-//! it is back.
+//! A breaker per upstream: while Connect fails, calls are answered at once and one probe at a time
+//! finds out whether it is back.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::sync::lock;
 use tokio::time::Instant;
-
-/// Failed calls in a row that open the circuit.
-const THRESHOLD: u32 = 5;
-
-/// From a failure to the next probe.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The circuit of one upstream.
 #[derive(Debug, Default)]
@@ -47,8 +42,11 @@ impl Breaker {
         let probe = match *circuit {
             Circuit::Closed { .. } => None,
             Circuit::Open { probe_at } if now < probe_at => return Err(probe_at - now),
-            Circuit::Probing { since } if now < since + PROBE_INTERVAL => return Err(since + PROBE_INTERVAL - now),
-            // A probe that takes longer than the interval is not waited for: it may hang until its deadline.
+            Circuit::Probing { since } if now < since + PROBE_INTERVAL => {
+                return Err(since + PROBE_INTERVAL - now);
+            }
+            // A probe that takes longer than the interval is not waited for: it may hang until its
+            // deadline.
             Circuit::Open { .. } | Circuit::Probing { .. } => {
                 *circuit = Circuit::Probing { since: now };
                 Some(now)
@@ -67,7 +65,7 @@ impl Breaker {
     }
 
     fn circuit(&self) -> MutexGuard<'_, Circuit> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -83,7 +81,8 @@ impl Pass<'_> {
         }
     }
 
-    /// The caller hung up between a failure and the next attempt: that is no failed call, but no use as a probe either.
+    /// The caller hung up between a failure and the next attempt: that is no failed call, but no
+    /// use as a probe either.
     pub fn given_up(self, now: Instant) {
         if self.probe.is_some() {
             self.failed(now);
@@ -99,7 +98,9 @@ impl Pass<'_> {
     pub fn failed(self, now: Instant) {
         let mut circuit = self.breaker.circuit();
         *circuit = match *circuit {
-            Circuit::Closed { failures } if failures + 1 < THRESHOLD => Circuit::Closed { failures: failures + 1 },
+            Circuit::Closed { failures } if failures + 1 < THRESHOLD => {
+                Circuit::Closed { failures: failures + 1 }
+            }
             // The calls that were under way when it opened must not put the probe off.
             Circuit::Open { probe_at } if self.probe.is_none() => Circuit::Open { probe_at },
             Circuit::Probing { since } if self.probe.is_none() => Circuit::Probing { since },
@@ -107,6 +108,12 @@ impl Pass<'_> {
         };
     }
 }
+
+/// Failed calls in a row that open the circuit.
+const THRESHOLD: u32 = 5;
+
+/// From a failure to the next probe.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -165,7 +172,10 @@ mod tests {
         let old = breaker.enter(now + PROBE_INTERVAL).unwrap();
         let _new = breaker.enter(now + PROBE_INTERVAL * 2).unwrap();
         old.unused();
-        assert!(breaker.enter(now + PROBE_INTERVAL * 2).is_err(), "a third call went through beside the probe");
+        assert!(
+            breaker.enter(now + PROBE_INTERVAL * 2).is_err(),
+            "a third call went through beside the probe"
+        );
     }
 
     #[test]

@@ -1,33 +1,19 @@
 //! The gateway's own credentials, loaded beside the calls that need them.
 //!
-//! The SDK's cache loads inside the call that finds it empty. An attempt's timeout then cuts the load off, and where
-//! loading takes longer than an attempt, no attempt ever has credentials; and what is about to end is not used while its
-//! successor is on the way. Here loading goes on by itself: whoever needs it waits for it, once, together, and what is
-//! still valid serves meanwhile.
+//! The SDK's cache loads inside the call that finds it empty. An attempt's timeout then cuts the
+//! load off, and where loading takes longer than an attempt, no attempt ever has credentials; and
+//! what is about to end is not used while its successor is on the way. Here loading goes on by
+//! itself: whoever needs it waits for it, once, together, and what is still valid serves meanwhile.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use crate::sync::lock;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
-
-/// Before their end, credentials are loaded anew: AWS's own rotate at least this long before.
-const AHEAD: Duration = Duration::from_secs(5 * 60);
-
-/// What says nothing of its end is loaded anew after this time, as the SDK does.
-const WITHOUT_END: Duration = Duration::from_secs(15 * 60);
-
-/// What ends this soon may have ended when Connect looks.
-const SKEW: Duration = Duration::from_secs(10);
-
-/// Between two tries to replace what still serves.
-const RETRY: Duration = Duration::from_secs(10);
-
-/// For one load: a provider that hangs is given up, so that the next try may find it well.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A provider whose credentials are kept while they are valid.
 #[derive(Debug, Clone)]
@@ -57,7 +43,8 @@ struct Valid {
 type Loaded = Result<Credentials, Arc<CredentialsError>>;
 
 impl Kept {
-    /// Keeps what this provider hands out. Loads when it is first asked; must be asked inside a tokio runtime.
+    /// Keeps what this provider hands out. Loads when it is first asked; must be asked inside a
+    /// tokio runtime.
     pub fn new(provider: SharedCredentialsProvider) -> Self {
         Self(Arc::new(Inner { provider, state: Mutex::default() }))
     }
@@ -69,7 +56,9 @@ impl Kept {
             let valid = state.current.clone().filter(|valid| now + SKEW < valid.until);
             match valid {
                 Some(Valid { credentials, until }) => {
-                    if now + AHEAD >= until && state.tried.is_none_or(|tried| tried.elapsed() >= RETRY) {
+                    if now + AHEAD >= until
+                        && state.tried.is_none_or(|tried| tried.elapsed() >= RETRY)
+                    {
                         self.load(&mut state);
                     }
                     return Ok(credentials);
@@ -86,7 +75,9 @@ impl Kept {
 
     /// Joins the load under way, or begins one, which goes on by itself.
     fn load(&self, state: &mut State) -> watch::Receiver<Option<Loaded>> {
-        if let Some(loading) = state.loading.as_ref().filter(|loading| loading.has_changed().is_ok()) {
+        if let Some(loading) =
+            state.loading.as_ref().filter(|loading| loading.has_changed().is_ok())
+        {
             return loading.clone();
         }
         let (tell, loading) = watch::channel(None);
@@ -95,14 +86,19 @@ impl Kept {
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
             let loaded = timeout(LOAD_TIMEOUT, inner.provider.provide_credentials()).await;
-            let loaded = loaded.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(LOAD_TIMEOUT)));
+            let loaded =
+                loaded.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(LOAD_TIMEOUT)));
             let mut state = inner.state();
             match &loaded {
                 Ok(credentials) => {
-                    let until = credentials.expiry().unwrap_or_else(|| SystemTime::now() + WITHOUT_END);
+                    let until =
+                        credentials.expiry().unwrap_or_else(|| SystemTime::now() + WITHOUT_END);
                     state.current = Some(Valid { credentials: credentials.clone(), until });
                 }
-                Err(error) => tracing::warn!(error = error as &dyn std::error::Error, "credentials not loaded"),
+                Err(error) => tracing::warn!(
+                    error = error as &dyn std::error::Error,
+                    "credentials not loaded"
+                ),
             }
             state.loading = None;
             drop(state);
@@ -114,7 +110,7 @@ impl Kept {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
@@ -127,7 +123,8 @@ impl ProvideCredentials for Kept {
     }
 }
 
-/// The error once more, of the same kind as far as that matters: whether there are none, or they cannot be had.
+/// The error once more, of the same kind as far as that matters: whether there are none, or they
+/// cannot be had.
 fn again(error: Arc<CredentialsError>) -> CredentialsError {
     match *error {
         CredentialsError::CredentialsNotLoaded(_) => CredentialsError::not_loaded(error),
@@ -135,6 +132,21 @@ fn again(error: Arc<CredentialsError>) -> CredentialsError {
         _ => CredentialsError::provider_error(error),
     }
 }
+
+/// Before their end, credentials are loaded anew: AWS's own rotate at least this long before.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
+
+/// What says nothing of its end is loaded anew after this time, as the SDK does.
+const WITHOUT_END: Duration = Duration::from_secs(15 * 60);
+
+/// What ends this soon may have ended when Connect looks.
+const SKEW: Duration = Duration::from_secs(10);
+
+/// Between two tries to replace what still serves.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// For one load: a provider that hangs is given up, so that the next try may find it well.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +169,7 @@ mod tests {
         }
 
         fn loads(&self) -> u32 {
-            *self.loads.lock().unwrap()
+            *lock(&self.loads)
         }
     }
 
@@ -167,9 +179,9 @@ mod tests {
             Self: 'a,
         {
             future::ProvideCredentials::new(async {
-                *self.loads.lock().unwrap() += 1;
+                *lock(&self.loads) += 1;
                 tokio::time::sleep(self.takes).await;
-                let mut lives = self.lives.lock().unwrap();
+                let mut lives = lock(&self.lives);
                 let life = if lives.len() > 1 { lives.remove(0) } else { lives[0] };
                 let life = life.ok_or_else(|| CredentialsError::provider_error("refused"))?;
                 Ok(Credentials::new("id", "secret", None, Some(SystemTime::now() + life), "test"))

@@ -1,5 +1,5 @@
-//! The SDK's HTTP client, with two things that it lacks: a limit on what a response may hold, and word of how far a
-//! request got.
+//! The SDK's HTTP client, with two things that it lacks: a limit on what a response may hold, and
+//! word of how far a request got.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -7,16 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Limited;
-
-/// The SDK buffers whole bodies. Connect's answers are below 4 KiB.
-const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
 /// How far an attempt got: never back, so the furthest point is what counts.
 #[derive(Debug, Clone, Default)]
@@ -71,7 +69,11 @@ impl Progress {
 pub struct Bounded(pub SharedHttpClient);
 
 impl HttpClient for Bounded {
-    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         SharedHttpConnector::new(BoundedConnector(self.0.http_connector(settings, components)))
     }
 }
@@ -95,7 +97,8 @@ impl HttpConnector for BoundedConnector {
     }
 }
 
-/// A request body that notes when a connection begins to take it: hyper asks for it only once it has one.
+/// A request body that notes when a connection begins to take it: hyper asks for it only once it
+/// has one.
 struct Watched {
     body: SdkBody,
     progress: Progress,
@@ -121,3 +124,6 @@ impl Body for Watched {
         self.body.size_hint()
     }
 }
+
+/// The SDK buffers whole bodies. Connect's answers are below 4 KiB.
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;

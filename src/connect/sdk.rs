@@ -1,7 +1,7 @@
 //! The AWS client of one upstream.
 //!
-//! The SDK signs, sends and parses. It does not retry (its retries cannot be charged to the budget) and it does not
-//! time attempts (it cannot say what was sent): both are ours.
+//! The SDK signs, sends and parses. It does not retry (its retries cannot be charged to the budget)
+//! and it does not time attempts (it cannot say what was sent): both are ours.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -10,22 +10,23 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_connect::config::retry::RetryConfig;
 use aws_sdk_connect::config::timeout::TimeoutConfig;
-use aws_sdk_connect::config::{Credentials, IdentityCache, SharedCredentialsProvider, StalledStreamProtectionConfig};
+use aws_sdk_connect::config::{
+    Credentials, IdentityCache, SharedCredentialsProvider, StalledStreamProtectionConfig,
+};
 use aws_sdk_connect::operation::create_participant::CreateParticipantOutput;
 use aws_sdk_connect::types::{
-    ParticipantCapabilities, ParticipantDetailsToAdd, ParticipantRole, ScreenShareCapability, VideoCapability,
+    ParticipantCapabilities, ParticipantDetailsToAdd, ParticipantRole, ScreenShareCapability,
+    VideoCapability,
 };
 use aws_smithy_http_client::tls;
 
 use super::credentials::Kept;
 use super::http::{Bounded, PROGRESS, Progress};
 use super::translate;
-use crate::domain::{CreateParticipant, Participant, ParticipantToken, Role, Upstream, UpstreamToken};
+use crate::domain::{
+    CreateParticipant, Participant, ParticipantToken, Role, Upstream, UpstreamToken,
+};
 use crate::error::{Fault, Sent, UpstreamError};
-
-/// Below the 20 s or more after which load balancers in front of AWS's services close an idle connection: a request on
-/// a connection that is just being closed would have to be repeated (aws-sdk-rust#1417).
-const POOL_IDLE: Duration = Duration::from_secs(15);
 
 /// A pair of keys that needs no chain: the simulator's.
 #[derive(Clone)]
@@ -51,8 +52,13 @@ impl Client {
             .region(Region::new(upstream.region.clone()))
             .http_client(http.clone());
         if let Some(StaticCredentials { access_key_id, secret_access_key }) = credentials {
-            loader =
-                loader.credentials_provider(Credentials::new(access_key_id, secret_access_key, None, None, "static"));
+            loader = loader.credentials_provider(Credentials::new(
+                access_key_id,
+                secret_access_key,
+                None,
+                None,
+                "static",
+            ));
         }
         let base = loader.load().await;
         let base = assume_role(upstream, base).await;
@@ -61,7 +67,9 @@ impl Client {
             .http_client(Bounded(http))
             .identity_cache(IdentityCache::no_cache())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(upstream.connect_timeout).build())
+            .timeout_config(
+                TimeoutConfig::builder().connect_timeout(upstream.connect_timeout).build(),
+            )
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         config.set_credentials_provider(kept.map(SharedCredentialsProvider::new));
         if let Some(url) = &upstream.endpoint_url {
@@ -80,7 +88,8 @@ impl Client {
         token: &UpstreamToken,
         timeout: Duration,
     ) -> Result<Participant, UpstreamError> {
-        self.traced_attempt(request, token, timeout, &HashMap::new(), &Progress::default()).await
+        self.traced_attempt(request, token, timeout, &HashMap::new(), &Progress::default())
+            .await
     }
 
     /// The same, with headers that hand the trace on, and a note of what came of it.
@@ -113,7 +122,9 @@ impl Client {
             .send();
         match tokio::time::timeout(timeout, PROGRESS.scope(progress.clone(), sending)).await {
             Ok(Ok(output)) => participant(output),
-            Ok(Err(error)) => Err(translate::failed(error, progress.reached(), SystemTime::now(), request, token)),
+            Ok(Err(error)) => {
+                Err(translate::failed(error, progress.reached(), SystemTime::now(), request, token))
+            }
             Err(_) => Err(translate::timed_out(progress.reached())),
         }
     }
@@ -121,12 +132,16 @@ impl Client {
 
 async fn assume_role(upstream: &Upstream, base: SdkConfig) -> SdkConfig {
     let Some(role) = &upstream.role_arn else { return base };
-    let mut provider = AssumeRoleProvider::builder(role).session_name("participant-gateway").configure(&base);
+    let mut provider = AssumeRoleProvider::builder(role)
+        .session_name("participant-gateway")
+        .configure(&base);
     if let Some(external_id) = &upstream.external_id {
         provider = provider.external_id(external_id);
     }
     let provider = provider.build().await;
-    base.into_builder().credentials_provider(SharedCredentialsProvider::new(provider)).build()
+    base.into_builder()
+        .credentials_provider(SharedCredentialsProvider::new(provider))
+        .build()
 }
 
 fn details(request: &CreateParticipant) -> ParticipantDetailsToAdd {
@@ -152,14 +167,25 @@ fn participant(output: CreateParticipantOutput) -> Result<Participant, UpstreamE
         let error = UpstreamError::new(Fault::BadResponse, Sent::Answered);
         UpstreamError { request_id: translate::request_id(&output), ..error }.caused_by(what)
     };
-    let id = output.participant_id().filter(|id| !id.is_empty()).ok_or_else(|| lacking("no participant id"))?;
+    let id = output
+        .participant_id()
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| lacking("no participant id"))?;
     let credentials = output.participant_credentials().ok_or_else(|| lacking("no credentials"))?;
     let token = credentials.participant_token().filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| lacking("no participant token"))?;
     Ok(Participant {
         id: id.to_owned(),
         token: ParticipantToken::new(token.to_owned()),
-        expiry: credentials.expiry().and_then(|text| text.parse::<jiff::Timestamp>().ok()).map(SystemTime::from),
+        expiry: credentials
+            .expiry()
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+            .map(SystemTime::from),
         create_time: SystemTime::now(),
     })
 }
+
+/// Below the 20 s or more after which load balancers in front of AWS's services close an idle
+/// connection: a request on a connection that is just being closed would have to be repeated
+/// (aws-sdk-rust#1417).
+const POOL_IDLE: Duration = Duration::from_secs(15);

@@ -1,7 +1,7 @@
 //! From the SDK's errors to ours.
 //!
-//! AWS's error code decides, whatever the HTTP status; the status decides only where no code is known. Where there was
-//! no answer, how far the request got decides.
+//! AWS's error code decides, whatever the HTTP status; the status decides only where no code is
+//! known. Where there was no answer, how far the request got decides.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,9 +17,6 @@ use super::http::Reached;
 use crate::domain::{CreateParticipant, UpstreamToken};
 use crate::error::{Fault, Sent, UpstreamError, chain};
 
-/// Beyond this, AWS refuses a signature for its time (it allows 5 minutes), so a refusal may be the clock's fault.
-const SKEW: Duration = Duration::from_secs(4 * 60);
-
 type Failure = SdkError<CreateParticipantError, HttpResponse>;
 
 /// An attempt that the SDK ended with an error at `now`.
@@ -33,8 +30,12 @@ pub fn failed(
     let answer = error.raw_response();
     let status = answer.map(|answer| answer.status().as_u16());
     let code = error.code().map(plain_code);
-    let retry_after = answer.and_then(|answer| answer.headers().get("x-amz-retry-after")).and_then(millis);
-    let skewed = answer.and_then(|answer| answer.headers().get("date")).is_some_and(|date| is_skewed(date, now));
+    let retry_after = answer
+        .and_then(|answer| answer.headers().get("x-amz-retry-after"))
+        .and_then(millis);
+    let skewed = answer
+        .and_then(|answer| answer.headers().get("date"))
+        .is_some_and(|date| is_skewed(date, now));
     let request_id = error.request_id().map(ToOwned::to_owned);
 
     let (fault, sent) = match (&error, status) {
@@ -66,12 +67,13 @@ fn unanswered(error: &Failure, reached: Reached) -> (Fault, Sent) {
         return (Fault::Unreachable, Sent::Maybe);
     }
     let fault = match find::<CredentialsError>(error) {
-        Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => {
-            Fault::CredentialsMissing
-        }
+        Some(
+            CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_),
+        ) => Fault::CredentialsMissing,
         Some(_) => Fault::CredentialsUnavailable,
         None if matches!(error, SdkError::ConstructionFailure(_)) => Fault::NotBuilt,
-        // All that the SDK waits for before it connects: it has its own timeout, whose error names nothing.
+        // All that the SDK waits for before it connects: it has its own timeout, whose error names
+        // nothing.
         None if reached == Reached::Nothing => Fault::CredentialsUnavailable,
         None => Fault::Unreachable,
     };
@@ -87,13 +89,16 @@ fn broken_success(error: &Failure) -> (Fault, Sent) {
 fn refusal(code: Option<&str>, status: u16, skewed: bool) -> Fault {
     let Some(code) = code else { return refusal_by_status(status) };
     match code {
-        "InvalidRequestException" | "ValidationException" | "ValidationError" => Fault::InvalidRequest,
+        "InvalidRequestException" | "ValidationException" | "ValidationError" => {
+            Fault::InvalidRequest
+        }
         "ResourceNotFoundException" => Fault::NotFound,
         "ConflictException" => Fault::Conflict,
         "ServiceQuotaExceededException" => Fault::QuotaExceeded,
-        "InternalFailure" | "InternalServerError" | "InternalServiceException" | "ServiceUnavailable" => {
-            Fault::Internal
-        }
+        "InternalFailure"
+        | "InternalServerError"
+        | "InternalServiceException"
+        | "ServiceUnavailable" => Fault::Internal,
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => Fault::CredentialsStale,
         code if is_signature(code) && skewed => Fault::ClockSkew,
         "RequestTimeTooSkewed" => Fault::CredentialsStale,
@@ -182,7 +187,9 @@ fn millis(text: &str) -> Option<Duration> {
 }
 
 fn is_skewed(date: &str, now: SystemTime) -> bool {
-    let Some(theirs) = DateTime::from_str(date, Format::HttpDate).ok().and_then(|at| SystemTime::try_from(at).ok())
+    let Some(theirs) = DateTime::from_str(date, Format::HttpDate)
+        .ok()
+        .and_then(|at| SystemTime::try_from(at).ok())
     else {
         return false;
     };
@@ -190,8 +197,14 @@ fn is_skewed(date: &str, now: SystemTime) -> bool {
     apart > SKEW
 }
 
-/// For the log. Nothing of the SDK's is printed by Debug: that would show the body, with whatever credential it holds.
-fn describe(error: &Failure, status: Option<u16>, request: &CreateParticipant, token: &UpstreamToken) -> String {
+/// For the log. Nothing of the SDK's is printed by Debug: that would show the body, with whatever
+/// credential it holds.
+fn describe(
+    error: &Failure,
+    status: Option<u16>,
+    request: &CreateParticipant,
+    token: &UpstreamToken,
+) -> String {
     match status {
         None => chain(error),
         Some(200..=299) => "a success that cannot be read".to_owned(),
@@ -215,6 +228,13 @@ fn redact(message: &str, request: &CreateParticipant, token: &UpstreamToken) -> 
     secrets().fold(message.to_owned(), |message, secret| message.replace(secret, "[redacted]"))
 }
 
-fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+fn find<'a, T: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a T> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref())
 }
+
+/// Beyond this, AWS refuses a signature for its time (it allows 5 minutes), so a refusal may be the
+/// clock's fault.
+const SKEW: Duration = Duration::from_secs(4 * 60);

@@ -16,7 +16,8 @@ pub struct Participant {
     pub create_time: SystemTime,
 }
 
-/// The credential of a participant. It cannot be printed; only [`ParticipantToken::expose`] hands it out.
+/// The credential of a participant. It cannot be printed; only [`ParticipantToken::expose`] hands
+/// it out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ParticipantToken(String);
 

@@ -33,8 +33,8 @@ pub struct TenantLimits {
     pub enforcement: Enforcement,
 }
 
-/// bᵢ, the most that a committed share can save up, in calls: one second of its rate, at least a whole call; nothing
-/// without a share.
+/// bᵢ, the most that a committed share can save up, in calls: one second of its rate, at least a
+/// whole call; nothing without a share.
 #[must_use]
 pub fn share_burst(committed: Rate) -> u32 {
     let rate = committed.per_second();

@@ -62,15 +62,13 @@ macro_rules! bounded_text {
     };
 }
 
-const CLEAR: fn(&str) -> &str = |text| text;
-const REDACTED: fn(&str) -> &str = |_| "[redacted]";
-
 bounded_text! {
     /// Names an Amazon Connect instance: 1 to 100 characters.
     InstanceId, 1..=100, CLEAR
 }
 bounded_text! {
-    /// Names a live contact: 1 to 256 characters. Personal data by Connect's own reckoning, so not printed.
+    /// Names a live contact: 1 to 256 characters. Personal data by Connect's own reckoning, so not
+    /// printed.
     ContactId, 1..=256, REDACTED
 }
 bounded_text! {
@@ -82,11 +80,13 @@ bounded_text! {
     ClientToken, 1..=500, REDACTED
 }
 bounded_text! {
-    /// The `ClientToken` that goes to Connect, which takes 1 to 500 characters: the same over all attempts of a call.
+    /// The `ClientToken` that goes to Connect, which takes 1 to 500 characters: the same over all
+    /// attempts of a call.
     UpstreamToken, 1..=500, REDACTED
 }
 
-/// The name of a tenant or an upstream: `[a-z0-9][a-z0-9-]{0,62}`, so that it fits a label, a key and a host name.
+/// The name of a tenant or an upstream: `[a-z0-9][a-z0-9-]{0,62}`, so that it fits a label, a key
+/// and a host name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
@@ -127,6 +127,9 @@ impl std::borrow::Borrow<str> for Name {
         &self.0
     }
 }
+
+const CLEAR: fn(&str) -> &str = |text| text;
+const REDACTED: fn(&str) -> &str = |_| "[redacted]";
 
 #[cfg(test)]
 mod tests {

@@ -9,26 +9,13 @@ use tokio::time::Instant;
 use super::life::Life;
 use super::{Created, MAX_HINT, Order, Outcome, Route, patience};
 use crate::admission::{
-    Answer, Ask, Decision, Moment, NoRandomness, Nonce, RecordAsk, Refused, Settled, Settlement, Stage, Verdict,
-    random_token,
+    Answer, Ask, Decision, Moment, NoRandomness, Nonce, RecordAsk, Refused, Settled, Settlement,
+    Stage, Verdict, random_token,
 };
 use crate::connect::is_worth_it;
 use crate::domain::{Participant, UpstreamToken};
 use crate::error::{self, Error, Fault, Limit, Sent, UpstreamError};
 use crate::telemetry;
-
-/// Beyond the caller's deadline and one attempt, a lease holds this much longer: for the settlement.
-const SETTLE_ALLOWANCE: Duration = Duration::from_secs(2);
-
-/// Asks about another replica's call: jittered, so that the replicas do not ask in step.
-const FIRST_POLL: Duration = Duration::from_millis(20);
-const LAST_POLL: Duration = Duration::from_millis(200);
-
-/// A slot of a day's records is moved in a few seconds; one that takes longer is not waited for.
-const MAX_STORE_PATIENCE: Duration = Duration::from_secs(15);
-
-/// A record that cannot be trusted is taken over; one that still cannot be after that is left to its owner.
-const MAX_DISTRUSTS: u32 = 3;
 
 /// How the asks of a call ended without an error.
 pub enum Admitted {
@@ -50,8 +37,13 @@ pub struct Claim {
 }
 
 impl Life {
-    /// Asks until the call is granted, answered or refused. While it waits it holds nothing in the store.
-    pub async fn admit<P: Sync>(&self, order: &Order<P>, may_send: bool) -> Result<Admitted, Arc<Error>> {
+    /// Asks until the call is granted, answered or refused. While it waits it holds nothing in the
+    /// store.
+    pub async fn admit<P: Sync>(
+        &self,
+        order: &Order<P>,
+        may_send: bool,
+    ) -> Result<Admitted, Arc<Error>> {
         let now = Instant::now();
         let (deadline, upstream) = (order.deadline, &order.route.upstream);
         let queue_until = (now + upstream.max_wait).min(deadline);
@@ -105,8 +97,13 @@ impl Life {
                     }
                     // Compared at the version that it was written at.
                     let Route { tenant, upstream, .. } = &order.route;
-                    let theirs =
-                        self.keys.record_at(version, &tenant.name, &upstream.name, &order.request, order.retention);
+                    let theirs = self.keys.record_at(
+                        version,
+                        &tenant.name,
+                        &upstream.name,
+                        &order.request,
+                        order.retention,
+                    );
                     match theirs {
                         Some(same) if same.fingerprint == fingerprint => ask.record = Some(same),
                         Some(_) => {
@@ -114,19 +111,27 @@ impl Life {
                             return Err(Arc::new(Error::ClientTokenReused));
                         }
                         // Written by a newer version of this program, which alone can compare it.
-                        None => return Err(Arc::new(Error::RequestInProgress { retry_after: MAX_HINT })),
+                        None => {
+                            return Err(Arc::new(Error::RequestInProgress {
+                                retry_after: MAX_HINT,
+                            }));
+                        }
                     }
                 }
                 Decision::Busy { lease } => {
                     if waiting.is_none() {
                         let place = self.waiting.enter(&order.route);
-                        waiting = Some(place.inspect_err(|_| order.refused_to_wait(&self.metrics))?);
+                        waiting =
+                            Some(place.inspect_err(|_| order.refused_to_wait(&self.metrics))?);
                     }
                     let left = patience.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return Err(Arc::new(Error::RequestInProgress { retry_after: lease.min(MAX_HINT) }));
+                        return Err(Arc::new(Error::RequestInProgress {
+                            retry_after: lease.min(MAX_HINT),
+                        }));
                     }
-                    let pause = polls.next().unwrap_or(LAST_POLL).min(lease + Duration::from_millis(1));
+                    let pause =
+                        polls.next().unwrap_or(LAST_POLL).min(lease + Duration::from_millis(1));
                     waited += self.pause(pause.min(left)).await;
                     ask.stage = first;
                 }
@@ -140,13 +145,15 @@ impl Life {
                     waited += self.pause(after).await;
                     ask.stage = Stage::Again;
                 }
-                Decision::Lost => return Err(Arc::new(Error::CircuitOpen { retry_after: MAX_HINT })),
+                Decision::Lost => {
+                    return Err(Arc::new(Error::CircuitOpen { retry_after: MAX_HINT }));
+                }
             }
         }
     }
 
-    /// Tells the store at once that Connect throttled the last attempt: the wait before the next one may be long. What
-    /// is not heard now is heard with the next ask, or with the settlement.
+    /// Tells the store at once that Connect throttled the last attempt: the wait before the next
+    /// one may be long. What is not heard now is heard with the next ask, or with the settlement.
     pub async fn throttled(&self, claim: &Claim) {
         let look = Ask {
             stage: Stage::Look,
@@ -156,7 +163,10 @@ impl Life {
             ..claim.ask.clone()
         };
         if let Err(error) = self.store.admit(&look).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "a throttle is not noted yet");
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a throttle is not noted yet"
+            );
         }
     }
 
@@ -178,7 +188,8 @@ impl Life {
             if now >= claim.deadline || self.left.is_cancelled() {
                 return Err(Arc::new(Error::DeadlineExceeded { sent: failed.sent }));
             }
-            claim.ask.lease = (claim.deadline - now) + order.route.upstream.attempt_timeout + SETTLE_ALLOWANCE;
+            claim.ask.lease =
+                (claim.deadline - now) + order.route.upstream.attempt_timeout + SETTLE_ALLOWANCE;
             claim.ask.wait = queue_until.saturating_duration_since(now);
             claim.ask.patience = store_patience(now, claim.deadline);
             claim.ask.stage = Stage::Attempt { uncertain, again };
@@ -186,8 +197,8 @@ impl Life {
             claim.ask.throttled = None;
             claim.throttled = None;
             match answer.decision {
-                // Paying may have taken the caller's time: an attempt that is not made was not granted, either, or a
-                // throttle of the one before it would be taken for its own.
+                // Paying may have taken the caller's time: an attempt that is not made was not
+                // granted, either, or a throttle of the one before it would be taken for its own.
                 Decision::Granted { .. }
                     if self.left.is_cancelled() || !is_worth_it(Instant::now(), claim.deadline) =>
                 {
@@ -209,18 +220,29 @@ impl Life {
                 | Decision::Busy { .. }
                 | Decision::Mismatch { .. }
                 | Decision::Replay { .. }
-                | Decision::Tombstone => return Err(Arc::new(Error::RequestInProgress { retry_after: MAX_HINT })),
+                | Decision::Tombstone => {
+                    return Err(Arc::new(Error::RequestInProgress { retry_after: MAX_HINT }));
+                }
             }
         }
     }
 
-    /// Closes the claim. The answer waits for it no longer than the store's timeout: the store sees to the rest.
-    pub async fn settle<P>(&self, claim: Claim, outcome: &Outcome, hung_up: bool, order: &Order<P>) {
+    /// Closes the claim. The answer waits for it no longer than the store's timeout: the store sees
+    /// to the rest.
+    pub async fn settle<P>(
+        &self,
+        claim: Claim,
+        outcome: &Outcome,
+        hung_up: bool,
+        order: &Order<P>,
+    ) {
         let Claim { ask: Ask { scope, nonce, record, .. }, throttled, granted, .. } = claim;
         let verdict = match outcome {
             Ok(Created { participant, .. }) => self.done(record.as_ref(), participant),
             Err(error) => match error.outcome() {
-                error::Outcome::Release { unsent } => Verdict::Release { refund: unsent && !hung_up },
+                error::Outcome::Release { unsent } => {
+                    Verdict::Release { refund: unsent && !hung_up }
+                }
                 error::Outcome::Uncertain => Verdict::Uncertain,
             },
         };
@@ -233,12 +255,17 @@ impl Life {
             throttled: throttled.or(last_throttled.then_some(granted)),
         };
         match self.store.settle(&settlement).await {
-            Ok(Settled::Closed) if matches!(settlement.verdict, Verdict::Release { refund: true }) => {
+            Ok(Settled::Closed)
+                if matches!(settlement.verdict, Verdict::Release { refund: true }) =>
+            {
                 order.call.note_levels(self.levels.given_back(&order.route.tenant));
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "settling goes on in the background");
+                tracing::debug!(
+                    error = &error as &dyn std::error::Error,
+                    "settling goes on in the background"
+                );
             }
         }
     }
@@ -321,3 +348,18 @@ pub const fn decision(limit: Limit) -> telemetry::Decision {
         Limit::UpstreamBudget => telemetry::Decision::Budget,
     }
 }
+
+/// Beyond the caller's deadline and one attempt, a lease holds this much longer: for the
+/// settlement.
+const SETTLE_ALLOWANCE: Duration = Duration::from_secs(2);
+
+/// Asks about another replica's call: jittered, so that the replicas do not ask in step.
+const FIRST_POLL: Duration = Duration::from_millis(20);
+const LAST_POLL: Duration = Duration::from_millis(200);
+
+/// A slot of a day's records is moved in a few seconds; one that takes longer is not waited for.
+const MAX_STORE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A record that cannot be trusted is taken over; one that still cannot be after that is left to
+/// its owner.
+const MAX_DISTRUSTS: u32 = 3;

@@ -1,7 +1,7 @@
 //! Duplicates in this process: one of them runs the call, the others wait for how it ends.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,6 +12,7 @@ use super::{Outcome, Route};
 use crate::admission::RecordAsk;
 use crate::domain::{Enforcement, Name};
 use crate::error::{Error, Limit};
+use crate::sync::lock;
 
 /// Name and fingerprint of a record: the same call, not only the same token.
 type Key = (String, String);
@@ -28,7 +29,8 @@ pub enum Seat {
     Follower(Flight),
 }
 
-/// The duty to run a call, and to say how it ended. Dropped without a word, the next duplicate takes over.
+/// The duty to run a call, and to say how it ended. Dropped without a word, the next duplicate
+/// takes over.
 pub struct Lead {
     flights: Arc<Flights>,
     key: Key,
@@ -58,7 +60,7 @@ impl Flights {
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<Key, Flight>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -78,17 +80,18 @@ impl Drop for Lead {
 impl Flight {
     /// How the call ended; nothing where whoever ran it has gone without a word.
     pub async fn landed(&mut self) -> Option<Outcome> {
-        self.outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
+        self.outcome
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|outcome| outcome.clone())
     }
 }
 
-/// What waits without a claim of its own: duplicates and questions. Bounded per tenant and upstream in this process by
-/// the tenant's `max_in_flight`, so that they cannot fill the gateway.
+/// What waits without a claim of its own: duplicates and questions. Bounded per tenant and upstream
+/// in this process by the tenant's `max_in_flight`, so that they cannot fill the gateway.
 #[derive(Clone, Default)]
 pub struct Waiting(Places<(Name, Name)>);
-
-/// When one of those that wait is likely to have gone.
-const WAITING_RETRY: Duration = Duration::from_secs(1);
 
 impl Waiting {
     /// Takes a place.
@@ -99,7 +102,12 @@ impl Waiting {
             Enforcement::Shadow => u32::MAX,
         };
         let key = (route.tenant.name.clone(), route.upstream.name.clone());
-        let full = || Arc::new(Error::Limited { limit: Limit::TenantInFlight, retry_after: WAITING_RETRY });
+        let full = || {
+            Arc::new(Error::Limited { limit: Limit::TenantInFlight, retry_after: WAITING_RETRY })
+        };
         self.0.enter(&key, most).ok_or_else(full)
     }
 }
+
+/// When one of those that wait is likely to have gone.
+const WAITING_RETRY: Duration = Duration::from_secs(1);

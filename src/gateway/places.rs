@@ -1,8 +1,9 @@
 //! Places that are counted by whom they are for.
 
+use crate::sync::lock;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// How many places are taken, by key. A key without any costs nothing.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ impl<K: Hash + Eq + Clone> Places<K> {
     /// Takes a place, unless as many as `most` are taken for this key.
     #[must_use]
     pub fn enter(&self, key: &K, most: u32) -> Option<Place<K>> {
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = lock(&self.0);
         let taken = places.get(key).copied().unwrap_or_default();
         if taken >= most {
             return None;
@@ -43,7 +44,7 @@ impl<K> Clone for Places<K> {
 
 impl<K: Hash + Eq> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut places = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = lock(&self.places.0);
         if let Some(taken) = places.get_mut(&self.key) {
             *taken -= 1;
             if *taken == 0 {

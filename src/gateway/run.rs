@@ -17,7 +17,9 @@ impl Life {
         let pass = self.attempts.enter();
         // A call without a record has nothing to look up: an open circuit is its answer.
         let open = match (&pass, &self.record) {
-            (Err(retry_after), None) => return Err(Arc::new(Error::CircuitOpen { retry_after: *retry_after })),
+            (Err(retry_after), None) => {
+                return Err(Arc::new(Error::CircuitOpen { retry_after: *retry_after }));
+            }
             (Err(retry_after), Some(_)) => Some(*retry_after),
             (Ok(_), _) => None,
         };
@@ -36,7 +38,9 @@ impl Life {
             (Err(error), pass) => {
                 unused(pass);
                 return match (&*error, open) {
-                    (Error::CircuitOpen { .. }, Some(retry_after)) => Err(Arc::new(Error::CircuitOpen { retry_after })),
+                    (Error::CircuitOpen { .. }, Some(retry_after)) => {
+                        Err(Arc::new(Error::CircuitOpen { retry_after }))
+                    }
                     _ => Err(error),
                 };
             }
@@ -48,7 +52,8 @@ impl Life {
             pass.unused();
             Err(Arc::new(Error::DeadlineExceeded { sent: Sent::No }))
         } else {
-            let attempted = AssertUnwindSafe(self.attempt(&mut claim, &order, pass)).catch_unwind().await;
+            let attempted =
+                AssertUnwindSafe(self.attempt(&mut claim, &order, pass)).catch_unwind().await;
             attempted.unwrap_or_else(|_| {
                 let detail = "a panic while the call was under way".to_owned();
                 Err(Arc::new(Error::GatewayBug { detail, sent: Sent::Maybe }))
@@ -58,7 +63,12 @@ impl Life {
         outcome
     }
 
-    async fn attempt<P: Sync>(&self, claim: &mut Claim, order: &Order<P>, pass: Pass<'_>) -> Outcome {
+    async fn attempt<P: Sync>(
+        &self,
+        claim: &mut Claim,
+        order: &Order<P>,
+        pass: Pass<'_>,
+    ) -> Outcome {
         let upstream = &order.route.upstream;
         let terms = Terms {
             deadline: order.deadline,
@@ -68,8 +78,13 @@ impl Life {
         };
         let token = claim.token.clone();
         let mut payer = FromClaim { life: self, claim, order };
-        let participant = self.attempts.run(pass, &order.request, &token, &terms, &order.call, &mut payer).await;
-        participant.map(|participant| Created { participant, replayed: false }).map_err(|error| Arc::new(error.into()))
+        let participant = self
+            .attempts
+            .run(pass, &order.request, &token, &terms, &order.call, &mut payer)
+            .await;
+        participant
+            .map(|participant| Created { participant, replayed: false })
+            .map_err(|error| Arc::new(error.into()))
     }
 }
 
@@ -88,7 +103,8 @@ impl<P: Sync> Payer for FromClaim<'_, P> {
     async fn pay(&mut self, failed: &UpstreamError) -> bool {
         let paid = self.life.again(self.claim, self.order, failed).await;
         let request_id = self.order.call.request_id();
-        paid.inspect_err(|error| tracing::debug!(request_id, %error, "no further attempt")).is_ok()
+        paid.inspect_err(|error| tracing::debug!(request_id, %error, "no further attempt"))
+            .is_ok()
     }
 }
 

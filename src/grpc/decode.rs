@@ -1,7 +1,8 @@
 //! From proto to domain: every violation of the contract at once.
 
 use crate::domain::{
-    Capabilities, ClientToken, ContactId, CreateParticipant, DisplayName, InstanceId, OutOfBounds, Role,
+    Capabilities, ClientToken, ContactId, CreateParticipant, DisplayName, InstanceId, OutOfBounds,
+    Role,
 };
 use crate::error::{Error, Violation};
 use crate::proto;
@@ -17,7 +18,11 @@ impl TryFrom<proto::CreateParticipantRequest> for CreateParticipant {
             absent if absent.is_empty() => Some(None),
             token => {
                 let token = ClientToken::new(token).map(Some);
-                token.inspect_err(|_| violations.add("client_token", "expected 500 characters at most")).ok()
+                token
+                    .inspect_err(|_| {
+                        violations.add("client_token", "expected 500 characters at most")
+                    })
+                    .ok()
             }
         };
         let details = match request.participant_details {
@@ -28,7 +33,9 @@ impl TryFrom<proto::CreateParticipantRequest> for CreateParticipant {
             }
         };
         match (instance_id, contact_id, client_token, details) {
-            (Some(instance_id), Some(contact_id), Some(client_token), Some(details)) if violations.0.is_empty() => {
+            (Some(instance_id), Some(contact_id), Some(client_token), Some(details))
+                if violations.0.is_empty() =>
+            {
                 let Details { role, display_name, capabilities } = details;
                 Ok(Self { instance_id, contact_id, client_token, role, display_name, capabilities })
             }
@@ -57,8 +64,11 @@ impl Violations {
 
     fn details(&mut self, details: proto::ParticipantDetails) -> Option<Details> {
         let role = self.role(details.participant_role);
-        let display_name = self.text("participant_details.display_name", DisplayName::new(details.display_name));
-        let capabilities = details.participant_capabilities.map(|capabilities| self.capabilities(capabilities));
+        let display_name =
+            self.text("participant_details.display_name", DisplayName::new(details.display_name));
+        let capabilities = details
+            .participant_capabilities
+            .map(|capabilities| self.capabilities(capabilities));
         Some(Details { role: role?, display_name: display_name?, capabilities })
     }
 
@@ -69,10 +79,16 @@ impl Violations {
             Ok(proto::ParticipantRole::Unspecified) => {
                 "is required: expected PARTICIPANT_ROLE_CUSTOM_BOT or PARTICIPANT_ROLE_CUSTOMER"
             }
-            Ok(proto::ParticipantRole::Agent | proto::ParticipantRole::System | proto::ParticipantRole::Supervisor) => {
+            Ok(
+                proto::ParticipantRole::Agent
+                | proto::ParticipantRole::System
+                | proto::ParticipantRole::Supervisor,
+            ) => {
                 "is not a role that Connect creates: expected PARTICIPANT_ROLE_CUSTOM_BOT or PARTICIPANT_ROLE_CUSTOMER"
             }
-            Err(_) => "is unknown: expected PARTICIPANT_ROLE_CUSTOM_BOT or PARTICIPANT_ROLE_CUSTOMER",
+            Err(_) => {
+                "is unknown: expected PARTICIPANT_ROLE_CUSTOM_BOT or PARTICIPANT_ROLE_CUSTOMER"
+            }
         };
         self.add("participant_details.participant_role", description);
         None
@@ -118,7 +134,9 @@ mod tests {
 
     fn violated(request: proto::CreateParticipantRequest) -> Vec<&'static str> {
         match CreateParticipant::try_from(request) {
-            Err(Error::InvalidRequest(violations)) => violations.into_iter().map(|violation| violation.field).collect(),
+            Err(Error::InvalidRequest(violations)) => {
+                violations.into_iter().map(|violation| violation.field).collect()
+            }
             Err(other) => panic!("{other}"),
             Ok(_) => Vec::new(),
         }
@@ -126,9 +144,14 @@ mod tests {
 
     #[test]
     fn an_empty_request_violates_every_required_field_at_once() {
-        assert_eq!(violated(Default::default()), ["instance_id", "contact_id", "participant_details"]);
-        let empty_details =
-            proto::CreateParticipantRequest { participant_details: Some(Default::default()), ..valid() };
+        assert_eq!(
+            violated(Default::default()),
+            ["instance_id", "contact_id", "participant_details"]
+        );
+        let empty_details = proto::CreateParticipantRequest {
+            participant_details: Some(Default::default()),
+            ..valid()
+        };
         assert_eq!(
             violated(empty_details),
             ["participant_details.participant_role", "participant_details.display_name"]
@@ -156,25 +179,33 @@ mod tests {
         prop_oneof![
             Just(String::new()),
             "\\PC{1,8}",
-            proptest::collection::vec(any::<char>(), max - 1..max + 2).prop_map(|chars| chars.into_iter().collect())
+            proptest::collection::vec(any::<char>(), max - 1..max + 2)
+                .prop_map(|chars| chars.into_iter().collect())
         ]
     }
 
     fn details() -> impl Strategy<Value = proto::ParticipantDetails> {
-        let capabilities =
-            (-1..3, -1..3).prop_map(|(video, screen_share)| proto::ParticipantCapabilities { video, screen_share });
-        (-1..7, text(256), proptest::option::of(capabilities)).prop_map(|(role, display_name, capabilities)| {
-            proto::ParticipantDetails { participant_role: role, display_name, participant_capabilities: capabilities }
-        })
+        let capabilities = (-1..3, -1..3).prop_map(|(video, screen_share)| {
+            proto::ParticipantCapabilities { video, screen_share }
+        });
+        (-1..7, text(256), proptest::option::of(capabilities)).prop_map(
+            |(role, display_name, capabilities)| proto::ParticipantDetails {
+                participant_role: role,
+                display_name,
+                participant_capabilities: capabilities,
+            },
+        )
     }
 
     fn request() -> impl Strategy<Value = proto::CreateParticipantRequest> {
         (text(100), text(256), text(500), proptest::option::of(details())).prop_map(
-            |(instance_id, contact_id, client_token, participant_details)| proto::CreateParticipantRequest {
-                instance_id,
-                contact_id,
-                client_token,
-                participant_details,
+            |(instance_id, contact_id, client_token, participant_details)| {
+                proto::CreateParticipantRequest {
+                    instance_id,
+                    contact_id,
+                    client_token,
+                    participant_details,
+                }
             },
         )
     }
@@ -186,7 +217,9 @@ mod tests {
             let flags = details.participant_capabilities.as_ref().is_none_or(|capabilities| {
                 [0, 1].contains(&capabilities.video) && [0, 1].contains(&capabilities.screen_share)
             });
-            [2, 4].contains(&details.participant_role) && length(&details.display_name, 1, 256) && flags
+            [2, 4].contains(&details.participant_role)
+                && length(&details.display_name, 1, 256)
+                && flags
         });
         length(&request.instance_id, 1, 100)
             && length(&request.contact_id, 1, 256)

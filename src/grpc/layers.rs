@@ -30,7 +30,8 @@ use crate::identity::Identity;
 use crate::net::Peer;
 use crate::telemetry::{Call, Metrics, REQUEST_ID, RateLimit, Tracing};
 
-/// A place among the calls in flight. Whoever works for the call holds one, also after its caller has left.
+/// A place among the calls in flight. Whoever works for the call holds one, also after its caller
+/// has left.
 pub type Permit = Arc<OwnedSemaphorePermit>;
 
 /// When the caller stops listening.
@@ -79,8 +80,8 @@ pub struct Opening {
     pub metrics: Arc<Metrics>,
 }
 
-/// Requests that are still being read, and whose caller is known. One that sends its requests by halves could otherwise
-/// take every place before any limit of its own is asked.
+/// Requests that are still being read, and whose caller is known. One that sends its requests by
+/// halves could otherwise take every place before any limit of its own is asked.
 #[derive(Debug, Clone)]
 pub struct Reading {
     /// By tenant.
@@ -104,12 +105,17 @@ pub struct Identities {
     pub reading: Reading,
 }
 
-/// Gives the call its name, catches what panics, gives every error its face, counts the call and writes its line in the
-/// log.
-pub async fn answer(State(answering): State<Answering>, mut request: Request, next: Next) -> Response {
+/// Gives the call its name, catches what panics, gives every error its face, counts the call and
+/// writes its line in the log.
+pub async fn answer(
+    State(answering): State<Answering>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let call = Call::new(request.headers());
     if let Err(refused) = is_grpc(&request) {
-        return (refused, [(REQUEST_ID, call.request_id())], "this port speaks gRPC\n").into_response();
+        return (refused, [(REQUEST_ID, call.request_id())], "this port speaks gRPC\n")
+            .into_response();
     }
     let path = request.uri().path().to_owned();
     let Answering { expired, metrics, tracing } = &answering;
@@ -117,7 +123,13 @@ pub async fn answer(State(answering): State<Answering>, mut request: Request, ne
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
         call.note_span(tracing.server(method, request.headers(), request.uri().authority(), peer));
     }
-    let mut line = Line { call: &call, metrics, method: method(&path), started: Instant::now(), is_written: false };
+    let mut line = Line {
+        call: &call,
+        metrics,
+        method: method(&path),
+        started: Instant::now(),
+        is_written: false,
+    };
     request.extensions_mut().insert(call.clone());
 
     let answered = tokio::select! {
@@ -137,9 +149,14 @@ pub async fn answer(State(answering): State<Answering>, mut request: Request, ne
     finished.map(axum::body::Body::new)
 }
 
-/// Bounds the call by the caller's `grpc-timeout`, the default and the maximum. The answer is DEADLINE_EXCEEDED, at
-/// the deadline. A `grpc-timeout` that cannot be read is reported once the caller is known.
-pub async fn deadline(State(deadlines): State<Deadlines>, mut request: Request, next: Next) -> Response {
+/// Bounds the call by the caller's `grpc-timeout`, the default and the maximum. The answer is
+/// DEADLINE_EXCEEDED, at the deadline. A `grpc-timeout` that cannot be read is reported once the
+/// caller is known.
+pub async fn deadline(
+    State(deadlines): State<Deadlines>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let timeout = match Timeout::of(request.headers()) {
         Timeout::Of(timeout) => timeout,
         Timeout::Absent | Timeout::Malformed => deadlines.default,
@@ -165,9 +182,17 @@ pub async fn shed(State(shedding): State<Shedding>, mut request: Request, next: 
 }
 
 /// Finds the tenant. Then, and not before, a malformed `grpc-timeout` is refused.
-pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Request, next: Next) -> Response {
+pub async fn identify(
+    State(identities): State<Arc<Identities>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let settings = identities.settings.load_full();
-    let tenant = match identities.identity.tenant(request.headers(), request.extensions(), &settings).await {
+    let tenant = match identities
+        .identity
+        .tenant(request.headers(), request.extensions(), &settings)
+        .await
+    {
         Ok(tenant) => tenant,
         Err(error) => {
             match error {
@@ -194,10 +219,14 @@ pub async fn identify(State(identities): State<Arc<Identities>>, mut request: Re
     next.run(request.map(|body| keeping(place, body))).await
 }
 
-/// Bounds the streams that nobody is asked for an identity on: each holds a place for as long as it is open.
+/// Bounds the streams that nobody is asked for an identity on: each holds a place for as long as it
+/// is open.
 pub async fn open(State(opening): State<Opening>, request: Request, next: Next) -> Response {
     let Opening { permits, peers, most, metrics } = opening;
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip());
     let (Ok(permit), Some(place)) = (permits.try_acquire_owned(), peers.enter(&peer, most)) else {
         metrics.shed();
         return refuse(Error::Overloaded);
@@ -213,12 +242,17 @@ fn keeping<T: Send + 'static>(held: T, body: axum::body::Body) -> axum::body::Bo
     }))
 }
 
-/// A POST of `application/grpc`, perhaps `+proto` (gRPC over HTTP/2, "Requests"): anything else is answered in HTTP's terms.
+/// A POST of `application/grpc`, perhaps `+proto` (gRPC over HTTP/2, "Requests"): anything else is
+/// answered in HTTP's terms.
 fn is_grpc(request: &Request) -> Result<(), StatusCode> {
     if request.method() != Method::POST {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if matches!(kind, "application/grpc" | "application/grpc+proto") {
         Ok(())
@@ -255,7 +289,13 @@ impl Line<'_> {
         let Some(method) = self.method else { return };
         let fault = status::is_fault(verdict.code);
         self.call.span().answered(status::name(verdict.code), fault);
-        self.metrics.called(method, status::name(verdict.code), fault, self.call.tenant(), self.started.elapsed());
+        self.metrics.called(
+            method,
+            status::name(verdict.code),
+            fault,
+            self.call.tenant(),
+            self.started.elapsed(),
+        );
         let error = status
             .and_then(status::typed)
             .map(|error| chain(error))

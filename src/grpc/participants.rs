@@ -31,7 +31,10 @@ impl Participants {
         Self { settings, gateway }
     }
 
-    async fn create(&self, request: Request<CreateParticipantRequest>) -> Result<Created, Arc<Error>> {
+    async fn create(
+        &self,
+        request: Request<CreateParticipantRequest>,
+    ) -> Result<Created, Arc<Error>> {
         let (_, extensions, message) = request.into_parts();
         let tenant: Arc<Tenant> = from_layer(&extensions)?;
         let call: Call = from_layer(&extensions)?;
@@ -48,7 +51,9 @@ impl Participants {
         call.note_upstream(&route.upstream.name);
         let retention = settings.shape.idempotency.retention.get();
         drop(settings);
-        self.gateway.create(Order { request, route, retention, deadline, call, permit }).await
+        self.gateway
+            .create(Order { request, route, retention, deadline, call, permit })
+            .await
     }
 }
 
@@ -83,15 +88,25 @@ fn timestamp(time: SystemTime) -> prost_types::Timestamp {
 }
 
 /// The tenant's way to the upstream that owns the instance.
-pub(super) fn route(settings: &Settings, tenant: Arc<Tenant>, instance: &InstanceId) -> Result<Route, Error> {
+pub(super) fn route(
+    settings: &Settings,
+    tenant: Arc<Tenant>,
+    instance: &InstanceId,
+) -> Result<Route, Error> {
     let allowed = tenant.instances.contains(instance);
-    let upstream = settings.upstream_of(instance).filter(|_| allowed).ok_or(Error::InstanceNotAllowed)?;
+    let upstream = settings
+        .upstream_of(instance)
+        .filter(|_| allowed)
+        .ok_or(Error::InstanceNotAllowed)?;
     let committed_burst = settings.committed_burst(&upstream.name);
     Ok(Route { tenant, upstream: Arc::clone(upstream), committed_burst })
 }
 
-/// What a layer has put beside the request. The layers are there for every method of ours, so its absence is a bug.
-pub(super) fn from_layer<T: Clone + Send + Sync + 'static>(extensions: &Extensions) -> Result<T, Error> {
+/// What a layer has put beside the request. The layers are there for every method of ours, so its
+/// absence is a bug.
+pub(super) fn from_layer<T: Clone + Send + Sync + 'static>(
+    extensions: &Extensions,
+) -> Result<T, Error> {
     extensions.get::<T>().cloned().ok_or_else(|| Error::GatewayBug {
         detail: format!("no layer provides {}", std::any::type_name::<T>()),
         sent: Sent::No,

@@ -29,12 +29,16 @@ impl Quotas {
         Self { settings, gateway }
     }
 
-    async fn quota(&self, request: Request<GetQuotaRequest>) -> Result<GetQuotaResponse, Arc<Error>> {
+    async fn quota(
+        &self,
+        request: Request<GetQuotaRequest>,
+    ) -> Result<GetQuotaResponse, Arc<Error>> {
         let (_, extensions, message) = request.into_parts();
         let tenant: Arc<Tenant> = from_layer(&extensions)?;
         let call: Call = from_layer(&extensions)?;
-        let instance = InstanceId::new(message.instance_id)
-            .map_err(|bounds| Error::InvalidRequest(vec![Violation::length("instance_id", bounds)]))?;
+        let instance = InstanceId::new(message.instance_id).map_err(|bounds| {
+            Error::InvalidRequest(vec![Violation::length("instance_id", bounds)])
+        })?;
         let settings = self.settings.load_full();
         let route = route(&settings, tenant, &instance)?;
         call.note_upstream(&route.upstream.name);
@@ -62,7 +66,10 @@ impl Quotas {
 
 #[tonic::async_trait]
 impl QuotaService for Quotas {
-    async fn get_quota(&self, request: Request<GetQuotaRequest>) -> Result<Response<GetQuotaResponse>, Status> {
+    async fn get_quota(
+        &self,
+        request: Request<GetQuotaRequest>,
+    ) -> Result<Response<GetQuotaResponse>, Status> {
         Ok(Response::new(self.quota(request).await.map_err(carrying)?))
     }
 }

@@ -1,8 +1,9 @@
 //! From errors to statuses: the one table of codes, reasons, sentences and details.
 //!
-//! An error travels inside a bare [`Status`] as its source; [`finish`], the outermost layer's last step, gives it its
-//! face. So every error gets the request id and the tenant, wherever it arose, and tonic's own statuses pass by the
-//! same place. The sentences tell the caller what to do. They are static: nothing of AWS, Redis or a host is in them.
+//! An error travels inside a bare [`Status`] as its source; [`finish`], the outermost layer's last
+//! step, gives it its face. So every error gets the request id and the tenant, wherever it arose,
+//! and tonic's own statuses pass by the same place. The sentences tell the caller what to do. They
+//! are static: nothing of AWS, Redis or a host is in them.
 
 mod table;
 
@@ -43,8 +44,13 @@ pub fn refuse(error: Error) -> Response<Body> {
     carrying(error).into_http()
 }
 
-/// Turns whatever the layers and services answered into what the caller sees. Returns the error too, for the log.
-pub fn finish(response: Response<Body>, path: &str, call: &Call) -> (Response<Body>, Verdict, Option<Status>) {
+/// Turns whatever the layers and services answered into what the caller sees. Returns the error
+/// too, for the log.
+pub fn finish(
+    response: Response<Body>,
+    path: &str,
+    call: &Call,
+) -> (Response<Body>, Verdict, Option<Status>) {
     let Some(status) = unfinished(&response) else {
         return (response, Verdict { code: Code::Ok, reason: "" }, None);
     };
@@ -88,7 +94,8 @@ pub const fn name(code: Code) -> &'static str {
     }
 }
 
-/// Whether a call that ends so has failed by our fault, or Connect's: an error of the server's span.
+/// Whether a call that ends so has failed by our fault, or Connect's: an error of the server's
+/// span.
 #[must_use]
 pub const fn is_fault(code: Code) -> bool {
     match code {
@@ -119,12 +126,14 @@ fn unfinished(response: &Response<Body>) -> Option<Status> {
     Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
 }
 
-/// What tonic refuses by itself, before a handler runs. Statuses of health and reflection are left as they are.
+/// What tonic refuses by itself, before a handler runs. Statuses of health and reflection are left
+/// as they are.
 fn tonics_own(status: &Status, is_ours: bool) -> Option<Error> {
     match status.code() {
         Code::Unimplemented if is_ours => Some(Error::UnsupportedEncoding),
         Code::Unimplemented => Some(Error::UnknownMethod),
-        // The only source of this code is the length prefix of a message over the limit: not a byte of it is buffered.
+        // The only source of this code is the length prefix of a message over the limit: not a byte
+        // of it is buffered.
         Code::OutOfRange => Some(Error::RequestTooLarge),
         _ if !is_ours => None,
         _ => Some(Error::MalformedRequest("unreadable message")),
@@ -148,11 +157,15 @@ fn face(error: &Error, call: &Call) -> (Code, &'static str, Status) {
         }
     }
     let tenant = call.tenant().map_or_else(String::new, |tenant| format!("tenant:{tenant}"));
-    let upstream = call.upstream().map_or_else(String::new, |upstream| format!("upstream:{upstream}"));
+    let upstream = call
+        .upstream()
+        .map_or_else(String::new, |upstream| format!("upstream:{upstream}"));
     match details {
         Details::None => {}
         Details::BadRequest(violations) => {
-            let rows = violations.into_iter().map(|row| FieldViolation::new(row.field, row.description));
+            let rows = violations
+                .into_iter()
+                .map(|row| FieldViolation::new(row.field, row.description));
             shown.set_bad_request(rows.collect::<Vec<_>>());
         }
         Details::Quota(limit) => {
@@ -176,7 +189,12 @@ fn face(error: &Error, call: &Call) -> (Code, &'static str, Status) {
 fn with_details(status: &Status, call: &Call) -> Status {
     let mut shown = ErrorDetails::with_error_info(name(status.code()), PACKAGE, HashMap::new());
     shown.set_request_info(call.request_id(), "");
-    Status::with_error_details_and_metadata(status.code(), status.message(), shown, status.metadata().clone())
+    Status::with_error_details_and_metadata(
+        status.code(),
+        status.message(),
+        shown,
+        status.metadata().clone(),
+    )
 }
 
 fn base(reason: &'static str, error: &Error, call: &Call) -> ErrorDetails {
@@ -206,7 +224,8 @@ fn base(reason: &'static str, error: &Error, call: &Call) -> ErrorDetails {
 
 /// A word of AWS's that can be shown: a code or an id, never a sentence, an ARN or a host.
 fn is_plain(word: &str) -> bool {
-    (1..=128).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    (1..=128).contains(&word.len())
+        && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 const PUSHBACK: &str = "grpc-retry-pushback-ms";

@@ -22,7 +22,9 @@ impl Timeout {
         let mut values = headers.get_all("grpc-timeout").iter();
         match (values.next(), values.next()) {
             (None, _) => Self::Absent,
-            (Some(value), None) => value.to_str().ok().and_then(parse).map_or(Self::Malformed, Self::Of),
+            (Some(value), None) => {
+                value.to_str().ok().and_then(parse).map_or(Self::Malformed, Self::Of)
+            }
             (Some(_), Some(_)) => Self::Malformed,
         }
     }
@@ -63,7 +65,11 @@ mod tests {
             ("5u", Duration::from_micros(5)),
             ("0n", Duration::ZERO),
         ] {
-            assert_eq!(Timeout::of(&headers("grpc-timeout", text)), Timeout::Of(expected), "{text}");
+            assert_eq!(
+                Timeout::of(&headers("grpc-timeout", text)),
+                Timeout::Of(expected),
+                "{text}"
+            );
         }
         for text in ["", "S", "1", "1s", "123456789S", "-1S", "1.5S", "1 S", "١S", "é"] {
             assert_eq!(Timeout::of(&headers("grpc-timeout", text)), Timeout::Malformed, "{text}");

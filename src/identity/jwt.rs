@@ -1,8 +1,9 @@
-//! Bearer tokens: `authorization: Bearer …`, one JSON Web Token, signed by a key of the configured set.
+//! Bearer tokens: `authorization: Bearer …`, one JSON Web Token, signed by a key of the configured
+//! set.
 //!
-//! Calls are judged against the keys at hand; nothing here waits for the network but a call whose token names a key that
-//! the set does not have. Such a call waits for the one refresh on its way, where there may be one ([`KeyCache`] says
-//! when); the rest of them are refused at once.
+//! Calls are judged against the keys at hand; nothing here waits for the network but a call whose
+//! token names a key that the set does not have. Such a call waits for the one refresh on its way,
+//! where there may be one ([`KeyCache`] says when); the rest of them are refused at once.
 
 mod cache;
 mod fetch;
@@ -50,10 +51,15 @@ impl Jwt {
     /// # Errors
     /// As [`Fetcher::new`].
     pub fn with_pace(settings: &config::Jwt, pace: Pace) -> Result<Self, rustls::Error> {
-        Ok(Self { rules: Rules::new(settings), keys: KeyCache::new(pace), fetcher: Fetcher::new(&settings.keys)? })
+        Ok(Self {
+            rules: Rules::new(settings),
+            keys: KeyCache::new(pace),
+            fetcher: Fetcher::new(&settings.keys)?,
+        })
     }
 
-    /// Loads the key set and keeps it current, for as long as it is polled; tells `observe` of every change.
+    /// Loads the key set and keeps it current, for as long as it is polled; tells `observe` of
+    /// every change.
     pub async fn run(&self, observe: impl FnMut(Refreshed)) {
         self.keys.run(|| self.fetcher.fetch(), observe).await;
     }
@@ -61,7 +67,8 @@ impl Jwt {
     /// The tenant behind a call with these headers. `find` maps a subject, exactly, to its tenant.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without exactly one good token, [`Error::TenantUnknown`] where its subject is nobody's.
+    /// [`Error::Unauthenticated`] without exactly one good token, [`Error::TenantUnknown`] where
+    /// its subject is nobody's.
     pub async fn tenant(
         &self,
         headers: &HeaderMap,
@@ -96,11 +103,14 @@ impl Jwt {
         if newer.as_ref().map(Arc::as_ptr) == keys.as_ref().map(Arc::as_ptr) {
             return Err(Error::Unauthenticated(refused));
         }
-        self.rules.subject(token, newer.as_deref(), now).map_err(|refusal| Error::Unauthenticated(refusal.reason()))
+        self.rules
+            .subject(token, newer.as_deref(), now)
+            .map_err(|refusal| Error::Unauthenticated(refusal.reason()))
     }
 }
 
-/// The token of exactly one `authorization: Bearer …` (RFC 6750, section 2.1; the scheme in any case).
+/// The token of exactly one `authorization: Bearer …` (RFC 6750, section 2.1; the scheme in any
+/// case).
 ///
 /// # Errors
 /// [`Error::Unauthenticated`] where there is none, or another.
@@ -110,7 +120,9 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
     if values.next().is_some() {
         return Err(Error::Unauthenticated("more than one authorization header"));
     }
-    let value = value.to_str().map_err(|_| Error::Unauthenticated("the authorization header is not ASCII"))?;
+    let value = value
+        .to_str()
+        .map_err(|_| Error::Unauthenticated("the authorization header is not ASCII"))?;
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Error::Unauthenticated("the authorization is no bearer token"));

@@ -1,4 +1,5 @@
-//! A connection that says nothing is closed: until its HTTP/2 preface has come, reading has a deadline.
+//! A connection that says nothing is closed: until its HTTP/2 preface has come, reading has a
+//! deadline.
 
 use std::io;
 use std::pin::Pin;
@@ -6,9 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
-
-/// The client's connection preface and the head of the SETTINGS frame that must follow it (RFC 9113, section 3.4).
-const PREFACE_BYTES: usize = 24 + 9;
 
 /// A stream whose first bytes must come in time.
 pub struct Preface<S> {
@@ -19,7 +17,10 @@ pub struct Preface<S> {
 
 impl<S> Preface<S> {
     pub fn new(stream: S, deadline: Instant) -> Self {
-        Self { stream, awaited: Some((PREFACE_BYTES, Box::pin(tokio::time::sleep_until(deadline)))) }
+        Self {
+            stream,
+            awaited: Some((PREFACE_BYTES, Box::pin(tokio::time::sleep_until(deadline)))),
+        }
     }
 }
 
@@ -47,7 +48,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Preface<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Preface<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -71,3 +76,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Preface<S> {
         self.stream.is_write_vectored()
     }
 }
+
+/// The client's connection preface and the head of the SETTINGS frame that must follow it (RFC
+/// 9113, section 3.4).
+const PREFACE_BYTES: usize = 24 + 9;

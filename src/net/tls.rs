@@ -1,8 +1,8 @@
 //! TLS on the gRPC port: TLS 1.2 and 1.3, HTTP/2 only, certificates that change while it serves.
 //!
-//! tonic's own TLS settings are fixed at start and have no bound on the handshake; so rustls serves here by itself. The
-//! certificate of a client is optional at the handshake, so that health and reflection stay open; one that is given must
-//! be good.
+//! tonic's own TLS settings are fixed at start and have no bound on the handshake; so rustls serves
+//! here by itself. The certificate of a client is optional at the handshake, so that health and
+//! reflection stay open; one that is given must be good.
 
 mod files;
 mod handshake;
@@ -57,7 +57,8 @@ impl Tls {
         self.current.load().not_after
     }
 
-    /// Shakes hands within 10 s. To be awaited in the connection's own task: a slow client must not hold up others.
+    /// Shakes hands within 10 s. To be awaited in the connection's own task: a slow client must not
+    /// hold up others.
     ///
     /// # Errors
     /// [`HandshakeError`], with a reason for the log.
@@ -72,8 +73,8 @@ impl Tls {
         }
     }
 
-    /// Looks at the files every two seconds, for as long as it is polled; tells `observe` of every change. They are
-    /// compared by content, which sees the swap of a Kubernetes link, too.
+    /// Looks at the files every two seconds, for as long as it is polled; tells `observe` of every
+    /// change. They are compared by content, which sees the swap of a Kubernetes link, too.
     pub async fn run(&self, mut observe: impl FnMut(TlsReloaded)) {
         let mut seen = self.seen();
         loop {
@@ -103,7 +104,8 @@ impl Tls {
                 seen.judged = digest;
                 Some(TlsReloaded::Applied { not_after })
             }
-            // A certificate and its key are two files: between their changes they do not match, which is no problem yet.
+            // A certificate and its key are two files: between their changes they do not match,
+            // which is no problem yet.
             Err(_) if !is_settled => None,
             Err(problems) => {
                 seen.judged = digest;

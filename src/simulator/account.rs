@@ -33,7 +33,9 @@ impl Outcome {
     /// `None` where the connection is to be reset.
     pub(super) fn into_answer(self, retry_after: Option<Duration>) -> Option<Answer> {
         match self {
-            Self::Created { participant, expiry } => Some(Answer::participant(&participant, &expiry)),
+            Self::Created { participant, expiry } => {
+                Some(Answer::participant(&participant, &expiry))
+            }
             Self::Failed(failure) => Some(Answer::failure(failure, retry_after)),
             Self::Odd(oddity) => Some(Answer::odd(oddity)),
             Self::Status(status) => Some(Answer::status(status)),
@@ -80,7 +82,9 @@ impl Account {
                     outcome => outcome,
                 }
             }
-            Some(Magic::Flaky(times)) if state.mishap(&call, times) => failed(ErrorCode::InternalService),
+            Some(Magic::Flaky(times)) if state.mishap(&call, times) => {
+                failed(ErrorCode::InternalService)
+            }
             Some(Magic::Flaky(_)) => state.create(call, now, LIFETIME),
             Some(Magic::Slow(wait)) => {
                 delay = wait;
@@ -88,7 +92,9 @@ impl Account {
             }
             Some(Magic::Expires(lifetime)) => state.create(call, now, lifetime),
             Some(Magic::BadExpiry) => match state.create(call, now, LIFETIME) {
-                Outcome::Created { participant, .. } => Outcome::Created { participant, expiry: "tomorrow".into() },
+                Outcome::Created { participant, .. } => {
+                    Outcome::Created { participant, expiry: "tomorrow".into() }
+                }
                 outcome => outcome,
             },
         };
@@ -103,6 +109,7 @@ impl Account {
         self.lock().participants.count()
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the simulator imports nothing of ours")]
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,7 +122,9 @@ impl State {
             return failed(ErrorCode::Throttling);
         }
         match self.participants.create(call, now, lifetime) {
-            Ok(participant) => Outcome::Created { expiry: iso_8601(participant.expiry), participant },
+            Ok(participant) => {
+                Outcome::Created { expiry: iso_8601(participant.expiry), participant }
+            }
             Err(failure) => Outcome::Failed(failure),
         }
     }
@@ -175,7 +184,10 @@ mod tests {
         let account = Account::new(None);
         let (a, b) = (call("sim-flaky-1", Some("a")), call("sim-flaky-1", Some("b")));
         let fails = "InternalServiceException";
-        assert_eq!(kinds(&account, &[a.clone(), b.clone(), a, b]), [fails, fails, "created", "created"]);
+        assert_eq!(
+            kinds(&account, &[a.clone(), b.clone(), a, b]),
+            [fails, fails, "created", "created"]
+        );
     }
 
     #[test]
@@ -193,7 +205,8 @@ mod tests {
         let account = Account::new(Some(Throttle { rate_per_second: 0.0, burst: 2.0 }));
         let (conflict, same) = (call("sim-conflict", None), call("c", Some("t")));
         let calls = [conflict.clone(), same.clone(), conflict, same.clone(), same];
-        let expected = ["ConflictException", "created", "ConflictException", "created", "ThrottlingException"];
+        let expected =
+            ["ConflictException", "created", "ConflictException", "created", "ThrottlingException"];
         assert_eq!(kinds(&account, &calls), expected);
     }
 

@@ -1,4 +1,5 @@
-//! What goes back to the client: Connect's error codes with their statuses, and bodies good and bad.
+//! What goes back to the client: Connect's error codes with their statuses, and bodies good and
+//! bad.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -47,15 +48,23 @@ impl ErrorCode {
             Self::InvalidRequest => ("InvalidRequestException", StatusCode::BAD_REQUEST),
             Self::ResourceNotFound => ("ResourceNotFoundException", StatusCode::NOT_FOUND),
             Self::Conflict => ("ConflictException", StatusCode::CONFLICT),
-            Self::ServiceQuotaExceeded => ("ServiceQuotaExceededException", StatusCode::PAYMENT_REQUIRED),
+            Self::ServiceQuotaExceeded => {
+                ("ServiceQuotaExceededException", StatusCode::PAYMENT_REQUIRED)
+            }
             Self::Throttling => ("ThrottlingException", StatusCode::TOO_MANY_REQUESTS),
-            Self::InternalService => ("InternalServiceException", StatusCode::INTERNAL_SERVER_ERROR),
+            Self::InternalService => {
+                ("InternalServiceException", StatusCode::INTERNAL_SERVER_ERROR)
+            }
             Self::AccessDenied => ("AccessDeniedException", StatusCode::FORBIDDEN),
             Self::ExpiredToken => ("ExpiredTokenException", StatusCode::FORBIDDEN),
             Self::IncompleteSignature => ("IncompleteSignatureException", StatusCode::FORBIDDEN),
             Self::InvalidSignature => ("InvalidSignatureException", StatusCode::FORBIDDEN),
-            Self::MissingAuthenticationToken => ("MissingAuthenticationTokenException", StatusCode::FORBIDDEN),
-            Self::RequestEntityTooLarge => ("RequestEntityTooLargeException", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::MissingAuthenticationToken => {
+                ("MissingAuthenticationTokenException", StatusCode::FORBIDDEN)
+            }
+            Self::RequestEntityTooLarge => {
+                ("RequestEntityTooLargeException", StatusCode::PAYLOAD_TOO_LARGE)
+            }
             Self::Serialization => ("SerializationException", StatusCode::BAD_REQUEST),
             Self::Teapot => ("TeapotException", StatusCode::BAD_REQUEST),
             Self::UnknownOperation => ("UnknownOperationException", StatusCode::NOT_FOUND),
@@ -110,16 +119,20 @@ impl Answer {
     pub(super) fn failure(failure: Failure, retry_after: Option<Duration>) -> Self {
         let (_, status) = failure.code.row();
         let retry_after = retry_after.filter(|_| failure.code == ErrorCode::Throttling);
-        // The model's member is called `Message`; AWS's common errors say `message`, and clients read both.
+        // The model's member is called `Message`; AWS's common errors say `message`, and clients
+        // read both.
         let body = json!({ "Message": failure.message }).to_string().into();
         Self { status, error: Some(failure.code), retry_after, body }
     }
 
     pub(super) fn odd(oddity: Oddity) -> Self {
-        let (id, token, expiry) = (Some("simulated"), Some("simulated"), "2999-12-31T23:59:59.999Z");
+        let (id, token, expiry) =
+            (Some("simulated"), Some("simulated"), "2999-12-31T23:59:59.999Z");
         let whole = participant_body(id, token, expiry);
         Self::ok(match oddity {
-            Oddity::Garbage => r#"{"ParticipantId":"simulated","ParticipantCredentials":{"Partic"#.to_owned(),
+            Oddity::Garbage => {
+                r#"{"ParticipantId":"simulated","ParticipantCredentials":{"Partic"#.to_owned()
+            }
             Oddity::NoToken => participant_body(id, None, expiry),
             Oddity::NoId => participant_body(None, token, expiry),
             Oddity::Huge => " ".repeat(HUGE_BYTES) + &whole,
@@ -162,7 +175,11 @@ impl Answer {
             headers.insert("x-amzn-errortype", HeaderValue::from_static(code.name()));
         }
         if let Some(wait) = self.retry_after {
-            insert(headers, HeaderName::from_static("x-amz-retry-after"), &wait.as_millis().to_string());
+            insert(
+                headers,
+                HeaderName::from_static("x-amz-retry-after"),
+                &wait.as_millis().to_string(),
+            );
         }
         response
     }

@@ -44,32 +44,42 @@ impl Api {
         &self.journal
     }
 
-    pub(super) async fn respond(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Reset> {
+    pub(super) async fn respond(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Reset> {
         let request_id = Uuid::new_v4();
         let answer = match (request.method(), request.uri().path()) {
-            // The operation has no query; `aws-sigv4` would have to canonicalize what a stranger sends.
+            // The operation has no query; `aws-sigv4` would have to canonicalize what a stranger
+            // sends.
             (&Method::POST, signature::PATH) if request.uri().query().is_none() => {
                 self.create(request, request_id).await?
             }
             (&Method::GET, "/_sim/participants") => Answer::ok(self.participants()),
-            _ => Answer::failure(Failure::new(ErrorCode::UnknownOperation, "There is no such operation."), None),
+            _ => Answer::failure(
+                Failure::new(ErrorCode::UnknownOperation, "There is no such operation."),
+                None,
+            ),
         };
         Ok(answer.into_response(request_id, self.clock.now()))
     }
 
     fn participants(&self) -> String {
         // Plain data, which cannot fail to be JSON.
-        serde_json::to_string(&self.account.participants().iter().map(AsRef::as_ref).collect::<Vec<_>>())
-            .unwrap_or_default()
+        serde_json::to_string(
+            &self.account.participants().iter().map(AsRef::as_ref).collect::<Vec<_>>(),
+        )
+        .unwrap_or_default()
     }
 
     async fn create(&self, request: Request<Incoming>, request_id: Uuid) -> Result<Answer, Reset> {
         let (head, body) = request.into_parts();
         let body = match Limited::new(body, MAX_BODY_BYTES).collect().await {
             Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(Failure::new(ErrorCode::RequestEntityTooLarge, "The request body is too large."))
-            }
+            Err(error) if error.is::<LengthLimitError>() => Err(Failure::new(
+                ErrorCode::RequestEntityTooLarge,
+                "The request body is too large.",
+            )),
             // The client has gone.
             Err(_) => return Err(Reset),
         };
@@ -87,7 +97,8 @@ impl Api {
         answer.ok_or(Reset)
     }
 
-    /// Size, signature, JSON, the model, then the account: as AWS's front end and the service share the work.
+    /// Size, signature, JSON, the model, then the account: as AWS's front end and the service share
+    /// the work.
     fn judge(&self, head: &Parts, body: Result<Bytes, Failure>, attempt: &mut Attempt) -> Decision {
         let now = attempt.received_at;
         let call = body.and_then(|bytes| {

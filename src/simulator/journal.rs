@@ -46,8 +46,8 @@ impl Attempt {
         }
     }
 
-    /// The first request header of that name, in any case, if it is there as visible ASCII. Those that hold
-    /// credentials (`authorization`, `x-amz-security-token`) are not kept.
+    /// The first request header of that name, in any case, if it is there as visible ASCII. Those
+    /// that hold credentials (`authorization`, `x-amz-security-token`) are not kept.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .lines()
@@ -103,12 +103,14 @@ impl Journal {
         attempts.count += 1;
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the simulator imports nothing of ours")]
     fn lock(&self) -> MutexGuard<'_, Attempts> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// One copied string: a HeaderMap would keep the connection's whole read buffer alive, 100,000 times over.
+// One copied string: a HeaderMap would keep the connection's whole read buffer alive, 100,000 times
+// over.
 fn lines(headers: &HeaderMap) -> Box<str> {
     let mut lines = String::new();
     for (name, value) in headers {

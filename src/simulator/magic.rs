@@ -1,11 +1,12 @@
-//! Contact ids that make the simulator misbehave, so that a person can see every error with one call.
+//! Contact ids that make the simulator misbehave, so that a person can see every error with one
+//! call.
 
 use std::time::Duration;
 
 use super::answer::{ErrorCode, Oddity};
 
-/// What a magic contact id asks for. The variants that say so create a participant like an ordinary call; the others
-/// know neither ClientToken nor throttling.
+/// What a magic contact id asks for. The variants that say so create a participant like an ordinary
+/// call; the others know neither ClientToken nor throttling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Magic {
     /// Answers with this error.
@@ -29,7 +30,8 @@ pub(super) enum Magic {
 }
 
 impl Magic {
-    /// `None` for an ordinary contact id; one that is nearly magic (`sim-slow-abc`, `sim-other`) is ordinary.
+    /// `None` for an ordinary contact id; one that is nearly magic (`sim-slow-abc`, `sim-other`) is
+    /// ordinary.
     pub(super) fn parse(contact_id: &str) -> Option<Self> {
         let name = contact_id.strip_prefix("sim-")?;
         Self::named(name).or_else(|| {
@@ -67,7 +69,9 @@ impl Magic {
             "expires" => Self::Expires(Duration::from_millis(number.into())),
             "flaky" => Self::Flaky(number),
             "reset" => Self::ResetFirst(number),
-            "status" => Self::Status(u16::try_from(number).ok().filter(|status| (200..600).contains(status))?),
+            "status" => Self::Status(
+                u16::try_from(number).ok().filter(|status| (200..600).contains(status))?,
+            ),
             _ => return None,
         })
     }

@@ -76,7 +76,10 @@ impl Participants {
             return if first.call == call {
                 Ok(Arc::clone(first))
             } else {
-                Err(Failure::new(ErrorCode::InvalidRequest, "The ClientToken was used before, with other parameters."))
+                Err(Failure::new(
+                    ErrorCode::InvalidRequest,
+                    "The ClientToken was used before, with other parameters.",
+                ))
             };
         }
         let participant = Arc::new(Participant {
@@ -109,7 +112,9 @@ impl Participants {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some(token) = self.created.pop_front().and_then(|oldest| oldest.call.client_token.clone()) {
+        if let Some(token) =
+            self.created.pop_front().and_then(|oldest| oldest.call.client_token.clone())
+        {
             self.by_token.remove(&token);
         }
     }
@@ -154,16 +159,21 @@ mod tests {
     #[test]
     fn the_same_token_with_another_call_is_refused() {
         let mut participants = Participants::with_capacity(10);
-        participants.create(call(Some("t")), Timestamp::UNIX_EPOCH, DAY).expect("the first");
+        participants
+            .create(call(Some("t")), Timestamp::UNIX_EPOCH, DAY)
+            .expect("the first");
         let other = Call { screen_share: true, ..call(Some("t")) };
-        let refused = participants.create(other, Timestamp::UNIX_EPOCH, DAY).expect_err("another call");
+        let refused = participants
+            .create(other, Timestamp::UNIX_EPOCH, DAY)
+            .expect_err("another call");
         assert_eq!(refused.code, ErrorCode::InvalidRequest);
     }
 
     #[test]
     fn without_a_token_every_call_creates() {
         let mut participants = Participants::with_capacity(10);
-        let mut create = || participants.create(call(None), Timestamp::UNIX_EPOCH, DAY).expect("no token");
+        let mut create =
+            || participants.create(call(None), Timestamp::UNIX_EPOCH, DAY).expect("no token");
         assert_ne!(create().participant_id, create().participant_id);
     }
 
@@ -171,9 +181,12 @@ mod tests {
     fn beyond_the_capacity_the_oldest_are_forgotten() {
         let mut participants = Participants::with_capacity(2);
         for token in ["a", "b", "c", "a"] {
-            participants.create(call(Some(token)), Timestamp::UNIX_EPOCH, DAY).expect("a participant");
+            participants
+                .create(call(Some(token)), Timestamp::UNIX_EPOCH, DAY)
+                .expect("a participant");
         }
-        let tokens: Vec<_> = participants.list().iter().map(|one| one.call.client_token.clone()).collect();
+        let tokens: Vec<_> =
+            participants.list().iter().map(|one| one.call.client_token.clone()).collect();
         assert_eq!(tokens, [Some("c".to_owned()), Some("a".to_owned())]);
         assert_eq!((participants.count(), participants.by_token.len()), (4, 2));
     }
@@ -181,10 +194,15 @@ mod tests {
     #[test]
     fn the_token_is_neither_printed_nor_listed() {
         let mut participants = Participants::with_capacity(1);
-        let one = participants.create(call(None), Timestamp::UNIX_EPOCH, DAY).expect("a participant");
+        let one = participants
+            .create(call(None), Timestamp::UNIX_EPOCH, DAY)
+            .expect("a participant");
         let listed = serde_json::to_string(&*one).expect("plain data");
         assert_eq!(one.participant_token().len(), 256);
         assert!(!format!("{one:?}{listed}").contains(one.participant_token()));
-        assert!(listed.contains(r#""contact_id":"c""#) && listed.contains(r#""role":"CUSTOM_BOT""#), "{listed}");
+        assert!(
+            listed.contains(r#""contact_id":"c""#) && listed.contains(r#""role":"CUSTOM_BOT""#),
+            "{listed}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The accept loop. It is hand-written because `sim-reset` has to reach the socket under the HTTP connection.
+//! The accept loop. It is hand-written because `sim-reset` has to reach the socket under the HTTP
+//! connection.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -21,7 +22,11 @@ use super::api::Api;
 pub(super) struct Reset;
 
 /// Serves until `shutdown` resolves, then aborts what is left: an answer may be a minute away.
-pub(super) async fn serve(listener: TcpListener, api: Arc<Api>, shutdown: impl Future<Output = ()>) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    api: Arc<Api>,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {

@@ -1,8 +1,11 @@
-//! AWS Signature Version 4, from the server's side: the signature is computed anew over what the client says it
-//! signed, and compared. Rules and messages are those of AWS's "Signature Version 4" reference.
+//! AWS Signature Version 4, from the server's side: the signature is computed anew over what the
+//! client says it signed, and compared. Rules and messages are those of AWS's "Signature Version 4"
+//! reference.
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -12,13 +15,6 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::answer::{ErrorCode, Failure};
-
-/// The one access key id. Public and worthless: it opens nothing but this simulator.
-pub const ACCESS_KEY_ID: &str = "SIMULATORACCESSKEYID";
-/// Its secret, as public and as worthless; alphanumeric, so that a shell needs no quotes.
-pub const SECRET_ACCESS_KEY: &str = "ThisSecretOfTheSimulatorOpensNothingReal";
-/// The only path whose requests are signed.
-pub(super) const PATH: &str = "/contact/create-participant";
 
 /// `now` is the simulator's; the region is whatever the client names.
 pub(super) fn verify(head: &Parts, body: &[u8], now: Timestamp) -> Result<(), Failure> {
@@ -30,8 +26,9 @@ pub(super) fn verify(head: &Parts, body: &[u8], now: Timestamp) -> Result<(), Fa
     let time = SignedTime::parse(&head.headers)?;
     time.check(&authorization, now)?;
     let headers = authorization.headers(&head.headers)?;
-    let expected = expected_signature(head.method.as_str(), &headers, body, authorization.region, time.at)
-        .ok_or_else(|| incomplete("The signed headers cannot be put in canonical form."))?;
+    let expected =
+        expected_signature(head.method.as_str(), &headers, body, authorization.region, time.at)
+            .ok_or_else(|| incomplete("The signed headers cannot be put in canonical form."))?;
     if equal_in_constant_time(expected.as_bytes(), authorization.signature.as_bytes()) {
         Ok(())
     } else {
@@ -52,10 +49,12 @@ fn expected_signature(
 ) -> Option<String> {
     let credentials = Credentials::from_keys(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None).into();
     let mut settings = SigningSettings::default();
-    // What the client signed is for the client to say; the default leaves out `user-agent` and some more.
+    // What the client signed is for the client to say; the default leaves out `user-agent` and some
+    // more.
     settings.excluded_headers = None;
     if headers.iter().any(|(name, _)| *name == CONTENT_SHA256) {
-        // Puts the real digest in the place of the client's, so that a false one spoils the signature.
+        // Puts the real digest in the place of the client's, so that a false one spoils the
+        // signature.
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
     }
     let params = v4::SigningParams::builder()
@@ -67,7 +66,9 @@ fn expected_signature(
         .build()
         .ok()?
         .into();
-    let request = SignableRequest::new(method, PATH, headers.iter().copied(), SignableBody::Bytes(body)).ok()?;
+    let request =
+        SignableRequest::new(method, PATH, headers.iter().copied(), SignableBody::Bytes(body))
+            .ok()?;
     sign(request, &params).ok().map(|output| output.signature().to_owned())
 }
 
@@ -83,18 +84,24 @@ struct Authorization<'a> {
 impl<'a> Authorization<'a> {
     fn parse(headers: &'a HeaderMap) -> Result<Self, Failure> {
         if !headers.contains_key(AUTHORIZATION) {
-            return Err(Failure::new(ErrorCode::MissingAuthenticationToken, "Missing Authentication Token"));
+            return Err(Failure::new(
+                ErrorCode::MissingAuthenticationToken,
+                "Missing Authentication Token",
+            ));
         }
         let value = only(headers, AUTHORIZATION.as_str())
             .and_then(|value| value.strip_prefix("AWS4-HMAC-SHA256 "))
-            .ok_or_else(|| incomplete("The request needs one Authorization header, of AWS4-HMAC-SHA256."))?;
+            .ok_or_else(|| {
+                incomplete("The request needs one Authorization header, of AWS4-HMAC-SHA256.")
+            })?;
         let part = |key: &str| {
             let mut parts = value.split(',').filter_map(|part| part.trim().split_once('='));
-            parts
-                .find_map(|(known, value)| (known == key).then_some(value))
-                .ok_or_else(|| incomplete(format!("Authorization header requires '{key}' parameter.")))
+            parts.find_map(|(known, value)| (known == key).then_some(value)).ok_or_else(|| {
+                incomplete(format!("Authorization header requires '{key}' parameter."))
+            })
         };
-        let (credential, signed_headers, signature) = (part("Credential")?, part("SignedHeaders")?, part("Signature")?);
+        let (credential, signed_headers, signature) =
+            (part("Credential")?, part("SignedHeaders")?, part("Signature")?);
         let scope: Vec<&str> = credential.split('/').collect();
         let [access_key_id, date, region, service, "aws4_request"] = scope[..] else {
             return Err(incomplete("Credential must be KEY/DATE/REGION/SERVICE/aws4_request."));
@@ -105,12 +112,13 @@ impl<'a> Authorization<'a> {
         Ok(Self { access_key_id, date, region, signed_headers, signature })
     }
 
-    /// The headers that the client says it signed. AWS demands `host` and every `x-amz-` header among them; those two
-    /// carry the date and the body's digest.
+    /// The headers that the client says it signed. AWS demands `host` and every `x-amz-` header
+    /// among them; those two carry the date and the body's digest.
     fn headers(&self, headers: &'a HeaderMap) -> Result<Vec<(&'a str, &'a str)>, Failure> {
         let names: Vec<&str> = self.signed_headers.split(';').collect();
         for required in ["host", DATE, CONTENT_SHA256] {
-            if !names.contains(&required) && (required == "host" || headers.contains_key(required)) {
+            if !names.contains(&required) && (required == "host" || headers.contains_key(required))
+            {
                 return Err(invalid(format!("'{required}' must be a signed header.")));
             }
         }
@@ -118,7 +126,9 @@ impl<'a> Authorization<'a> {
         for name in names {
             let before = signed.len();
             for value in headers.get_all(name) {
-                let value = value.to_str().map_err(|_| incomplete("Signed headers must be visible ASCII."))?;
+                let value = value
+                    .to_str()
+                    .map_err(|_| incomplete("Signed headers must be visible ASCII."))?;
                 signed.push((name, value));
             }
             if signed.len() == before {
@@ -138,7 +148,8 @@ struct SignedTime<'a> {
 
 impl<'a> SignedTime<'a> {
     fn parse(headers: &'a HeaderMap) -> Result<Self, Failure> {
-        let text = only(headers, DATE).ok_or_else(|| incomplete("The request needs one 'X-Amz-Date' header."))?;
+        let text = only(headers, DATE)
+            .ok_or_else(|| incomplete("The request needs one 'X-Amz-Date' header."))?;
         DateTime::strptime(DATE_FORMAT, text)
             .and_then(|civil| TimeZone::UTC.to_timestamp(civil))
             .map(|at| Self { text, at })
@@ -153,15 +164,20 @@ impl<'a> SignedTime<'a> {
             && self.at < oldest
         {
             let (oldest, now) = (basic(oldest), basic(now));
-            let message = format!("Signature expired: {} is now earlier than {oldest} ({now} - 5 min.)", self.text);
+            let message = format!(
+                "Signature expired: {} is now earlier than {oldest} ({now} - 5 min.)",
+                self.text
+            );
             return Err(invalid(message));
         }
         if let Ok(newest) = newest
             && self.at > newest
         {
             let (newest, now) = (basic(newest), basic(now));
-            let message =
-                format!("Signature not yet current: {} is still later than {newest} ({now} + 5 min.)", self.text);
+            let message = format!(
+                "Signature not yet current: {} is still later than {newest} ({now} + 5 min.)",
+                self.text
+            );
             return Err(invalid(message));
         }
         if self.text.split('T').next() != Some(authorization.date) {
@@ -181,7 +197,8 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |differences, (l, r)| differences | (l ^ r)) == 0
+    left.len() == right.len()
+        && left.iter().zip(right).fold(0, |differences, (l, r)| differences | (l ^ r)) == 0
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
@@ -192,10 +209,19 @@ fn incomplete(message: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
     Failure::new(ErrorCode::IncompleteSignature, message)
 }
 
+/// The one access key id. Public and worthless: it opens nothing but this simulator.
+pub const ACCESS_KEY_ID: &str = "SIMULATORACCESSKEYID";
+
+/// Its secret, as public and as worthless; alphanumeric, so that a shell needs no quotes.
+pub const SECRET_ACCESS_KEY: &str = "ThisSecretOfTheSimulatorOpensNothingReal";
+
+/// The only path whose requests are signed.
+pub(super) const PATH: &str = "/contact/create-participant";
 const SERVICE: &str = "connect";
 const DATE: &str = "x-amz-date";
 const DATE_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
+
 // AWS allows five minutes either way.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
@@ -226,7 +252,8 @@ mod tests {
     }
 
     fn verified(head: &Parts, body: &[u8], seconds_later: i64) -> Result<(), ErrorCode> {
-        let now = SIGNED_AT.parse::<Timestamp>().expect("a timestamp") + SignedDuration::from_secs(seconds_later);
+        let now = SIGNED_AT.parse::<Timestamp>().expect("a timestamp")
+            + SignedDuration::from_secs(seconds_later);
         verify(head, body, now).map_err(|failure| failure.code)
     }
 
@@ -244,7 +271,8 @@ mod tests {
 
     #[test]
     fn five_minutes_of_skew_are_tolerated_and_no_more() {
-        for (seconds, expected) in [(300, Ok(())), (-300, Ok(())), (301, Err(())), (-301, Err(()))] {
+        for (seconds, expected) in [(300, Ok(())), (-300, Ok(())), (301, Err(())), (-301, Err(()))]
+        {
             let result = verified(&request(|_| ()), BODY, seconds);
             assert_eq!(result, expected.map_err(|()| ErrorCode::InvalidSignature), "{seconds} s");
         }
@@ -266,7 +294,11 @@ mod tests {
             (";x-amz-date", ""),
             ("host;", "host;user-agent;"),
         ] {
-            assert_eq!(verified(&replaced("authorization", from, to), BODY, 0), invalid, "{from} to {to}");
+            assert_eq!(
+                verified(&replaced("authorization", from, to), BODY, 0),
+                invalid,
+                "{from} to {to}"
+            );
         }
         let unsigned_digest = request(|headers| {
             headers.insert(CONTENT_SHA256, http::HeaderValue::from_static("UNSIGNED-PAYLOAD"));
@@ -287,7 +319,11 @@ mod tests {
             (DATE, "20260102T", "2026-01-02T"),
             (DATE, "20260102T030405Z", "99999999T999999Z"),
         ] {
-            assert_eq!(verified(&replaced(name, from, to), BODY, 0), Err(ErrorCode::IncompleteSignature), "{from}");
+            assert_eq!(
+                verified(&replaced(name, from, to), BODY, 0),
+                Err(ErrorCode::IncompleteSignature),
+                "{from}"
+            );
         }
     }
 }

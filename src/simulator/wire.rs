@@ -61,8 +61,12 @@ struct Capabilities {
 
 impl Body {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Failure> {
-        serde_json::from_slice(bytes)
-            .map_err(|_| Failure::new(ErrorCode::Serialization, "The request body is not the JSON of this operation."))
+        serde_json::from_slice(bytes).map_err(|_| {
+            Failure::new(
+                ErrorCode::Serialization,
+                "The request body is not the JSON of this operation.",
+            )
+        })
     }
 
     /// Names every violation in one message, as AWS's own validation does.
@@ -79,15 +83,22 @@ impl Body {
             Some("CUSTOM_BOT") => Role::CustomBot,
             Some("CUSTOMER") => Role::Customer,
             _ => {
-                violations.add("participantDetails.participantRole", "Member must be CUSTOM_BOT or CUSTOMER");
+                violations.add(
+                    "participantDetails.participantRole",
+                    "Member must be CUSTOM_BOT or CUSTOMER",
+                );
                 Role::CustomBot
             }
         };
-        let display_name = violations.limited("participantDetails.displayName", details.display_name, 1, 256);
+        let display_name =
+            violations.limited("participantDetails.displayName", details.display_name, 1, 256);
         let capabilities = details.participant_capabilities.unwrap_or_default();
-        let video = violations.send("participantDetails.participantCapabilities.video", capabilities.video);
-        let screen_share =
-            violations.send("participantDetails.participantCapabilities.screenShare", capabilities.screen_share);
+        let video =
+            violations.send("participantDetails.participantCapabilities.video", capabilities.video);
+        let screen_share = violations.send(
+            "participantDetails.participantCapabilities.screenShare",
+            capabilities.screen_share,
+        );
         violations.into_result()?;
         let client_token = client_token.filter(|token| !token.is_empty());
         Ok(Call { instance_id, contact_id, client_token, display_name, role, video, screen_share })
@@ -99,7 +110,8 @@ struct Violations(Vec<String>);
 
 impl Violations {
     fn add(&mut self, member: &str, constraint: &str) {
-        self.0.push(format!("Value at '{member}' failed to satisfy constraint: {constraint}"));
+        self.0
+            .push(format!("Value at '{member}' failed to satisfy constraint: {constraint}"));
     }
 
     fn required(&mut self, member: &str, value: Option<String>, max: usize) -> String {
@@ -110,7 +122,13 @@ impl Violations {
     }
 
     // The model's lengths count Unicode characters.
-    fn limited(&mut self, member: &str, value: Option<String>, min: usize, max: usize) -> Option<String> {
+    fn limited(
+        &mut self,
+        member: &str,
+        value: Option<String>,
+        min: usize,
+        max: usize,
+    ) -> Option<String> {
         let length = value.as_ref()?.chars().count();
         if length < min {
             self.add(member, &format!("Member must have length greater than or equal to {min}"));
@@ -132,7 +150,8 @@ impl Violations {
             return Ok(());
         }
         let plural = if self.0.len() == 1 { "" } else { "s" };
-        let message = format!("{} validation error{plural} detected: {}", self.0.len(), self.0.join("; "));
+        let message =
+            format!("{} validation error{plural} detected: {}", self.0.len(), self.0.join("; "));
         Err(Failure::new(ErrorCode::InvalidRequest, message))
     }
 }
@@ -173,9 +192,12 @@ mod tests {
 
     #[test]
     fn lengths_count_characters_and_their_limits_are_inclusive() {
-        for (pointer, max) in
-            [("/InstanceId", 100), ("/ContactId", 256), ("/ClientToken", 500), ("/ParticipantDetails/DisplayName", 256)]
-        {
+        for (pointer, max) in [
+            ("/InstanceId", 100),
+            ("/ContactId", 256),
+            ("/ClientToken", 500),
+            ("/ParticipantDetails/DisplayName", 256),
+        ] {
             let with = |length| {
                 let mut body = valid();
                 *body.pointer_mut(pointer).expect("a member") = "ü".repeat(length).into();
@@ -189,10 +211,15 @@ mod tests {
 
     #[test]
     fn roles_that_connect_refuses_are_refused() {
-        for role in [json!("AGENT"), json!("SYSTEM"), json!("SUPERVISOR"), json!("customer"), json!(null)] {
+        for role in
+            [json!("AGENT"), json!("SYSTEM"), json!("SUPERVISOR"), json!("customer"), json!(null)]
+        {
             let mut body = valid();
             body["ParticipantDetails"]["ParticipantRole"] = role;
-            assert_eq!(validated(&body).map_err(|failure| failure.code), Err(ErrorCode::InvalidRequest));
+            assert_eq!(
+                validated(&body).map_err(|failure| failure.code),
+                Err(ErrorCode::InvalidRequest)
+            );
         }
     }
 

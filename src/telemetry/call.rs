@@ -1,15 +1,17 @@
 //! What belongs to one call from its first byte to its answer.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use http::HeaderMap;
 use uuid::Uuid;
 
 use super::Span;
 use crate::domain::Name;
+use crate::sync::lock;
 
-/// Known from the first byte, and filled in on the way: for the answer's metadata and the call's line in the log.
+/// Known from the first byte, and filled in on the way: for the answer's metadata and the call's
+/// line in the log.
 #[derive(Debug, Clone)]
 pub struct Call(Arc<Notes>);
 
@@ -49,10 +51,17 @@ pub enum Decision {
 
 impl Decision {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Admitted, Self::Replayed, Self::Reused, Self::TenantRate, Self::InFlight, Self::Budget];
+    pub const ALL: [Self; 6] = [
+        Self::Admitted,
+        Self::Replayed,
+        Self::Reused,
+        Self::TenantRate,
+        Self::InFlight,
+        Self::Budget,
+    ];
 
-    /// Whether shadow enforcement only reports it: the tenant's own limits are shadowed, the upstream's budget never.
+    /// Whether shadow enforcement only reports it: the tenant's own limits are shadowed, the
+    /// upstream's budget never.
     #[must_use]
     pub const fn may_be_shadowed(self) -> bool {
         match self {
@@ -87,11 +96,13 @@ pub struct RateLimit {
 }
 
 impl Call {
-    /// A call with these headers: `x-request-id` is the caller's own where it is 1 to 128 visible ASCII characters.
+    /// A call with these headers: `x-request-id` is the caller's own where it is 1 to 128 visible
+    /// ASCII characters.
     #[must_use]
     pub fn new(headers: &HeaderMap) -> Self {
         let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-        let own = own.filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
+        let own = own
+            .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
         Self(Arc::new(Notes {
             request_id: own.map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned),
             tenant: OnceLock::new(),
@@ -127,7 +138,8 @@ impl Call {
         self.0.span.get().cloned().unwrap_or_default()
     }
 
-    /// Whether the same call may be sent again without a second participant: it has a `client_token`.
+    /// Whether the same call may be sent again without a second participant: it has a
+    /// `client_token`.
     #[must_use]
     pub fn retry_safe(&self) -> bool {
         self.0.retry_safe.load(Ordering::Relaxed)
@@ -187,7 +199,7 @@ impl Call {
     }
 
     fn admission<T>(&self, with: impl FnOnce(&mut Admission) -> T) -> T {
-        with(&mut self.0.admission.lock().unwrap_or_else(PoisonError::into_inner))
+        with(&mut lock(&self.0.admission))
     }
 
     /// Counts an attempt.

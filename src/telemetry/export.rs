@@ -17,19 +17,14 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
 use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, Span, SpanData,
+    SpanProcessor,
 };
 
 use super::{Metrics, Tracing};
 use crate::config::shape::Otlp;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Spans that wait for their export; any more are dropped and counted.
-const MAX_QUEUE: usize = 4096;
-
-/// The longest that the last export may hold up the end of the process.
-const FLUSH: Duration = Duration::from_secs(2);
 
 /// What the gateway tells of itself, and where to.
 #[derive(Debug)]
@@ -43,10 +38,12 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts it. Without an endpoint, in the config or in `OTEL_EXPORTER_OTLP_ENDPOINT`, nothing is exported.
+    /// Starts it. Without an endpoint, in the config or in `OTEL_EXPORTER_OTLP_ENDPOINT`, nothing
+    /// is exported.
     ///
     /// # Errors
-    /// Where the exporters cannot be built: an endpoint or a file of the environment's that is none.
+    /// Where the exporters cannot be built: an endpoint or a file of the environment's that is
+    /// none.
     pub fn start(config: Option<&Otlp>) -> Result<Self, Failure> {
         let dropped = Arc::new(AtomicU64::new(0));
         let resource = resource();
@@ -60,8 +57,10 @@ impl Telemetry {
                 let ratio = Sampler::TraceIdRatioBased(otlp.sample_ratio);
                 spans = spans.with_sampler(Sampler::ParentBased(Box::new(ratio)));
             }
-            spans = spans.with_span_processor(Queue::new(span_exporter(otlp)?, Arc::clone(&dropped)));
-            let exporter = Counted { exporter: metric_exporter(otlp)?, dropped: Dropped::new(&dropped) };
+            spans =
+                spans.with_span_processor(Queue::new(span_exporter(otlp)?, Arc::clone(&dropped)));
+            let exporter =
+                Counted { exporter: metric_exporter(otlp)?, dropped: Dropped::new(&dropped) };
             reader = Some(PeriodicReader::builder(exporter).build());
         } else {
             spans = spans.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
@@ -72,7 +71,8 @@ impl Telemetry {
         Ok(Self { metrics: Arc::new(metrics), tracing, spans, meters })
     }
 
-    /// Exports what is left, for two seconds at most. Not on the runtime: the exporters need it meanwhile.
+    /// Exports what is left, for two seconds at most. Not on the runtime: the exporters need it
+    /// meanwhile.
     pub async fn shut_down(self) {
         let Self { spans, meters, .. } = self;
         let of_spans = off_the_runtime(move || spans.shutdown_with_timeout(FLUSH));
@@ -95,7 +95,8 @@ async fn off_the_runtime(work: impl FnOnce() -> OTelSdkResult + Send + 'static) 
 
 fn is_on(otlp: &Otlp) -> bool {
     let set = |name: &str| env::var(name).is_ok_and(|value| !value.trim().is_empty());
-    let disabled = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.trim().eq_ignore_ascii_case("true"));
+    let disabled =
+        env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.trim().eq_ignore_ascii_case("true"));
     !disabled && (otlp.endpoint.is_some() || set("OTEL_EXPORTER_OTLP_ENDPOINT"))
 }
 
@@ -107,7 +108,9 @@ fn resource() -> Resource {
         .with_attribute(KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()))
         .with_detector(Box::new(EnvResourceDetector::new()));
     match env::var("OTEL_SERVICE_NAME") {
-        Ok(name) if !name.is_empty() => ours.with_attribute(KeyValue::new("service.name", name)).build(),
+        Ok(name) if !name.is_empty() => {
+            ours.with_attribute(KeyValue::new("service.name", name)).build()
+        }
         _ => ours.build(),
     }
 }
@@ -134,15 +137,23 @@ fn metric_exporter(otlp: &Otlp) -> Result<MetricExporter, Failure> {
     Ok(exporter.build()?)
 }
 
-/// The system's roots, or those of `OTEL_EXPORTER_OTLP_CERTIFICATE`, which the library does not read.
+/// The system's roots, or those of `OTEL_EXPORTER_OTLP_CERTIFICATE`, which the library does not
+/// read.
 fn tls(otlp: &Otlp) -> Result<Option<ClientTlsConfig>, Failure> {
-    let endpoint = otlp.endpoint.clone().or_else(|| env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok()).unwrap_or_default();
+    let endpoint = otlp
+        .endpoint
+        .clone()
+        .or_else(|| env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok())
+        .unwrap_or_default();
     if !endpoint.trim().starts_with("https://") {
         return Ok(None);
     }
     let tls = ClientTlsConfig::new();
-    let Some(file) = env::var_os("OTEL_EXPORTER_OTLP_CERTIFICATE") else { return Ok(Some(tls.with_enabled_roots())) };
-    let roots = std::fs::read(&file).map_err(|error| format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {error}"))?;
+    let Some(file) = env::var_os("OTEL_EXPORTER_OTLP_CERTIFICATE") else {
+        return Ok(Some(tls.with_enabled_roots()));
+    };
+    let roots =
+        std::fs::read(&file).map_err(|error| format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {error}"))?;
     Ok(Some(tls.ca_certificate(Certificate::from_pem(roots))))
 }
 
@@ -182,7 +193,8 @@ struct Queue {
 impl Queue {
     fn new(exporter: SpanExporter, dropped: Arc<AtomicU64>) -> Self {
         let waiting = Arc::new(AtomicUsize::new(0));
-        let exporter = Taking { exporter, waiting: Arc::clone(&waiting), dropped: Dropped::new(&dropped) };
+        let exporter =
+            Taking { exporter, waiting: Arc::clone(&waiting), dropped: Dropped::new(&dropped) };
         // Above our own bound, so that it is never what drops.
         let config = BatchConfigBuilder::default().with_max_queue_size(2 * MAX_QUEUE).build();
         Self { batches: BatchSpanProcessor::new(exporter, config), waiting, dropped }
@@ -253,7 +265,8 @@ struct Counted {
 impl PushMetricExporter for Counted {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let exported = self.exporter.export(metrics).await;
-        self.dropped.note(&exported, metrics.scope_metrics().map(|scope| scope.metrics().count()).sum());
+        self.dropped
+            .note(&exported, metrics.scope_metrics().map(|scope| scope.metrics().count()).sum());
         exported
     }
 
@@ -269,6 +282,12 @@ impl PushMetricExporter for Counted {
         self.exporter.temporality()
     }
 }
+
+/// Spans that wait for their export; any more are dropped and counted.
+const MAX_QUEUE: usize = 4096;
+
+/// The longest that the last export may hold up the end of the process.
+const FLUSH: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

@@ -9,12 +9,6 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 use crate::config::Level;
 use crate::config::shape::LogFormat;
 
-/// Libraries that print what must not be printed, and the level at which they do not: the AWS SDK prints bodies and
-/// the request that it signs at TRACE, HTTP/2 prints frames.
-const CAPPED: &str = "aws_config=info,aws_credential_types=info,aws_runtime=info,aws_sdk_connect=info,\
-    aws_sdk_sso=info,aws_sdk_ssooidc=info,aws_sdk_sts=info,aws_sigv4=info,aws_smithy_http_client=info,\
-    aws_smithy_runtime=info,aws_smithy_runtime_api=info,h2=info,hyper=info,hyper_util=info,rustls=info,tonic=info";
-
 /// Changes the level of the running log.
 #[derive(Clone)]
 pub struct LogLevel(Option<reload::Handle<EnvFilter, Registry>>);
@@ -23,7 +17,8 @@ impl LogLevel {
     /// From now on, this level.
     pub fn set(&self, level: Level) {
         if let Some(handle) = &self.0 {
-            // The handle fails only where the subscriber is gone, and then there is no log to change.
+            // The handle fails only where the subscriber is gone, and then there is no log to
+            // change.
             let _ = handle.reload(filter(level));
         }
     }
@@ -41,9 +36,11 @@ pub fn init(format: LogFormat, level: Level) -> LogLevel {
             .with_span_list(false)
             .with_writer(io::stdout)
             .boxed(),
-        LogFormat::Text => {
-            fmt::layer().with_ansi(io::stdout().is_terminal()).with_target(false).with_writer(io::stdout).boxed()
-        }
+        LogFormat::Text => fmt::layer()
+            .with_ansi(io::stdout().is_terminal())
+            .with_target(false)
+            .with_writer(io::stdout)
+            .boxed(),
     };
     match tracing_subscriber::registry().with(filter).with(lines).try_init() {
         Ok(()) => LogLevel(Some(handle)),
@@ -55,6 +52,14 @@ fn filter(level: Level) -> EnvFilter {
     match level {
         // Below the caps, which would raise it.
         Level::Error | Level::Warn => EnvFilter::new(level.as_str()),
-        Level::Info | Level::Debug | Level::Trace => EnvFilter::new(format!("{},{CAPPED}", level.as_str())),
+        Level::Info | Level::Debug | Level::Trace => {
+            EnvFilter::new(format!("{},{CAPPED}", level.as_str()))
+        }
     }
 }
+
+/// Libraries that print what must not be printed, and the level at which they do not: the AWS SDK
+/// prints bodies and the request that it signs at TRACE, HTTP/2 prints frames.
+const CAPPED: &str = "aws_config=info,aws_credential_types=info,aws_runtime=info,aws_sdk_connect=info,\
+    aws_sdk_sso=info,aws_sdk_ssooidc=info,aws_sdk_sts=info,aws_sigv4=info,aws_smithy_http_client=info,\
+    aws_smithy_runtime=info,aws_smithy_runtime_api=info,h2=info,hyper=info,hyper_util=info,rustls=info,tonic=info";

@@ -1,8 +1,9 @@
-//! What is counted and measured. Labels come from the config and from closed sets only, never from a caller.
+//! What is counted and measured. Labels come from the config and from closed sets only, never from
+//! a caller.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use opentelemetry::KeyValue;
@@ -15,6 +16,7 @@ use prometheus::{Registry, TextEncoder};
 use super::names::{attribute as at, metric};
 use super::{Decision, process};
 use crate::domain::Name;
+use crate::sync::lock;
 
 /// The instruments of one gateway.
 pub struct Metrics {
@@ -49,18 +51,9 @@ pub enum Reloadable {
     KeySet,
 }
 
-/// Why a caller was refused for its identity, as the answer's reason.
-pub const IDENTITY_REASONS: [&str; 2] = ["UNAUTHENTICATED", "TENANT_UNKNOWN"];
-
-/// Series of one metric that names tenants: by far more than a config has, and a bound all the same.
-const TENANT_SERIES: usize = 20_000;
-
-/// Seconds.
-const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
-
 impl Metrics {
-    /// The instruments, which are scraped, and pushed where there is a reader for that. They end with the provider.
+    /// The instruments, which are scraped, and pushed where there is a reader for that. They end
+    /// with the provider.
     ///
     /// # Errors
     /// Where the exporter cannot be built: a bug.
@@ -75,26 +68,34 @@ impl Metrics {
             // One scope only: its labels would say nothing.
             .scope_info_enabled(false)
             .build()?;
-        let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(exporter);
+        let mut provider =
+            SdkMeterProvider::builder().with_resource(resource).with_reader(exporter);
         if let Some(push) = push {
             provider = provider.with_reader(push);
         }
         let provider = provider.with_view(stream).build();
         let meter = provider.meter("participant_gateway");
-        let seconds = |name, text| meter.f64_histogram(name).with_unit("s").with_description(text).build();
+        let seconds =
+            |name, text| meter.f64_histogram(name).with_unit("s").with_description(text).build();
         let counter = |name, text| meter.u64_counter(name).with_description(text).build();
         let metrics = Self {
             server: seconds(metric::SERVER_CALL, "Calls of callers."),
             client: seconds(metric::CLIENT_CALL, "Attempts at Connect."),
             database: seconds(metric::DATABASE, "Operations on Redis."),
             decisions: counter(metric::DECISIONS, "What admission decided."),
-            replays: counter(metric::REPLAYS, "Calls that were answered with the result of an earlier one."),
+            replays: counter(
+                metric::REPLAYS,
+                "Calls that were answered with the result of an earlier one.",
+            ),
             attempts: counter(metric::ATTEMPTS, "Attempts at Connect, by how they ended."),
             factors: Factors::default(),
             shed: counter(metric::SHED, "Calls answered OVERLOADED."),
             reloads: counter(metric::RELOADS, "Changed configs, keys and certificates."),
             refusals: counter(metric::REFUSALS, "Calls of nobody that is known."),
-            waits: seconds(metric::WAIT, "How long admitted calls waited for a slot, or for a duplicate elsewhere."),
+            waits: seconds(
+                metric::WAIT,
+                "How long admitted calls waited for a slot, or for a duplicate elsewhere.",
+            ),
             unmended: Arc::default(),
             registry,
             meter,
@@ -119,7 +120,7 @@ impl Metrics {
             .f64_observable_gauge(metric::FACTOR)
             .with_description("The share of the upstream's rate that is in use.")
             .with_callback(move |gauge| {
-                for (upstream, (factor, said)) in factors.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                for (upstream, (factor, said)) in lock(&factors).iter() {
                     // It recovers by time alone, also where nobody calls.
                     let now = (factor + said.elapsed().as_secs_f64() / 16.0).min(1.0);
                     gauge.observe(now, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
@@ -128,16 +129,20 @@ impl Metrics {
             .build();
         let unmended = Arc::clone(&self.unmended);
         self.gauged(metric::RELOADED, "0 while a refused change waits to be mended.", move || {
-            u64::from(unmended.lock().unwrap_or_else(PoisonError::into_inner).is_empty())
+            u64::from(lock(&unmended).is_empty())
         });
         let dropped = Arc::clone(&self.dropped);
-        self.counted(metric::DROPPED, "Spans and metric points that did not reach the collector.", move || {
-            dropped.load(Relaxed)
-        });
+        self.counted(
+            metric::DROPPED,
+            "Spans and metric points that did not reach the collector.",
+            move || dropped.load(Relaxed),
+        );
         self.meter
             .u64_observable_gauge(metric::BUILD)
             .with_description("Always 1.")
-            .with_callback(|gauge| gauge.observe(1, &[KeyValue::new(at::VERSION, env!("CARGO_PKG_VERSION"))]))
+            .with_callback(|gauge| {
+                gauge.observe(1, &[KeyValue::new(at::VERSION, env!("CARGO_PKG_VERSION"))])
+            })
             .build();
         process::observe(&self.meter);
     }
@@ -153,12 +158,20 @@ impl Metrics {
     }
 
     /// A caller's call has ended. `fault`: by its code, it failed by our fault.
-    pub fn called(&self, method: &'static str, code: &'static str, fault: bool, tenant: Option<&Name>, took: Duration) {
+    pub fn called(
+        &self,
+        method: &'static str,
+        code: &'static str,
+        fault: bool,
+        tenant: Option<&Name>,
+        took: Duration,
+    ) {
         let mut labels = Vec::with_capacity(5);
         labels.push(KeyValue::new(at::RPC_SYSTEM, "grpc"));
         labels.push(KeyValue::new(at::RPC_METHOD, method));
         labels.push(KeyValue::new(at::RPC_STATUS, code));
-        labels.push(KeyValue::new(at::TENANT, tenant.map_or_else(String::new, ToString::to_string)));
+        labels
+            .push(KeyValue::new(at::TENANT, tenant.map_or_else(String::new, ToString::to_string)));
         if fault {
             labels.push(KeyValue::new(at::ERROR_TYPE, code));
         }
@@ -174,7 +187,8 @@ impl Metrics {
         labels.push(upstream.clone());
         labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
         self.client.record(took.as_secs_f64(), &labels);
-        self.attempts.add(1, &[upstream, KeyValue::new(at::OUTCOME, fault.unwrap_or("ok"))]);
+        self.attempts
+            .add(1, &[upstream, KeyValue::new(at::OUTCOME, fault.unwrap_or("ok"))]);
     }
 
     /// An operation on Redis has ended, with what went wrong where it failed.
@@ -197,17 +211,32 @@ impl Metrics {
 
     /// A call was admitted, after this wait.
     pub fn waited(&self, upstream: &Name, wait: Duration) {
-        self.waits.record(wait.as_secs_f64(), &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
+        self.waits
+            .record(wait.as_secs_f64(), &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
     }
 
-    /// Starts what admission may decide of the tenant's calls to the upstream, at 0. `shadow`: of its own limits.
+    /// Starts what admission may decide of the tenant's calls to the upstream, at 0. `shadow`: of
+    /// its own limits.
     pub fn expects(&self, tenant: &Name, upstream: &Name, shadow: bool) {
         for decision in Decision::ALL {
-            self.count_decision(0, tenant, upstream, decision, shadow && decision.may_be_shadowed());
+            self.count_decision(
+                0,
+                tenant,
+                upstream,
+                decision,
+                shadow && decision.may_be_shadowed(),
+            );
         }
     }
 
-    fn count_decision(&self, count: u64, tenant: &Name, upstream: &Name, decision: Decision, shadow: bool) {
+    fn count_decision(
+        &self,
+        count: u64,
+        tenant: &Name,
+        upstream: &Name,
+        decision: Decision,
+        shadow: bool,
+    ) {
         self.decisions.add(
             count,
             &[
@@ -221,7 +250,7 @@ impl Metrics {
 
     /// The store has said what share of the upstream's rate is in use.
     pub fn factor_is(&self, upstream: &Name, factor: f64) {
-        let mut factors = self.factors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut factors = lock(&self.factors);
         factors.insert(upstream.clone(), (factor, Instant::now()));
     }
 
@@ -232,14 +261,15 @@ impl Metrics {
 
     /// A changed config, key or certificate came into use, or was refused.
     pub fn reloaded(&self, what: Reloadable, good: bool) {
-        let mut unmended = self.unmended.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unmended = lock(&self.unmended);
         if good {
             unmended.remove(&what);
         } else {
             unmended.insert(what);
         }
         drop(unmended);
-        self.reloads.add(1, &[KeyValue::new(at::RESULT, if good { "success" } else { "failure" })]);
+        self.reloads
+            .add(1, &[KeyValue::new(at::RESULT, if good { "success" } else { "failure" })]);
     }
 
     /// A caller was refused for its identity, with one of [`IDENTITY_REASONS`].
@@ -281,7 +311,11 @@ impl Metrics {
         unsettled: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
         self.gauged(metric::DEGRADED, "1 while the store is lost.", move || u64::from(degraded()));
-        self.counted(metric::UNSETTLED, "Results that could not be written to the store.", unsettled);
+        self.counted(
+            metric::UNSETTLED,
+            "Results that could not be written to the store.",
+            unsettled,
+        );
     }
 
     /// Shows when the certificate in use ends.
@@ -297,12 +331,22 @@ impl Metrics {
             .build();
     }
 
-    fn gauged(&self, name: &'static str, text: &'static str, value: impl Fn() -> u64 + Send + Sync + 'static) {
+    fn gauged(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        value: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
         let gauge = self.meter.u64_observable_gauge(name).with_description(text);
         gauge.with_callback(move |gauge| gauge.observe(value(), &[])).build();
     }
 
-    fn counted(&self, name: &'static str, text: &'static str, value: impl Fn() -> u64 + Send + Sync + 'static) {
+    fn counted(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        value: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
         let counter = self.meter.u64_observable_counter(name).with_description(text);
         counter.with_callback(move |counter| counter.observe(value(), &[])).build();
     }
@@ -322,7 +366,9 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
     };
     let stream = Stream::builder();
     let stream = match instrument.name() {
-        metric::SERVER_CALL => stream.with_aggregation(buckets(&CALLS)).with_cardinality_limit(TENANT_SERIES),
+        metric::SERVER_CALL => {
+            stream.with_aggregation(buckets(&CALLS)).with_cardinality_limit(TENANT_SERIES)
+        }
         metric::CLIENT_CALL | metric::WAIT => stream.with_aggregation(buckets(&CALLS)),
         metric::DATABASE => stream.with_aggregation(buckets(&OPERATIONS)),
         metric::DECISIONS => stream.with_cardinality_limit(TENANT_SERIES),
@@ -330,3 +376,14 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
     };
     stream.build().ok()
 }
+
+/// Why a caller was refused for its identity, as the answer's reason.
+pub const IDENTITY_REASONS: [&str; 2] = ["UNAUTHENTICATED", "TENANT_UNKNOWN"];
+
+/// Series of one metric that names tenants: by far more than a config has, and a bound all the
+/// same.
+const TENANT_SERIES: usize = 20_000;
+
+/// Seconds.
+const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];

@@ -1,7 +1,8 @@
 //! Every name of a metric and of an attribute, in one table.
 //!
-//! `rpc.*`, `db.*` and `error.type` are OpenTelemetry's semantic conventions; what is ours begins with
-//! `participant_gateway`. In `/metrics` the dots become `_`, with the unit and `_total` at the end.
+//! `rpc.*`, `db.*` and `error.type` are OpenTelemetry's semantic conventions; what is ours begins
+//! with `participant_gateway`. In `/metrics` the dots become `_`, with the unit and `_total` at the
+//! end.
 
 /// Metrics.
 pub mod metric {
@@ -43,7 +44,8 @@ pub mod metric {
     pub const CERTIFICATE: &str = "participant_gateway.certificate.expiry";
     /// Gauge: always 1.
     pub const BUILD: &str = "participant_gateway.build_info";
-    /// Counter, s: the process's CPU time. Its name and the next three are those of Prometheus's own clients.
+    /// Counter, s: the process's CPU time. Its name and the next three are those of Prometheus's
+    /// own clients.
     pub const CPU: &str = "process_cpu";
     /// Gauge, bytes: the process's resident memory.
     pub const RESIDENT: &str = "process_resident_memory";

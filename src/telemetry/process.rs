@@ -7,9 +7,6 @@ use tokio::runtime::Handle;
 
 use super::names::metric;
 
-/// Linux counts CPU time for user space in these, on every architecture.
-const TICKS_PER_S: f64 = 100.0;
-
 /// Shows them from now on.
 pub fn observe(meter: &Meter) {
     meter
@@ -22,7 +19,9 @@ pub fn observe(meter: &Meter) {
         .u64_observable_gauge(metric::RESIDENT)
         .with_unit("By")
         .with_description("Resident memory of the process.")
-        .with_callback(|gauge| resident_bytes().into_iter().for_each(|value| gauge.observe(value, &[])))
+        .with_callback(|gauge| {
+            resident_bytes().into_iter().for_each(|value| gauge.observe(value, &[]))
+        })
         .build();
     meter
         .u64_observable_gauge(metric::OPEN_FDS)
@@ -49,7 +48,8 @@ pub fn observe(meter: &Meter) {
         .build();
 }
 
-/// proc_pid_stat(5): fields 14 and 15, counted from behind the program's name, which may hold blanks.
+/// proc_pid_stat(5): fields 14 and 15, counted from behind the program's name, which may hold
+/// blanks.
 fn cpu_s() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -73,3 +73,6 @@ fn open_fds() -> Option<u64> {
 fn max_fds() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }
+
+/// Linux counts CPU time for user space in these, on every architecture.
+const TICKS_PER_S: f64 = 100.0;

@@ -1,8 +1,8 @@
 //! The spans of a call: the caller's, those of its operations on Redis, and the one of Connect.
 //!
-//! A span exists for every call of a known kind, sampled or not: its ids are in the log, and its context goes on to
-//! Connect, whether or not anything is exported. Spans are made here and not by `tracing`, whose spans cost more and
-//! cannot take a remote parent once they are entered.
+//! A span exists for every call of a known kind, sampled or not: its ids are in the log, and its
+//! context goes on to Connect, whether or not anything is exported. Spans are made here and not by
+//! `tracing`, whose spans cost more and cannot take a remote parent once they are entered.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -54,15 +54,20 @@ impl Tracing {
         server: Option<&Authority>,
         peer: Option<SocketAddr>,
     ) -> Span {
-        let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+        let parent =
+            TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
         let mut attributes = Vec::with_capacity(8);
         attributes.push(KeyValue::new(at::RPC_SYSTEM, "grpc"));
         attributes.push(KeyValue::new(at::RPC_METHOD, method));
         if let Some(server) = server {
             attributes.push(KeyValue::new(at::SERVER_ADDRESS, server.host().to_owned()));
-            attributes.extend(server.port_u16().map(|port| KeyValue::new(at::SERVER_PORT, i64::from(port))));
+            attributes.extend(
+                server.port_u16().map(|port| KeyValue::new(at::SERVER_PORT, i64::from(port))),
+            );
         }
-        attributes.extend(peer.map(|peer| KeyValue::new(at::PEER_ADDRESS, peer.ip().to_canonical().to_string())));
+        attributes.extend(
+            peer.map(|peer| KeyValue::new(at::PEER_ADDRESS, peer.ip().to_canonical().to_string())),
+        );
         begin(&self.0, &parent, method, SpanKind::Server, attributes)
     }
 }
@@ -72,7 +77,9 @@ impl Span {
     #[must_use]
     pub fn ids(&self) -> Option<(String, String)> {
         let context = self.0.as_ref()?.1.span().span_context().clone();
-        context.is_valid().then(|| (context.trace_id().to_string(), context.span_id().to_string()))
+        context
+            .is_valid()
+            .then(|| (context.trace_id().to_string(), context.span_id().to_string()))
     }
 
     /// The headers that hand the context on.
@@ -170,7 +177,13 @@ impl Span {
     }
 }
 
-fn begin(tracer: &SdkTracer, parent: &Context, name: &'static str, kind: SpanKind, attributes: Vec<KeyValue>) -> Span {
+fn begin(
+    tracer: &SdkTracer,
+    parent: &Context,
+    name: &'static str,
+    kind: SpanKind,
+    attributes: Vec<KeyValue>,
+) -> Span {
     let span = tracer.span_builder(name).with_kind(kind).with_attributes(attributes);
     let context = parent.with_span(tracer.build_with_context(span, parent));
     Span(Some((tracer.clone(), context)))
@@ -178,7 +191,8 @@ fn begin(tracer: &SdkTracer, parent: &Context, name: &'static str, kind: SpanKin
 
 fn answered(attempted: &Attempted) -> Vec<KeyValue> {
     let mut attributes = Vec::with_capacity(4);
-    attributes.extend(attempted.status.map(|status| KeyValue::new(at::HTTP_STATUS, i64::from(status))));
+    attributes
+        .extend(attempted.status.map(|status| KeyValue::new(at::HTTP_STATUS, i64::from(status))));
     attributes.extend(attempted.request_id.clone().map(|id| KeyValue::new(at::AWS_REQUEST_ID, id)));
     attributes
 }

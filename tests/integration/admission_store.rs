@@ -1,5 +1,5 @@
-//! Admission's stores: one contract over both, a model test that holds them equal, the budget's invariants, and what
-//! only Redis can suffer.
+//! Admission's stores: one contract over both, a model test that holds them equal, the budget's
+//! invariants, and what only Redis can suffer.
 
 mod budget;
 mod contract;

@@ -93,7 +93,10 @@ async fn serve(sts: &Sts) -> World {
 
 impl World {
     async fn call(&mut self, token: &str) -> Result<(), Status> {
-        self.client.create_participant(of("demo", request_with_token("contact-1", token))).await.map(drop)
+        self.client
+            .create_participant(of("demo", request_with_token("contact-1", token)))
+            .await
+            .map(drop)
     }
 }
 
@@ -123,13 +126,17 @@ async fn credentials_that_take_longer_than_an_attempt_come_all_the_same() {
     let mut world = serve(&sts).await;
     let status = world.call("token-1").await.unwrap_err();
     assert_eq!(status.get_details_error_info().unwrap().reason, "UPSTREAM_CREDENTIALS_UNAVAILABLE");
-    crate::support::redis::until("credentials are there", async || world.call("token-1").await.is_ok()).await;
+    crate::support::redis::until("credentials are there", async || {
+        world.call("token-1").await.is_ok()
+    })
+    .await;
     assert_eq!(sts.count(), 1, "each attempt began anew");
 }
 
 #[tokio::test]
 async fn credentials_that_are_valid_serve_while_their_refresh_hangs() {
-    // So close to their end that they are loaded anew, ten seconds after the last load at the earliest.
+    // So close to their end that they are loaded anew, ten seconds after the last load at the
+    // earliest.
     let sts = Sts::start(Duration::ZERO, Duration::from_secs(120)).await;
     let mut world = serve(&sts).await;
     world.call("token-1").await.unwrap();

@@ -14,7 +14,11 @@ fn reason(status: &tonic::Status) -> String {
 #[tokio::test]
 async fn a_call_returns_the_participant_that_connect_created() {
     let gateway = gateway().start().await;
-    let reply = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    let reply = gateway
+        .call(request_with_token("contact-1", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
 
     let made = gateway.journal.participants();
     assert_eq!(made.len(), 1);
@@ -73,15 +77,24 @@ async fn callers_without_exactly_one_identity_are_unauthenticated() {
     let gateway = gateway().start().await;
     let mut client = gateway.client().await;
     let status = client.create_participant(Request::new(request("contact-1"))).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::Unauthenticated, "UNAUTHENTICATED")
+    );
 
     let mut twice = of("demo", request("contact-1"));
     twice.metadata_mut().append("x-tenant-id", "demo".parse().unwrap());
     let status = client.create_participant(twice).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::Unauthenticated, "UNAUTHENTICATED")
+    );
 
     let status = client.create_participant(of("nobody", request("contact-1"))).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "TENANT_UNKNOWN"));
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::PermissionDenied, "TENANT_UNKNOWN")
+    );
     assert_eq!(gateway.journal.attempt_count(), 0);
 }
 
@@ -96,12 +109,18 @@ async fn all_violations_come_together_and_before_any_permission() {
             participant_details: Some(proto::ParticipantDetails {
                 participant_role: proto::ParticipantRole::Agent.into(),
                 display_name: "ü".repeat(257),
-                participant_capabilities: Some(proto::ParticipantCapabilities { video: 7, screen_share: 7 }),
+                participant_capabilities: Some(proto::ParticipantCapabilities {
+                    video: 7,
+                    screen_share: 7,
+                }),
             }),
         })
         .await
         .unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_REQUEST"));
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::InvalidArgument, "INVALID_REQUEST")
+    );
     let violations = status.get_details_bad_request().unwrap().field_violations;
     let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(
@@ -130,7 +149,10 @@ async fn an_instance_of_another_tenant_and_one_of_nobody_get_the_same_answer() {
     let mut answers = Vec::new();
     for instance in ["instance-2", "instance-3", "instance-4"] {
         let status = gateway
-            .call(proto::CreateParticipantRequest { instance_id: instance.to_owned(), ..request("contact-1") })
+            .call(proto::CreateParticipantRequest {
+                instance_id: instance.to_owned(),
+                ..request("contact-1")
+            })
             .await
             .unwrap_err();
         assert_eq!(reason(&status), "INSTANCE_NOT_ALLOWED");
@@ -145,7 +167,10 @@ async fn an_instance_of_another_tenant_and_one_of_nobody_get_the_same_answer() {
 async fn a_role_that_is_not_on_the_tenants_list_is_refused() {
     let gateway = gateway().with("/tenants/demo/roles", json!(["CUSTOMER"])).start().await;
     let status = gateway.call(request("contact-1")).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "ROLE_NOT_ALLOWED"));
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::PermissionDenied, "ROLE_NOT_ALLOWED")
+    );
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
-//! A seeded run: three gateways over one Redis and one Connect, callers that retry, and one fault after another. What was
-//! promised is then looked for in the history of what callers, gateways and Connect have seen.
+//! A seeded run: three gateways over one Redis and one Connect, callers that retry, and one fault
+//! after another. What was promised is then looked for in the history of what callers, gateways and
+//! Connect have seen.
 //!
-//! `CHAOS_SEED` chooses another run, `CHAOS_FAULTS` a longer one. A seed repeats the faults and the calls, not their
-//! exact times.
+//! `CHAOS_SEED` chooses another run, `CHAOS_FAULTS` a longer one. A seed repeats the faults and the
+//! calls, not their exact times.
 
 mod callers;
 mod house;
@@ -48,8 +49,9 @@ async fn whatever_fails_nothing_is_made_twice_no_limit_is_passed_and_all_heals()
     let begun = Instant::now();
 
     let stop = CancellationToken::new();
-    let callers: Vec<_> =
-        (0..CALLERS).map(|index| tokio::spawn(caller.clone().run(seed ^ (index + 1), stop.clone()))).collect();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|index| tokio::spawn(caller.clone().run(seed ^ (index + 1), stop.clone())))
+        .collect();
     let mut bill = Bill::default();
     for _ in 0..setting("CHAOS_FAULTS").unwrap_or(FAULTS.into()) {
         tokio::time::sleep(Duration::from_millis(rng.u64(50..400))).await;
@@ -82,7 +84,8 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// One fault, from its begin to its end. The first replica is never ended, so that its metrics tell of all its calls.
+/// One fault, from its begin to its end. The first replica is never ended, so that its metrics tell
+/// of all its calls.
 async fn suffer(house: &mut House, rng: &mut fastrand::Rng, bill: &mut Bill) {
     // Until a breaker has found out, and a probe has closed it again.
     const NOTICED: Duration = Duration::from_secs(3);
@@ -153,10 +156,16 @@ async fn suffer(house: &mut House, rng: &mut fastrand::Rng, bill: &mut Bill) {
 async fn all_have_redis_again(house: &House) {
     let healed = Instant::now();
     for replica in &house.replicas {
-        until("redis is in use again", async || replica.metric("participant_gateway_store_degraded", "").await == 0.0)
-            .await;
+        until("redis is in use again", async || {
+            replica.metric("participant_gateway_store_degraded", "").await == 0.0
+        })
+        .await;
     }
-    assert!(healed.elapsed() < Duration::from_secs(5), "not within 5 s, but {:?}", healed.elapsed());
+    assert!(
+        healed.elapsed() < Duration::from_secs(5),
+        "not within 5 s, but {:?}",
+        healed.elapsed()
+    );
     // A first call has to do well on the store that was lost, before it is trusted.
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
@@ -165,11 +174,15 @@ async fn all_have_redis_again(house: &House) {
 async fn limits_hold_exactly_once_all_is_well(house: &House) {
     let (begun, before) = (Instant::now(), house.journal.attempt_count());
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let (sent, time) = ((house.journal.attempt_count() - before) as f64, begun.elapsed().as_secs_f64());
+    let (sent, time) =
+        ((house.journal.attempt_count() - before) as f64, begun.elapsed().as_secs_f64());
     let most = BUDGET.rate.mul_add(time, BUDGET.burst) + 1.0;
     println!("{sent} attempts in {time} s without a fault, {most} allowed");
     assert!(sent <= most, "{sent} attempts in {time} s, {most} allowed");
-    assert!(sent >= BUDGET.rate * time / 2.0, "{sent} attempts in {time} s: too few to show a limit");
+    assert!(
+        sent >= BUDGET.rate * time / 2.0,
+        "{sent} attempts in {time} s: too few to show a limit"
+    );
 }
 
 /// 95 % of what asks for no more than the limits is served.
@@ -181,7 +194,10 @@ async fn serves_again(caller: &Caller, rng: &mut fastrand::Rng) {
     for index in 0..CALLS {
         let (tenant, _) = TENANTS[index % 2];
         let call = Call::fresh(tenant, rng);
-        let event = caller.call(&call, index % REPLICAS, Duration::from_secs(2), None).await.expect("all are up");
+        let event = caller
+            .call(&call, index % REPLICAS, Duration::from_secs(2), None)
+            .await
+            .expect("all are up");
         served += usize::from(event.end.is_made());
         // Half of what the smaller tenant's rate lets through.
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -189,19 +205,25 @@ async fn serves_again(caller: &Caller, rng: &mut fastrand::Rng) {
     assert!(served * 100 >= CALLS * 95, "{served} of {CALLS} served after all had healed");
 }
 
-/// Asks for everything once more: a claim that somebody left behind ends with its lease at the latest.
+/// Asks for everything once more: a claim that somebody left behind ends with its lease at the
+/// latest.
 async fn read_back(caller: &Caller, age: Duration) {
     let history = caller.history.lock().unwrap().clone();
     let asked: BTreeMap<_, _> = history
         .into_iter()
         .filter(|event| !event.call.token.is_empty())
-        .map(|event| ((event.call.tenant, event.call.token.clone(), event.call.content.clone()), event.call))
+        .map(|event| {
+            ((event.call.tenant, event.call.token.clone(), event.call.content.clone()), event.call)
+        })
         .collect();
     println!("{} contents to read back after {age:?}", asked.len());
     for (index, call) in asked.into_values().enumerate() {
         let started = Instant::now();
         loop {
-            let event = caller.call(&call, index, Duration::from_secs(5), None).await.expect("all are up");
+            let event = caller
+                .call(&call, index, Duration::from_secs(5), None)
+                .await
+                .expect("all are up");
             match event.end {
                 End::Made { .. } => break,
                 End::Refused { ref reason, .. } if reason == "CLIENT_TOKEN_REUSED" => break,
@@ -222,7 +244,9 @@ fn answers_are_in_time(history: &[Event]) {
 }
 
 fn only_those_who_were_ended_broke_a_connection(history: &[Event]) {
-    let broken = history.iter().find(|event| event.replica == 0 && matches!(event.end, End::Broken));
+    let broken = history
+        .iter()
+        .find(|event| event.replica == 0 && matches!(event.end, End::Broken));
     assert!(broken.is_none(), "{broken:?}");
 }
 
@@ -230,25 +254,32 @@ fn only_those_who_were_ended_broke_a_connection(history: &[Event]) {
 fn one_participant_a_content(history: &[Event], house: &House) {
     let mut made = BTreeMap::new();
     for participant in house.journal.participants() {
-        let former = made.insert(participant.call.instance_id.clone(), participant.participant_id.clone());
+        let former =
+            made.insert(participant.call.instance_id.clone(), participant.participant_id.clone());
         assert_eq!(former, None, "made twice: {}", participant.call.instance_id);
     }
     let mut told = BTreeMap::new();
     for event in history {
         if let End::Made { participant_id, participant_token, .. } = &event.end {
-            assert_eq!(made.get(&event.call.content), Some(participant_id), "not what Connect made: {event:?}");
+            assert_eq!(
+                made.get(&event.call.content),
+                Some(participant_id),
+                "not what Connect made: {event:?}"
+            );
             let token = told.entry(&event.call.content).or_insert(participant_token);
             assert_eq!(*token, participant_token, "told otherwise before: {event:?}");
         }
     }
 }
 
-/// No two contents had the same, and none had two, over all attempts that came so far as Connect: what was retried was
-/// retried as the same.
+/// No two contents had the same, and none had two, over all attempts that came so far as Connect:
+/// what was retried was retried as the same.
 fn one_upstream_token_a_content(house: &House) {
     let (mut tokens, mut contents) = (BTreeMap::new(), BTreeMap::new());
     for attempt in house.journal.attempts() {
-        let (Some(content), Some(token)) = (attempt.instance_id.clone(), attempt.client_token.clone()) else {
+        let (Some(content), Some(token)) =
+            (attempt.instance_id.clone(), attempt.client_token.clone())
+        else {
             continue;
         };
         let former = tokens.entry(content.clone()).or_insert_with(|| token.clone());
@@ -263,7 +294,9 @@ fn nobody_heard_of_anothers(history: &[Event], house: &House) {
         .journal
         .participants()
         .into_iter()
-        .map(|participant| (participant.participant_id.clone(), participant.call.instance_id.clone()))
+        .map(|participant| {
+            (participant.participant_id.clone(), participant.call.instance_id.clone())
+        })
         .collect();
     for event in history {
         if let End::Made { participant_id, .. } = &event.end {
@@ -274,22 +307,40 @@ fn nobody_heard_of_anothers(history: &[Event], house: &House) {
 
 fn limits_held(house: &House, bill: &Bill) {
     let attempts = house.journal.attempts();
-    let time = attempts.last().unwrap().received_at.duration_since(attempts[0].received_at).as_secs_f64();
+    let time = attempts
+        .last()
+        .unwrap()
+        .received_at
+        .duration_since(attempts[0].received_at)
+        .as_secs_f64();
     let most = |limit: Limit| {
         let whole = limit.rate.mul_add(time, limit.burst * f64::from(1 + bill.losses));
-        let share = |span: &Duration| (limit.rate * span.as_secs_f64() + limit.burst) / REPLICAS as f64;
+        let share =
+            |span: &Duration| (limit.rate * span.as_secs_f64() + limit.burst) / REPLICAS as f64;
         whole + bill.local.iter().map(share).sum::<f64>()
     };
     let sent = attempts.len() as f64;
-    assert!(sent <= most(BUDGET) + 1.0, "{sent} attempts in {time} s, {} allowed: {bill:?}", most(BUDGET));
+    assert!(
+        sent <= most(BUDGET) + 1.0,
+        "{sent} attempts in {time} s, {} allowed: {bill:?}",
+        most(BUDGET)
+    );
     for (tenant, limit) in TENANTS {
         let made = house.journal.participants();
-        let made = made.iter().filter(|participant| participant.call.instance_id.starts_with(tenant)).count() as f64;
-        assert!(made <= most(limit) + 1.0, "{made} calls of {tenant} in {time} s, {} allowed: {bill:?}", most(limit));
+        let made = made
+            .iter()
+            .filter(|participant| participant.call.instance_id.starts_with(tenant))
+            .count() as f64;
+        assert!(
+            made <= most(limit) + 1.0,
+            "{made} calls of {tenant} in {time} s, {} allowed: {bill:?}",
+            most(limit)
+        );
     }
 }
 
-/// Of the replica that lives through it all. Whom a caller did not hear to the end may have been answered all the same.
+/// Of the replica that lives through it all. Whom a caller did not hear to the end may have been
+/// answered all the same.
 async fn metrics_are_what_callers_saw(history: &[Event], house: &House) {
     let mut seen = BTreeMap::<String, f64>::new();
     let mut left = 0.0;
@@ -302,8 +353,12 @@ async fn metrics_are_what_callers_saw(history: &[Event], house: &House) {
     }
     for (code, count) in seen {
         let label = format!("rpc_response_status_code=\"{code}\"");
-        let counted = house.replicas[0].metric("rpc_server_call_duration_seconds_count", &label).await;
-        assert!(counted >= count && counted <= count + left, "{code}: {counted} counted, {count} seen, {left} left");
+        let counted =
+            house.replicas[0].metric("rpc_server_call_duration_seconds_count", &label).await;
+        assert!(
+            counted >= count && counted <= count + left,
+            "{code}: {counted} counted, {count} seen, {left} left"
+        );
     }
 }
 
@@ -321,14 +376,23 @@ fn name(code: Code) -> String {
 /// Descriptors and tasks of the replica that lives through it all.
 async fn resources(house: &House) -> [f64; 2] {
     let first = &house.replicas[0];
-    [first.metric("process_open_fds", "").await, first.metric("participant_gateway_runtime_alive_tasks", "").await]
+    [
+        first.metric("process_open_fds", "").await,
+        first.metric("participant_gateway_runtime_alive_tasks", "").await,
+    ]
 }
 
 async fn everything_was_given_back(house: &House, at_start: &[f64; 2]) {
     for replica in &house.replicas {
-        until("no call is in flight", async || replica.metric("participant_gateway_in_flight", "").await == 0.0).await;
+        until("no call is in flight", async || {
+            replica.metric("participant_gateway_in_flight", "").await == 0.0
+        })
+        .await;
         let addr = replica.addr.lock().unwrap().unwrap();
-        let channel = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).unwrap().connect().await;
+        let channel = tonic::transport::Endpoint::from_shared(format!("http://{addr}"))
+            .unwrap()
+            .connect()
+            .await;
         let quotas = QuotaServiceClient::new(channel.unwrap());
         for (tenant, _) in TENANTS {
             until("leases end", async || {
@@ -340,7 +404,10 @@ async fn everything_was_given_back(house: &House, at_start: &[f64; 2]) {
     }
     let [files, tasks] = resources(house).await;
     // Connections that are kept for the next call: a few to callers, to Connect, to Redis.
-    assert!(files <= at_start[0] + 40.0 && tasks <= at_start[1] + 80.0, "{files} files, {tasks} tasks: {at_start:?}");
+    assert!(
+        files <= at_start[0] + 40.0 && tasks <= at_start[1] + 80.0,
+        "{files} files, {tasks} tasks: {at_start:?}"
+    );
 }
 
 fn summary(history: &[Event], house: &House, begun: Instant) -> String {
@@ -355,5 +422,9 @@ fn summary(history: &[Event], house: &House, begun: Instant) -> String {
         *ends.entry(end).or_default() += 1;
     }
     let (attempts, made) = (house.journal.attempt_count(), house.journal.participant_count());
-    format!("{} calls in {:?}, {attempts} attempts, {made} participants: {ends:?}", history.len(), begun.elapsed())
+    format!(
+        "{} calls in {:?}, {attempts} attempts, {made} participants: {ends:?}",
+        history.len(),
+        begun.elapsed()
+    )
 }

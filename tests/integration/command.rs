@@ -40,7 +40,9 @@ fn help_and_version_are_on_every_command() {
 
 #[test]
 fn a_wrong_command_line_ends_with_64() {
-    for arguments in [&["serv"][..], &["serve"], &["check", "--confg", "x"], &[], &["simulate", "--rate", "2"]] {
+    for arguments in
+        [&["serv"][..], &["serve"], &["check", "--confg", "x"], &[], &["simulate", "--rate", "2"]]
+    {
         assert_eq!(run(arguments).status.code(), Some(64), "{arguments:?}");
     }
 }
@@ -105,7 +107,9 @@ fn the_schema_is_json_and_knows_every_section() {
     let output = run(&["schema"]);
     assert_eq!(output.status.code(), Some(0));
     let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
-    for section in ["server", "admin", "identity", "tenants", "upstreams", "store", "idempotency", "telemetry"] {
+    for section in
+        ["server", "admin", "identity", "tenants", "upstreams", "store", "idempotency", "telemetry"]
+    {
         assert!(schema["properties"][section].is_object(), "{section}");
     }
     assert_eq!(schema["additionalProperties"], false);
@@ -126,14 +130,28 @@ fn sigterm_and_sigint_end_the_program_with_0() {
 #[test]
 fn the_simulator_prints_lines_for_a_shell() {
     let mut simulate = program();
-    simulate.args(["simulate", "--listen", "127.0.0.1:0", "--rate", "2/s", "--burst", "5", "--latency", "1ms"]);
+    simulate.args([
+        "simulate",
+        "--listen",
+        "127.0.0.1:0",
+        "--rate",
+        "2/s",
+        "--burst",
+        "5",
+        "--latency",
+        "1ms",
+    ]);
     let mut simulate = Running::start(simulate);
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
         let line = simulate.line_with(name);
         let value = line.strip_prefix(&format!("export {name}=")).unwrap();
         assert!(!value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric()), "{line}");
     }
-    assert!(simulate.line_with("AWS_ENDPOINT_URL_CONNECT").starts_with("export AWS_ENDPOINT_URL_CONNECT=http://127."));
+    assert!(
+        simulate
+            .line_with("AWS_ENDPOINT_URL_CONNECT")
+            .starts_with("export AWS_ENDPOINT_URL_CONNECT=http://127.")
+    );
     simulate.signal("TERM");
     assert_eq!(simulate.end().0, Some(0));
 }

@@ -15,8 +15,11 @@ fn good() -> Value {
 }
 
 fn parse(config: &Value, environment: &[(&str, &str)]) -> Result<Settings, Vec<Problem>> {
-    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Settings::parse(&config.to_string(), environment).map_err(participant_gateway::config::Problems::sorted)
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Settings::parse(&config.to_string(), environment)
+        .map_err(participant_gateway::config::Problems::sorted)
 }
 
 fn problems(config: &Value, environment: &[(&str, &str)]) -> Vec<Problem> {
@@ -73,7 +76,10 @@ fn the_environment_overrides_any_key() {
             ("PARTICIPANT_GATEWAY__SERVER__REFLECTION", "false"),
             ("PARTICIPANT_GATEWAY__TENANTS__ACME__INSTANCES", "[i-1, '123']"),
             ("PARTICIPANT_GATEWAY__UPSTREAMS__MAIN__EXTERNAL_ID", "0123"),
-            ("PARTICIPANT_GATEWAY__UPSTREAMS__MAIN__ROLE_ARN", "arn:aws:iam::123456789012:role/caller"),
+            (
+                "PARTICIPANT_GATEWAY__UPSTREAMS__MAIN__ROLE_ARN",
+                "arn:aws:iam::123456789012:role/caller",
+            ),
             ("ANOTHER__SERVER__LISTEN", "nonsense"),
         ],
     )
@@ -90,7 +96,10 @@ fn the_environment_overrides_any_key() {
 fn a_bad_override_is_named_like_a_bad_key() {
     let found = problems(
         &good(),
-        &[("PARTICIPANT_GATEWAY__SERVER__MAX_IN_FLIGHT", "many"), ("PARTICIPANT_GATEWAY__SERVER__COLOUR", "red")],
+        &[
+            ("PARTICIPANT_GATEWAY__SERVER__MAX_IN_FLIGHT", "many"),
+            ("PARTICIPANT_GATEWAY__SERVER__COLOUR", "red"),
+        ],
     );
     let paths: Vec<_> = found.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, ["server.colour", "server.max_in_flight"]);
@@ -102,8 +111,18 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
         ("/server/listen", json!("localhost"), "server.listen", "an IP address and a port"),
         ("/server/default_timeout", json!("0s"), "server.default_timeout", "a duration above zero"),
         ("/server/default_timeout", json!(10), "server.default_timeout", "a duration above zero"),
-        ("/server/default_timeout", json!("1h"), "server.default_timeout", "at most server.max_timeout"),
-        ("/server/max_request_bytes", json!(-1), "server.max_request_bytes", "a whole number from 1"),
+        (
+            "/server/default_timeout",
+            json!("1h"),
+            "server.default_timeout",
+            "at most server.max_timeout",
+        ),
+        (
+            "/server/max_request_bytes",
+            json!(-1),
+            "server.max_request_bytes",
+            "a whole number from 1",
+        ),
         ("/server/max_in_flight", json!(0), "server.max_in_flight", "a whole number from 1"),
         ("/server/max_in_flight", json!(1.5), "server.max_in_flight", "a whole number from 1"),
         ("/server/reflection", json!("maybe"), "server.reflection", "a boolean"),
@@ -120,50 +139,116 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
         ("/tenants/acme/rate", json!("0/s"), "tenants.acme.rate", "a rate above zero"),
         ("/tenants/acme/burst", json!(0), "tenants.acme.burst", "a whole number from 1"),
         ("/tenants/acme/committed", json!("-1/s"), "tenants.acme.committed", "a rate"),
-        ("/tenants/acme/committed", json!("3/s"), "upstreams.main.rate", "the sum of its tenants' committed rates"),
+        (
+            "/tenants/acme/committed",
+            json!("3/s"),
+            "upstreams.main.rate",
+            "the sum of its tenants' committed rates",
+        ),
         ("/tenants/acme/instances", json!([]), "tenants.acme.instances", "required"),
         ("/tenants/acme/instances", json!(["*", "i-1"]), "tenants.acme.instances", "not both"),
-        ("/tenants/acme/instances", json!([""]), "tenants.acme.instances[0]", "1 to 100 characters"),
+        (
+            "/tenants/acme/instances",
+            json!([""]),
+            "tenants.acme.instances[0]",
+            "1 to 100 characters",
+        ),
         ("/tenants/acme/instances", json!([7]), "tenants.acme.instances[0]", "a string"),
         ("/tenants/acme/roles", json!(["AGENT"]), "tenants.acme.roles[0]", "CUSTOM_BOT"),
         ("/tenants/acme/roles", json!([]), "tenants.acme.roles", "at least one"),
         ("/tenants/acme/enforcement", json!("off"), "tenants.acme.enforcement", "enforce"),
         ("/upstreams", json!({}), "upstreams", "at least one upstream"),
         ("/upstreams/main/region", json!("us east"), "upstreams.main.region", "an AWS region"),
-        ("/upstreams/main/endpoint_url", json!("localhost:1"), "upstreams.main.endpoint_url", "http://"),
-        ("/upstreams/main/endpoint_url", json!("http://x:99999"), "upstreams.main.endpoint_url", "http://"),
-        ("/upstreams/main/endpoint_url", json!("http://u:p@x"), "upstreams.main.endpoint_url", "without user"),
+        (
+            "/upstreams/main/endpoint_url",
+            json!("localhost:1"),
+            "upstreams.main.endpoint_url",
+            "http://",
+        ),
+        (
+            "/upstreams/main/endpoint_url",
+            json!("http://x:99999"),
+            "upstreams.main.endpoint_url",
+            "http://",
+        ),
+        (
+            "/upstreams/main/endpoint_url",
+            json!("http://u:p@x"),
+            "upstreams.main.endpoint_url",
+            "without user",
+        ),
         ("/upstreams/main/region", json!("-"), "upstreams.main.region", "an AWS region"),
         ("/upstreams/main/role_arn", json!("arn::role/"), "upstreams.main.role_arn", "an ARN"),
         ("/identity/header/name", json!("host"), "identity.header.name", "a header name"),
-        ("/upstreams/main/endpoint_url", json!("ftp://x"), "upstreams.main.endpoint_url", "http://"),
+        (
+            "/upstreams/main/endpoint_url",
+            json!("ftp://x"),
+            "upstreams.main.endpoint_url",
+            "http://",
+        ),
         ("/upstreams/main/role_arn", json!("caller"), "upstreams.main.role_arn", "an ARN"),
         ("/upstreams/main/external_id", json!("x"), "upstreams.main.external_id", "role_arn"),
         ("/upstreams/main/max_wait", json!("soon"), "upstreams.main.max_wait", "a duration"),
         ("/upstreams/main/burst", json!("5"), "upstreams.main.burst", "a whole number"),
-        ("/store/kind", json!("redis"), "idempotency.root_key_file", "it is required with store.kind redis"),
-        ("/idempotency/root_key_file", json!("/nowhere"), "idempotency.root_key_file", "cannot be read"),
-        ("/idempotency/sealing_keys_file", json!("/dev/null"), "idempotency.sealing_keys_file", "holds no key"),
+        (
+            "/store/kind",
+            json!("redis"),
+            "idempotency.root_key_file",
+            "it is required with store.kind redis",
+        ),
+        (
+            "/idempotency/root_key_file",
+            json!("/nowhere"),
+            "idempotency.root_key_file",
+            "cannot be read",
+        ),
+        (
+            "/idempotency/sealing_keys_file",
+            json!("/dev/null"),
+            "idempotency.sealing_keys_file",
+            "holds no key",
+        ),
         ("/store/kind", json!("disk"), "store.kind", "memory"),
         ("/store/kind", json!(5), "store.kind", "memory"),
         ("/telemetry/log/format", json!(true), "telemetry.log.format", "text"),
         ("/tenants/acme/roles", json!([5]), "tenants.acme.roles[0]", "CUSTOM_BOT"),
         ("/server/max_timeout", json!("2h"), "server.max_timeout", "an hour at most"),
         ("/upstreams/main/max_wait", json!("2h"), "upstreams.main.max_wait", "an hour"),
-        ("/upstreams/main/attempt_timeout", json!("2h"), "upstreams.main.attempt_timeout", "an hour"),
+        (
+            "/upstreams/main/attempt_timeout",
+            json!("2h"),
+            "upstreams.main.attempt_timeout",
+            "an hour",
+        ),
         ("/store/replicas", json!(3), "store.replicas", "1"),
         ("/idempotency/retention", json!("30s"), "idempotency.retention", "longest lease"),
         ("/telemetry/log/level", json!("loud"), "telemetry.log.level", "info"),
-        ("/telemetry/otlp/endpoint", json!("localhost:4317"), "telemetry.otlp.endpoint", "http://host:port"),
-        ("/telemetry/otlp/endpoint", json!("http://localhost"), "telemetry.otlp.endpoint", "http://host:port"),
-        ("/telemetry/otlp/endpoint", json!("http://localhost:4317/v1"), "telemetry.otlp.endpoint", "http://host:port"),
+        (
+            "/telemetry/otlp/endpoint",
+            json!("localhost:4317"),
+            "telemetry.otlp.endpoint",
+            "http://host:port",
+        ),
+        (
+            "/telemetry/otlp/endpoint",
+            json!("http://localhost"),
+            "telemetry.otlp.endpoint",
+            "http://host:port",
+        ),
+        (
+            "/telemetry/otlp/endpoint",
+            json!("http://localhost:4317/v1"),
+            "telemetry.otlp.endpoint",
+            "http://host:port",
+        ),
         ("/telemetry/otlp/sample_ratio", json!(1.5), "telemetry.otlp.sample_ratio", "0 to 1"),
     ] {
         let mut config = good();
         set(&mut config, pointer, value.clone());
         let found = problems(&config, &[]);
         let named = found.iter().find(|problem| problem.path == path);
-        let named = named.unwrap_or_else(|| panic!("{pointer} = {value}: {path} is not named in {found:?}"));
+        let named = named
+            .unwrap_or_else(|| panic!("{pointer} = {value}: {path} is not named in {found:?}"));
         assert!(named.expected.contains(expected), "{pointer} = {value}: {named}");
         assert_eq!(found.len(), 1, "{pointer} = {value}: {found:?}");
     }
@@ -171,7 +256,12 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
 
 #[test]
 fn a_mode_names_what_it_lacks_and_no_subject_is_two_tenants() {
-    let paths = |config: &Value| problems(config, &[]).into_iter().map(|problem| problem.path).collect::<Vec<_>>();
+    let paths = |config: &Value| {
+        problems(config, &[])
+            .into_iter()
+            .map(|problem| problem.path)
+            .collect::<Vec<_>>()
+    };
     let mut config = good();
     set(&mut config, "/identity/mode", json!("jwt"));
     assert_eq!(paths(&config), ["identity.jwt", "tenants.acme.subjects"]);
@@ -213,7 +303,11 @@ fn each_missing_key_is_named_at_once() {
 #[test]
 fn bad_elements_of_a_list_keep_their_places() {
     let mut config = good();
-    set(&mut config, "/tenants/acme/roles", json!(["AGENT", "CUSTOMER", "SYSTEM", "CUSTOM_BOT", "NOBODY"]));
+    set(
+        &mut config,
+        "/tenants/acme/roles",
+        json!(["AGENT", "CUSTOMER", "SYSTEM", "CUSTOM_BOT", "NOBODY"]),
+    );
     let paths: Vec<_> = problems(&config, &[]).into_iter().map(|problem| problem.path).collect();
     assert_eq!(paths, ["tenants.acme.roles[0]", "tenants.acme.roles[2]", "tenants.acme.roles[4]"]);
 }
@@ -233,7 +327,8 @@ fn an_instance_goes_to_the_upstream_that_lists_it_and_else_to_the_one_that_takes
     let mut config = good();
     set(&mut config, "/upstreams/rest", json!({ "region": "eu-west-1", "instances": ["*"] }));
     let settings = parse(&config, &[]).unwrap();
-    let upstream = |id: &str| settings.upstream_of(&InstanceId::new(id).unwrap()).unwrap().name.to_string();
+    let upstream =
+        |id: &str| settings.upstream_of(&InstanceId::new(id).unwrap()).unwrap().name.to_string();
     assert_eq!(upstream("i-1"), "main");
     assert_eq!(upstream("i-2"), "rest");
 }
@@ -251,7 +346,9 @@ fn a_password_in_a_url_is_shown_nowhere() {
 
 #[test]
 fn text_that_is_no_yaml_is_one_problem_with_its_place() {
-    for text in ["a: [", "- a list", "{a: 1}\n{b: 2}", "identity: {mode: header}\nidentity: {mode: jwt}"] {
+    for text in
+        ["a: [", "- a list", "{a: 1}\n{b: 2}", "identity: {mode: header}\nidentity: {mode: jwt}"]
+    {
         let found = Settings::parse(text, []).unwrap_err().sorted();
         assert!(!found.is_empty(), "{text}");
     }
@@ -282,11 +379,17 @@ fn overrides_apply_from_the_outside_in_whatever_their_order() {
     let inner = ("PARTICIPANT_GATEWAY__TENANTS__ACME__BURST", "7");
     for environment in [[whole, inner], [inner, whole]] {
         let shown = parse(&good(), &environment).unwrap().redacted();
-        assert_eq!((&shown["tenants"]["acme"]["burst"], &shown["tenants"]["acme"]["rate"]), (&json!(7), &json!("1/s")));
+        assert_eq!(
+            (&shown["tenants"]["acme"]["burst"], &shown["tenants"]["acme"]["rate"]),
+            (&json!(7), &json!("1/s"))
+        );
     }
     let found = problems(
         &good(),
-        &[("PARTICIPANT_GATEWAY__SERVER__LISTEN__X", "1"), ("PARTICIPANT_GATEWAY__TENANTS__ACME__RATE", "q")],
+        &[
+            ("PARTICIPANT_GATEWAY__SERVER__LISTEN__X", "1"),
+            ("PARTICIPANT_GATEWAY__TENANTS__ACME__RATE", "q"),
+        ],
     );
     assert!(found.iter().any(|problem| problem.path == "tenants.acme.rate"), "{found:?}");
     assert!(found.iter().any(|problem| problem.path.starts_with("server.listen")), "{found:?}");
@@ -296,7 +399,11 @@ fn overrides_apply_from_the_outside_in_whatever_their_order() {
 fn committed_shares_count_where_their_instances_go() {
     let mut config = good();
     set(&mut config, "/tenants/acme/committed", json!("2/s"));
-    set(&mut config, "/upstreams/any", json!({ "region": "eu-west-1", "instances": ["*"], "rate": "1/s" }));
+    set(
+        &mut config,
+        "/upstreams/any",
+        json!({ "region": "eu-west-1", "instances": ["*"], "rate": "1/s" }),
+    );
     parse(&config, &[]).expect("a share was counted on an upstream that it never goes to");
 }
 
@@ -312,11 +419,20 @@ fn shares_that_the_burst_cannot_hold_are_warned_of() {
     };
     assert!(!warnings(&config).contains(&"upstreams.main.burst".to_owned()));
     set(&mut config, "/upstreams/main/burst", json!(6));
-    assert!(warnings(&config).contains(&"upstreams.main.burst".to_owned()), "queueing loses throughput");
+    assert!(
+        warnings(&config).contains(&"upstreams.main.burst".to_owned()),
+        "queueing loses throughput"
+    );
     set(&mut config, "/upstreams/main/burst", json!(2));
     set(&mut config, "/upstreams/main/max_wait", json!("100ms"));
-    assert!(warnings(&config).contains(&"upstreams.main.burst".to_owned()), "committed calls may be refused");
-    assert!(warnings(&good()).contains(&"idempotency.root_key_file".to_owned()), "tokens are predictable");
+    assert!(
+        warnings(&config).contains(&"upstreams.main.burst".to_owned()),
+        "committed calls may be refused"
+    );
+    assert!(
+        warnings(&good()).contains(&"idempotency.root_key_file".to_owned()),
+        "tokens are predictable"
+    );
 }
 
 #[test]
@@ -340,7 +456,8 @@ fn equal_configs_have_equal_versions_and_others_do_not() {
 #[test]
 fn the_schema_names_the_same_required_keys_as_the_check() {
     let schema = json_schema();
-    let required = |pointer: &str| schema.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}")).clone();
+    let required =
+        |pointer: &str| schema.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}")).clone();
     assert_eq!(required("/required"), json!(["identity", "tenants", "upstreams"]));
     assert_eq!(required("/$defs/Tenant/required"), json!(["instances", "rate", "burst"]));
     assert_eq!(required("/$defs/Upstream/required"), json!(["region", "instances"]));
@@ -349,7 +466,12 @@ fn the_schema_names_the_same_required_keys_as_the_check() {
 
 #[test]
 fn a_redis_url_that_cannot_be_dialled_is_named_and_its_password_is_not() {
-    for url in ["redis://h:6379/abc", "redis://h:6379/?protocol=9", "rediss://h:6379/#insecure", "redis:/u:sekret@h"] {
+    for url in [
+        "redis://h:6379/abc",
+        "redis://h:6379/?protocol=9",
+        "rediss://h:6379/#insecure",
+        "redis:/u:sekret@h",
+    ] {
         let mut config = good();
         set(&mut config, "/store", json!({ "kind": "redis", "redis": { "urls": [url] } }));
         let problems = problems(&config, &[]);
@@ -360,7 +482,11 @@ fn a_redis_url_that_cannot_be_dialled_is_named_and_its_password_is_not() {
     let mut config = good();
     let redis = json!({ "topology": "sentinel", "sentinel_master": "" });
     set(&mut config, "/store", json!({ "kind": "redis", "redis": redis }));
-    assert!(problems(&config, &[]).iter().any(|problem| problem.path == "store.redis.sentinel_master"));
+    assert!(
+        problems(&config, &[])
+            .iter()
+            .any(|problem| problem.path == "store.redis.sentinel_master")
+    );
 }
 
 #[test]
@@ -369,12 +495,16 @@ fn a_secret_in_the_wrong_place_is_not_shown() {
     for (key, value) in [("Password", json!("hunter2")), ("auth", json!({ "word": "hunter2" }))] {
         set(&mut config, "/store", json!({ "redis": { key: value } }));
         let named = problems(&config, &[]).remove(0).to_string();
-        assert!(named.starts_with(&format!("store.redis.{key}:")) && !named.contains("hunter2"), "{named}");
+        assert!(
+            named.starts_with(&format!("store.redis.{key}:")) && !named.contains("hunter2"),
+            "{named}"
+        );
     }
 }
 
 #[test]
 fn an_override_that_is_not_utf8_is_named() {
-    let problems = problems(&good(), &[("PARTICIPANT_GATEWAY__STORE__REDIS__KEY_PREFIX", "a\u{fffd}")]);
+    let problems =
+        problems(&good(), &[("PARTICIPANT_GATEWAY__STORE__REDIS__KEY_PREFIX", "a\u{fffd}")]);
     assert_eq!(problems[0].to_string(), "store.redis.key_prefix: expected a value in UTF-8");
 }

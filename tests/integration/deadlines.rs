@@ -25,14 +25,22 @@ async fn a_call_is_answered_at_its_deadline() {
     let started = Instant::now();
     let status = within(&gateway, "200m", "sim-slow-60000").await;
     let elapsed = started.elapsed();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
-    assert!(elapsed >= Duration::from_millis(200) && elapsed < Duration::from_millis(400), "{elapsed:?}");
+    assert_eq!(
+        (status.code(), reason(&status).as_str()),
+        (Code::DeadlineExceeded, "DEADLINE_EXCEEDED")
+    );
+    assert!(
+        elapsed >= Duration::from_millis(200) && elapsed < Duration::from_millis(400),
+        "{elapsed:?}"
+    );
 }
 
 #[tokio::test]
 async fn no_call_of_many_at_their_deadline_is_cancelled() {
     let gateway = gateway().start().await;
-    let calls = (0..200).map(async |index| within(&gateway, &format!("{}m", 20 + index % 40), "sim-slow-60000").await);
+    let calls = (0..200).map(async |index| {
+        within(&gateway, &format!("{}m", 20 + index % 40), "sim-slow-60000").await
+    });
     for status in futures_util::future::join_all(calls).await {
         assert_eq!(reason(&status), "DEADLINE_EXCEEDED", "{status:?}");
     }
@@ -59,7 +67,10 @@ async fn the_default_applies_where_the_caller_sends_no_timeout_and_the_maximum_t
         let started = Instant::now();
         let status = match timeout {
             Some(timeout) => within(&gateway, timeout, "sim-slow-60000").await,
-            None => client.create_participant(of("demo", request("sim-slow-60000"))).await.unwrap_err(),
+            None => client
+                .create_participant(of("demo", request("sim-slow-60000")))
+                .await
+                .unwrap_err(),
         };
         let elapsed = started.elapsed().as_millis();
         assert_eq!(reason(&status), "DEADLINE_EXCEEDED");
@@ -97,7 +108,9 @@ async fn a_caller_that_leaves_does_not_stop_the_attempt_that_runs_and_starts_no_
     let gateway = gateway().with("/upstreams/main/attempt_timeout", "300ms").start().await;
     let mut client = gateway.client().await;
     let call = tokio::spawn(async move {
-        client.create_participant(of("demo", request_with_token("sim-slow-60000", "token-1"))).await
+        client
+            .create_participant(of("demo", request_with_token("sim-slow-60000", "token-1")))
+            .await
     });
     gateway.attempted(1).await;
     call.abort();

@@ -21,7 +21,9 @@ async fn a_call_in_flight_finishes_and_health_says_not_serving_meanwhile() {
     let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status, ServingStatus::Serving as i32);
 
-    let call = tokio::spawn(async move { client.create_participant(of("demo", request("sim-slow-500"))).await });
+    let call = tokio::spawn(async move {
+        client.create_participant(of("demo", request("sim-slow-500"))).await
+    });
     gateway.attempted(1).await;
     gateway.shut_down();
     assert_eq!(watch.message().await.unwrap().unwrap().status, ServingStatus::NotServing as i32);
@@ -49,7 +51,8 @@ async fn callers_that_obey_goaway_see_no_error_while_one_replica_of_two_ends() {
                     client = connect(second).await;
                     moved = true;
                 }
-                let mut answer = client.create_participant(of("demo", request("sim-slow-20"))).await;
+                let mut answer =
+                    client.create_participant(of("demo", request("sim-slow-20"))).await;
                 if answer.as_ref().is_err_and(was_not_taken) {
                     client = connect(second).await;
                     moved = true;
@@ -72,17 +75,21 @@ async fn callers_that_obey_goaway_see_no_error_while_one_replica_of_two_ends() {
     assert_eq!(sent, 16 * 60, "what was not taken was sent all the same");
 }
 
-/// The call was on its way when the server named the last one that it takes (RFC 9113, section 6.8). Other gRPC clients
-/// send it anew by themselves; tonic leaves that to its callers.
+/// The call was on its way when the server named the last one that it takes (RFC 9113, section
+/// 6.8). Other gRPC clients send it anew by themselves; tonic leaves that to its callers.
 fn was_not_taken(status: &tonic::Status) -> bool {
     let cause = std::iter::successors(std::error::Error::source(status), |error| error.source());
     let mut http2 = cause.filter_map(|error| error.downcast_ref::<h2::Error>());
-    http2.any(|error| error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
+    http2.any(|error| {
+        error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+    })
 }
 
 async fn connect(
     addr: std::net::SocketAddr,
-) -> participant_gateway::proto::participant_service_client::ParticipantServiceClient<tonic::transport::Channel> {
+) -> participant_gateway::proto::participant_service_client::ParticipantServiceClient<
+    tonic::transport::Channel,
+> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).unwrap();
     participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(
         endpoint.connect().await.unwrap(),
@@ -93,7 +100,9 @@ async fn connect(
 async fn what_is_left_when_the_drain_timeout_runs_out_is_told_so() {
     let mut gateway = gateway().with("/server/drain_timeout", "300ms").start().await;
     let mut client = gateway.client().await;
-    let call = tokio::spawn(async move { client.create_participant(of("demo", request("sim-slow-60000"))).await });
+    let call = tokio::spawn(async move {
+        client.create_participant(of("demo", request("sim-slow-60000"))).await
+    });
     gateway.attempted(1).await;
     let started = Instant::now();
     gateway.shut_down();
@@ -122,7 +131,10 @@ async fn a_connection_goes_away_at_its_age_without_an_error() {
     let gateway = gateway().with("/server/max_connection_age", "200ms").start().await;
     let clients = futures_util::future::join_all((0..8).map(|_| gateway.client())).await;
     let calls = clients.into_iter().map(|mut client| async move {
-        client.create_participant(of("demo", request("sim-slow-500"))).await.expect("its age cut a call off");
+        client
+            .create_participant(of("demo", request("sim-slow-500")))
+            .await
+            .expect("its age cut a call off");
         // By now the connection has gone; the channel makes another.
         tokio::time::sleep(Duration::from_millis(100)).await;
         client.create_participant(of("demo", request("contact-1"))).await

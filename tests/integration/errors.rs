@@ -1,4 +1,5 @@
-//! Every upstream row of the contract's table: the real SDK, over a real socket, against the simulator.
+//! Every upstream row of the contract's table: the real SDK, over a real socket, against the
+//! simulator.
 
 use std::time::Duration;
 
@@ -26,12 +27,16 @@ fn seen(status: &Status) -> Seen {
         code: status.code(),
         reason: info.reason,
         retry: status.get_details_retry_info().and_then(|info| info.retry_delay),
-        pushback: status.metadata().get("grpc-retry-pushback-ms").map(|value| value.to_str().unwrap().to_owned()),
+        pushback: status
+            .metadata()
+            .get("grpc-retry-pushback-ms")
+            .map(|value| value.to_str().unwrap().to_owned()),
     }
 }
 
 fn expected(code: Code, reason: &str, retry_ms: Option<u64>) -> Seen {
-    let (retry, pushback) = (retry_ms.map(Duration::from_millis), retry_ms.map(|millis| millis.to_string()));
+    let (retry, pushback) =
+        (retry_ms.map(Duration::from_millis), retry_ms.map(|millis| millis.to_string()));
     Seen { code, reason: reason.to_owned(), retry, pushback }
 }
 
@@ -80,14 +85,17 @@ async fn a_used_up_quota_tells_clients_never_to_retry() {
 
 #[tokio::test]
 async fn a_throttle_is_tried_once_more_and_then_handed_on_with_its_wait() {
-    row("sim-throttled", expected(Code::ResourceExhausted, "UPSTREAM_THROTTLED", Some(1000)), 2).await;
-    row("sim-status-429", expected(Code::ResourceExhausted, "UPSTREAM_THROTTLED", Some(1000)), 2).await;
+    row("sim-throttled", expected(Code::ResourceExhausted, "UPSTREAM_THROTTLED", Some(1000)), 2)
+        .await;
+    row("sim-status-429", expected(Code::ResourceExhausted, "UPSTREAM_THROTTLED", Some(1000)), 2)
+        .await;
 }
 
 #[tokio::test]
 async fn a_throttles_own_wait_is_the_hint() {
     let throttle = Some(Throttle { rate_per_second: 0.01, burst: 1.0 });
-    let simulator = Options { throttle, retry_after: Some(Duration::from_millis(1234)), ..Options::default() };
+    let simulator =
+        Options { throttle, retry_after: Some(Duration::from_millis(1234)), ..Options::default() };
     let gateway = gateway().over(simulator).start().await;
     gateway.call(request("contact-1")).await.unwrap();
     let status = gateway.call(request("contact-1")).await.unwrap_err();
@@ -97,20 +105,27 @@ async fn a_throttles_own_wait_is_the_hint() {
 #[tokio::test]
 async fn failures_of_connect_are_tried_again_and_invite_a_retry_only_with_a_client_token() {
     for contact in ["sim-internal", "sim-status-503", "sim-status-408"] {
-        let (gateway, status) = row(contact, expected(Code::Unavailable, "UPSTREAM_ERROR", Some(1000)), 3).await;
+        let (gateway, status) =
+            row(contact, expected(Code::Unavailable, "UPSTREAM_ERROR", Some(1000)), 3).await;
         assert_eq!(status.get_details_error_info().unwrap().metadata["tenant"], "demo");
         let status = gateway.call(request(contact)).await.unwrap_err();
         assert_eq!(seen(&status), expected(Code::Internal, "UPSTREAM_ERROR", None), "{contact}");
     }
-    let (gateway, _) = row("sim-reset", expected(Code::Unavailable, "UPSTREAM_UNREACHABLE", Some(1000)), 3).await;
+    let (gateway, _) =
+        row("sim-reset", expected(Code::Unavailable, "UPSTREAM_UNREACHABLE", Some(1000)), 3).await;
     let status = gateway.call(request("sim-reset")).await.unwrap_err();
     assert_eq!(seen(&status), expected(Code::Internal, "UPSTREAM_UNREACHABLE", None));
 }
 
 #[tokio::test]
-async fn a_connection_lost_after_sending_is_tried_again_with_the_same_token_and_makes_one_participant() {
+async fn a_connection_lost_after_sending_is_tried_again_with_the_same_token_and_makes_one_participant()
+ {
     let gateway = gateway().start().await;
-    let reply = gateway.call(request_with_token("sim-reset-2", "token-1")).await.unwrap().into_inner();
+    let reply = gateway
+        .call(request_with_token("sim-reset-2", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(gateway.journal.attempt_count(), 3);
     let made = gateway.journal.participants();
     assert_eq!(made.len(), 1);
@@ -119,12 +134,24 @@ async fn a_connection_lost_after_sending_is_tried_again_with_the_same_token_and_
 
 #[tokio::test]
 async fn nothing_is_sent_where_connect_cannot_be_reached() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    for url in [format!("http://{nobody}"), "http://no-such-host.invalid".to_owned(), format!("https://{nobody}")] {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for url in [
+        format!("http://{nobody}"),
+        "http://no-such-host.invalid".to_owned(),
+        format!("https://{nobody}"),
+    ] {
         let gateway = gateway().with("/upstreams/main/endpoint_url", url.as_str()).start().await;
         // Also without a token: what was not sent may be repeated.
         let status = gateway.call(request("contact-1")).await.unwrap_err();
-        assert_eq!(seen(&status), expected(Code::Unavailable, "UPSTREAM_UNREACHABLE", Some(1000)), "{url}");
+        assert_eq!(
+            seen(&status),
+            expected(Code::Unavailable, "UPSTREAM_UNREACHABLE", Some(1000)),
+            "{url}"
+        );
     }
 }
 
@@ -167,7 +194,10 @@ async fn five_failed_calls_open_the_circuit_and_a_probe_closes_it() {
     let gateway = gateway().with("/upstreams/main/max_attempts", 1).start().await;
     let mut client = gateway.client().await;
     for _ in 0..5 {
-        client.create_participant(of("demo", request("sim-internal"))).await.unwrap_err();
+        client
+            .create_participant(of("demo", request("sim-internal")))
+            .await
+            .unwrap_err();
     }
     let status = client.create_participant(of("demo", request("contact-1"))).await.unwrap_err();
     let Seen { code, reason, retry, .. } = seen(&status);
@@ -187,7 +217,10 @@ async fn callers_without_time_for_a_retry_see_a_failed_call_all_the_same() {
         // The next attempt would come after 50 ms at the earliest.
         call.metadata_mut().insert("grpc-timeout", "60m".parse().unwrap());
         let status = client.create_participant(call).await.unwrap_err();
-        if status.get_details_error_info().is_some_and(|info| info.reason == "CIRCUIT_OPEN") {
+        if status
+            .get_details_error_info()
+            .is_some_and(|info| info.reason == "CIRCUIT_OPEN")
+        {
             return;
         }
     }
@@ -201,7 +234,8 @@ async fn callers_that_leave_after_one_failure_open_no_circuit_for_others() {
     for index in 1..=6 {
         let mut client = client.clone();
         let request = request_with_token("sim-flaky-1", &format!("token-{index}"));
-        let call = tokio::spawn(async move { client.create_participant(of("demo", request)).await });
+        let call =
+            tokio::spawn(async move { client.create_participant(of("demo", request)).await });
         gateway.attempted(index).await;
         call.abort();
     }
@@ -223,7 +257,9 @@ async fn neither_throttles_nor_refusals_open_the_circuit() {
 
 #[tokio::test]
 async fn no_text_of_connects_reaches_a_caller() {
-    for contact in ["sim-invalid", "sim-access-denied", "sim-internal", "sim-not-found", "sim-quota"] {
+    for contact in
+        ["sim-invalid", "sim-access-denied", "sim-internal", "sim-not-found", "sim-quota"]
+    {
         let gateway = gateway().start().await;
         let status = gateway.call(request_with_token(contact, "token-canary")).await.unwrap_err();
         let all = format!("{status:?} {}", String::from_utf8_lossy(status.details()));

@@ -6,10 +6,12 @@ mod bodies;
 use std::fs;
 use std::path::Path;
 
-/// The files of a target's corpus, and each with `damages` changes of a byte or an end; the same ones every time.
+/// The files of a target's corpus, and each with `damages` changes of a byte or an end; the same
+/// ones every time.
 fn run(target: &str, damages: usize, body: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut seeds: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut seeds: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     seeds.sort();
     assert!(seeds.len() >= 5, "hardly a corpus: {seeds:?}");
     for seed in seeds {

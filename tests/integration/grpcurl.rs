@@ -14,7 +14,10 @@ fn dev() -> (Running, Vec<String>) {
 }
 
 fn line<'a>(lines: &'a [String], text: &str) -> &'a str {
-    lines.iter().find(|line| line.contains(text)).unwrap_or_else(|| panic!("no line with {text}"))
+    lines
+        .iter()
+        .find(|line| line.contains(text))
+        .unwrap_or_else(|| panic!("no line with {text}"))
 }
 
 #[test]
@@ -31,12 +34,22 @@ fn the_printed_lines_work_when_pasted() {
     assert!(created.status.success(), "{}", printed(&created));
     let created: Value = serde_json::from_slice(&created.stdout).unwrap();
     assert!(!created["participantId"].as_str().unwrap().is_empty());
-    assert!(!created["participantCredentials"]["participantToken"].as_str().unwrap().is_empty());
+    assert!(
+        !created["participantCredentials"]["participantToken"]
+            .as_str()
+            .unwrap()
+            .is_empty()
+    );
 
     let throttled = shell(line(&lines, "sim-throttled"));
     assert!(!throttled.status.success());
     let text = printed(&throttled);
-    for part in ["ResourceExhausted", "google.rpc.RetryInfo", "\"retryDelay\": \"1s\"", "UPSTREAM_THROTTLED"] {
+    for part in [
+        "ResourceExhausted",
+        "google.rpc.RetryInfo",
+        "\"retryDelay\": \"1s\"",
+        "UPSTREAM_THROTTLED",
+    ] {
         assert!(text.contains(part), "no {part} in {text}");
     }
 }
@@ -47,18 +60,32 @@ async fn both_versions_of_reflection_list_the_services() {
     let gateway = crate::support::gateway().start().await;
     let request = v1::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
     };
-    let mut client = v1::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);
-    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let mut client =
+        v1::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
     let v1 = format!("{:?}", answers.message().await.unwrap());
 
     let request = v1alpha::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(v1alpha::server_reflection_request::MessageRequest::ListServices(String::new())),
+        message_request: Some(v1alpha::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
     };
-    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);
-    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let mut client =
+        v1alpha::server_reflection_client::ServerReflectionClient::new(gateway.channel().await);
+    let mut answers = client
+        .server_reflection_info(tokio_stream::once(request))
+        .await
+        .unwrap()
+        .into_inner();
     let v1alpha = format!("{:?}", answers.message().await.unwrap());
 
     for answer in [v1, v1alpha] {
@@ -70,6 +97,7 @@ async fn both_versions_of_reflection_list_the_services() {
 fn health_answers_grpcurl() {
     let (_dev, lines) = dev();
     let address = line(&lines, " list").split(' ').nth(2).unwrap().to_owned();
-    let health = printed(&shell(&format!("grpcurl -plaintext {address} grpc.health.v1.Health/Check")));
+    let health =
+        printed(&shell(&format!("grpcurl -plaintext {address} grpc.health.v1.Health/Check")));
     assert!(health.contains("SERVING"), "{health}");
 }

@@ -52,8 +52,13 @@ impl Files {
         plan.with("/server/tls", tls)
     }
 
-    async fn channel(&self, gateway: &Fixture, shows: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.authority.pem));
+    async fn channel(
+        &self,
+        gateway: &Fixture,
+        shows: Option<&Pair>,
+    ) -> Result<Channel, tonic::transport::Error> {
+        let mut tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.authority.pem));
         if let Some(pair) = shows {
             tls = tls.identity(Identity::from_pem(&pair.cert, &pair.key));
         }
@@ -64,29 +69,38 @@ impl Files {
     /// One call over a connection of its own; `None` where there was no connection to be had.
     async fn call(&self, gateway: &Fixture, shows: Option<&Pair>) -> Option<Result<(), Status>> {
         let channel = self.channel(gateway, shows).await.ok()?;
-        let called = ParticipantServiceClient::new(channel).create_participant(Request::new(request("c"))).await;
+        let called = ParticipantServiceClient::new(channel)
+            .create_participant(Request::new(request("c")))
+            .await;
         Some(called.map(drop))
     }
 }
 
 fn mtls() -> Plan {
-    gateway().with("/identity/mode", "mtls").with("/tenants/demo/subjects", json!([SPIFFE]))
+    gateway()
+        .with("/identity/mode", "mtls")
+        .with("/tenants/demo/subjects", json!([SPIFFE]))
 }
 
 fn jwt(endpoint: &KeyEndpoint) -> Plan {
     gateway()
         .with("/identity/mode", "jwt")
-        .with("/identity/jwt", json!({ "issuer": ISSUER, "audience": AUDIENCE, "jwks_url": endpoint.url() }))
+        .with(
+            "/identity/jwt",
+            json!({ "issuer": ISSUER, "audience": AUDIENCE, "jwks_url": endpoint.url() }),
+        )
         .with("/tenants/demo/subjects", json!([BOT]))
 }
 
-/// A call of one contact with these bearer tokens, and the tenant's name in a header that must not count.
+/// A call of one contact with these bearer tokens, and the tenant's name in a header that must not
+/// count.
 async fn with_tokens(gateway: &Fixture, tokens: &[&str], instance: &str) -> Result<(), Status> {
     let mut message = request("contact-1");
     instance.clone_into(&mut message.instance_id);
     let mut call = of("demo", message);
     for token in tokens {
-        call.metadata_mut().append("authorization", format!("Bearer {token}").parse().unwrap());
+        call.metadata_mut()
+            .append("authorization", format!("Bearer {token}").parse().unwrap());
     }
     gateway.client().await.create_participant(call).await.map(drop)
 }
@@ -124,7 +138,9 @@ async fn only_a_good_token_gets_a_participant_whatever_the_tenant_header_says() 
         let status = with_tokens(&gateway, tokens, "instance-1").await.unwrap_err();
         assert_eq!(seen(status), unauthenticated(), "{tokens:?}");
     }
-    let nobody = with_tokens(&gateway, &[&signer.token(&claims("demo", now))], "instance-1").await.unwrap_err();
+    let nobody = with_tokens(&gateway, &[&signer.token(&claims("demo", now))], "instance-1")
+        .await
+        .unwrap_err();
     assert_eq!(seen(nobody), (Code::PermissionDenied, "TENANT_UNKNOWN".to_owned()));
     assert_eq!(gateway.journal.attempt_count(), 1);
 }
@@ -133,8 +149,11 @@ async fn only_a_good_token_gets_a_participant_whatever_the_tenant_header_says() 
 async fn another_tenants_instance_looks_like_nobodys() {
     let signer = Signer::new("a", "ES256");
     let endpoint = KeyEndpoint::serving(&key_set([&signer])).await;
-    let other = json!({ "subjects": ["other"], "instances": ["theirs"], "rate": "1/s", "burst": 1 });
-    let plan = jwt(&endpoint).with("/tenants/demo/instances", json!(["own"])).with("/tenants/other", other);
+    let other =
+        json!({ "subjects": ["other"], "instances": ["theirs"], "rate": "1/s", "burst": 1 });
+    let plan = jwt(&endpoint)
+        .with("/tenants/demo/instances", json!(["own"]))
+        .with("/tenants/other", other);
     let gateway = plan.with("/upstreams/main/instances", json!(["own", "theirs"])).start().await;
     let token = signer.token(&claims(BOT, SystemTime::now()));
     with_tokens(&gateway, &[&token], "own").await.unwrap();
@@ -153,16 +172,26 @@ async fn a_client_certificate_is_its_tenant_and_health_needs_none() {
 
     let none = files.call(&gateway, None).await.unwrap().unwrap_err();
     assert_eq!(seen(none), unauthenticated());
-    let stranger = files.call(&gateway, Some(&files.authority.client(&["spiffe://corp/x"]))).await.unwrap();
+    let stranger = files
+        .call(&gateway, Some(&files.authority.client(&["spiffe://corp/x"])))
+        .await
+        .unwrap();
     assert_eq!(seen(stranger.unwrap_err()), (Code::PermissionDenied, "TENANT_UNKNOWN".to_owned()));
-    for pair in [Authority::new().client(&[SPIFFE]), files.authority.client_between(&[SPIFFE], 2020, 2021)] {
+    for pair in
+        [Authority::new().client(&[SPIFFE]), files.authority.client_between(&[SPIFFE], 2020, 2021)]
+    {
         // With TLS 1.3 a client learns of the refusal only with its first call.
         let refused = files.call(&gateway, Some(&pair)).await;
-        assert!(refused.is_none_or(|called| called.is_err_and(|status| status.code() != Code::Unauthenticated)));
+        assert!(refused.is_none_or(|called| {
+            called.is_err_and(|status| status.code() != Code::Unauthenticated)
+        }));
     }
     let channel = files.channel(&gateway, None).await.unwrap();
     let check = tonic_health::pb::HealthCheckRequest { service: String::new() };
-    tonic_health::pb::health_client::HealthClient::new(channel).check(check).await.unwrap();
+    tonic_health::pb::health_client::HealthClient::new(channel)
+        .check(check)
+        .await
+        .unwrap();
     assert_eq!(gateway.journal.attempt_count(), 1);
 }
 
@@ -183,7 +212,8 @@ async fn grpcurl_calls_with_its_certificate() {
         );
         tokio::task::block_in_place(|| printed(&shell(&line)))
     };
-    let own = format!("-cert {} -key {}", files.path("client/tls.crt"), files.path("client/tls.key"));
+    let own =
+        format!("-cert {} -key {}", files.path("client/tls.crt"), files.path("client/tls.key"));
     assert!(call(&own).contains("participantToken"), "{}", call(&own));
     assert!(call("").contains("Unauthenticated"), "{}", call(""));
 }
@@ -207,7 +237,9 @@ async fn a_changed_certificate_is_served_without_a_failed_call() {
     while !ends().contains("3000") {
         assert!(started.elapsed() < Duration::from_secs(10), "the old certificate is still served");
         assert!(files.call(&gateway, Some(&client)).await.unwrap().is_ok());
-        let call = ParticipantServiceClient::new(kept.clone()).create_participant(Request::new(request("c"))).await;
+        let call = ParticipantServiceClient::new(kept.clone())
+            .create_participant(Request::new(request("c")))
+            .await;
         call.expect("an open connection lost a call");
     }
     fs::write(files.path("tls.key"), "broken").unwrap();

@@ -31,7 +31,8 @@ fn modules() -> BTreeMap<String, Vec<(PathBuf, String)>> {
     modules
 }
 
-/// The text without what only tests compile: a module in the file, which stands at its end, or the name of one in another.
+/// The text without what only tests compile: a module in the file, which stands at its end, or the
+/// name of one in another.
 fn without_tests(text: &str) -> String {
     let mut parts = text.split("#[cfg(test)]");
     let mut kept = parts.next().unwrap().to_owned();
@@ -50,7 +51,8 @@ fn rules() -> BTreeMap<String, BTreeSet<String>> {
     let lib = include_str!("../../src/lib.rs");
     let table = lib.split("Who may import whom").nth(1).unwrap().split("```").nth(1).unwrap();
     let row = |line: &str| {
-        let (module, allowed) = line.trim_start_matches("//!").trim().split_once(char::is_whitespace)?;
+        let (module, allowed) =
+            line.trim_start_matches("//!").trim().split_once(char::is_whitespace)?;
         let allowed = match allowed.trim() {
             "everything" => return None,
             nothing if nothing.starts_with("nothing") => BTreeSet::new(),
@@ -63,8 +65,12 @@ fn rules() -> BTreeMap<String, BTreeSet<String>> {
 
 fn imports(text: &str) -> BTreeSet<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let names = code.flat_map(|line| line.match_indices("crate::").map(move |(at, found)| &line[at + found.len()..]));
-    names.map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()).collect()
+    let names = code.flat_map(|line| {
+        line.match_indices("crate::").map(move |(at, found)| &line[at + found.len()..])
+    });
+    names
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+        .collect()
 }
 
 #[test]
@@ -95,7 +101,9 @@ fn only_their_own_modules_name_the_large_libraries() {
     ] {
         for (module, files) in modules() {
             for (file, text) in files {
-                let named = text.lines().any(|line| !line.trim_start().starts_with("//") && names(line, library));
+                let named = text
+                    .lines()
+                    .any(|line| !line.trim_start().starts_with("//") && names(line, library));
                 let allowed = homes.contains(&module.as_str());
                 assert!(!named || allowed, "{} names {library}", file.display());
             }
@@ -105,8 +113,10 @@ fn only_their_own_modules_name_the_large_libraries() {
 
 /// The library at the start of a path, not as a module of that name further in.
 fn names(line: &str, library: &str) -> bool {
-    line.match_indices(library)
-        .any(|(at, _)| !line[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':'))
+    line.match_indices(library).any(|(at, _)| {
+        !line[..at]
+            .ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == ':')
+    })
 }
 
 #[test]

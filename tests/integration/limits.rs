@@ -30,20 +30,29 @@ async fn a_request_over_the_limit_is_refused_before_it_is_buffered() {
     assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()));
 }
 
-type Unfinished =
-    http_body_util::StreamBody<tokio_stream::Pending<Result<http_body::Frame<Bytes>, std::convert::Infallible>>>;
+type Unfinished = http_body_util::StreamBody<
+    tokio_stream::Pending<Result<http_body::Frame<Bytes>, std::convert::Infallible>>,
+>;
 
-async fn connect(addr: std::net::SocketAddr) -> hyper::client::conn::http2::SendRequest<Unfinished> {
+async fn connect(
+    addr: std::net::SocketAddr,
+) -> hyper::client::conn::http2::SendRequest<Unfinished> {
     let stream = hyper_util::rt::TokioIo::new(TcpStream::connect(addr).await.unwrap());
     let executor = hyper_util::rt::TokioExecutor::new();
-    let (sender, connection) = hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(executor, stream).await.unwrap();
     tokio::spawn(connection);
     sender
 }
 
 /// A request whose body never comes.
-fn unfinished(addr: std::net::SocketAddr, path: &str, headers: &[(&str, &str)]) -> http::Request<Unfinished> {
-    let mut request = http::Request::post(format!("http://{addr}{path}")).header("content-type", "application/grpc");
+fn unfinished(
+    addr: std::net::SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> http::Request<Unfinished> {
+    let mut request = http::Request::post(format!("http://{addr}{path}"))
+        .header("content-type", "application/grpc");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -60,11 +69,18 @@ async fn a_tenant_that_sends_its_requests_by_halves_leaves_places_to_others() {
     let mut sender = connect(gateway.addr).await;
     let mut halves = tokio::task::JoinSet::new();
     for _ in 0..12 {
-        halves.spawn(sender.send_request(unfinished(gateway.addr, METHOD, &[("x-tenant-id", "evil")])));
+        halves.spawn(sender.send_request(unfinished(
+            gateway.addr,
+            METHOD,
+            &[("x-tenant-id", "evil")],
+        )));
     }
     for _ in 0..8 {
         let refused = halves.join_next().await.unwrap().unwrap().unwrap();
-        assert_eq!(Status::from_header_map(refused.headers()).unwrap().code(), Code::ResourceExhausted);
+        assert_eq!(
+            Status::from_header_map(refused.headers()).unwrap().code(),
+            Code::ResourceExhausted
+        );
     }
     gateway.call(request("contact-1")).await.unwrap();
     assert_eq!(halves.len(), 4, "half of the places are one tenant's at most");
@@ -95,13 +111,20 @@ async fn streams_that_ask_for_no_identity_are_bounded_and_checks_go_on() {
 
 #[tokio::test]
 async fn health_asks_for_no_identity_but_buffers_no_more_than_calls_and_waits_no_longer() {
-    let gateway =
-        gateway().with("/server/max_request_bytes", 1024).with("/server/default_timeout", "300ms").start().await;
+    let gateway = gateway()
+        .with("/server/max_request_bytes", 1024)
+        .with("/server/default_timeout", "300ms")
+        .start()
+        .await;
     // No more than this is allowed by tonic itself.
     let large = Bytes::from_static(&[0, 0x00, 0x3f, 0xff, 0xff]);
     for path in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
         let status = post(&gateway, path, &[], large.clone()).await;
-        assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()), "{path}");
+        assert_eq!(
+            seen(&status),
+            (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()),
+            "{path}"
+        );
     }
 
     let mut sender = connect(gateway.addr).await;
@@ -109,7 +132,10 @@ async fn health_asks_for_no_identity_but_buffers_no_more_than_calls_and_waits_no
         let unfinished = sender.send_request(unfinished(gateway.addr, path, &[]));
         let answer = tokio::time::timeout(Duration::from_secs(5), unfinished).await;
         let answer = answer.expect("it is bounded").unwrap();
-        assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
+        assert_eq!(
+            Status::from_header_map(answer.headers()).unwrap().code(),
+            Code::DeadlineExceeded
+        );
     }
 }
 
@@ -125,7 +151,11 @@ async fn what_cannot_be_read_is_malformed() {
         ("not UTF-8", framed(0, &[0x0a, 0x01, 0xff])),
     ] {
         let status = post(&gateway, METHOD, &[("x-tenant-id", "demo")], body).await;
-        assert_eq!(seen(&status), (Code::InvalidArgument, "MALFORMED_REQUEST".to_owned()), "{name}");
+        assert_eq!(
+            seen(&status),
+            (Code::InvalidArgument, "MALFORMED_REQUEST".to_owned()),
+            "{name}"
+        );
     }
     assert_eq!(gateway.journal.attempt_count(), 0);
 }
@@ -134,24 +164,33 @@ async fn what_cannot_be_read_is_malformed() {
 async fn a_compressed_request_is_refused_as_such() {
     let gateway = gateway().start().await;
     let body = framed(1, &request("contact-1").encode_to_vec());
-    let status = post(&gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-encoding", "gzip")], body).await;
+    let status =
+        post(&gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-encoding", "gzip")], body).await;
     assert_eq!(seen(&status), (Code::Unimplemented, "UNSUPPORTED_ENCODING".to_owned()));
 }
 
 #[tokio::test]
 async fn what_is_not_grpc_is_told_so_in_https_own_terms() {
     let gateway = gateway().start().await;
-    for (method, kind, status) in
-        [("GET", "application/grpc", 405), ("POST", "application/json", 415), ("POST", "application/grpc-web", 415)]
-    {
-        let request = http::Request::builder().method(method).uri(format!("http://{}{METHOD}", gateway.addr));
+    for (method, kind, status) in [
+        ("GET", "application/grpc", 405),
+        ("POST", "application/json", 415),
+        ("POST", "application/grpc-web", 415),
+    ] {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://{}{METHOD}", gateway.addr));
         let request = request.header("content-type", kind).header("x-tenant-id", "demo");
         let stream = TcpStream::connect(gateway.addr).await.unwrap();
         let executor = hyper_util::rt::TokioExecutor::new();
         let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(executor, io).await.unwrap();
         tokio::spawn(connection);
-        let body = http_body_util::Full::new(framed(0, &crate::support::request("contact-1").encode_to_vec()));
+        let body = http_body_util::Full::new(framed(
+            0,
+            &crate::support::request("contact-1").encode_to_vec(),
+        ));
         let response = sender.send_request(request.body(body).unwrap()).await.unwrap();
         assert_eq!(response.status(), status, "{method} {kind}");
     }
@@ -168,7 +207,11 @@ async fn the_caller_is_known_before_the_message_is_read() {
 #[tokio::test]
 async fn unknown_methods_and_services_are_unimplemented() {
     let gateway = gateway().start().await;
-    for path in ["/participantgateway.v1.ParticipantService/DeleteParticipant", "/nobody.v1.Nothing/Do", "/"] {
+    for path in [
+        "/participantgateway.v1.ParticipantService/DeleteParticipant",
+        "/nobody.v1.Nothing/Do",
+        "/",
+    ] {
         let status = post(&gateway, path, &[], framed(0, &[])).await;
         assert_eq!(seen(&status), (Code::Unimplemented, "UNKNOWN_METHOD".to_owned()), "{path}");
     }
@@ -182,7 +225,10 @@ async fn a_header_list_over_16_kib_is_refused() {
     call.metadata_mut().insert("x-long", "x".repeat(17 * 1024).parse().unwrap());
     assert!(client.create_participant(call).await.is_err());
     assert_eq!(gateway.journal.attempt_count(), 0);
-    client.create_participant(of("demo", request("contact-1"))).await.expect("the connection was lost with it");
+    client
+        .create_participant(of("demo", request("contact-1")))
+        .await
+        .expect("the connection was lost with it");
 }
 
 #[tokio::test]
@@ -199,7 +245,9 @@ async fn a_connection_without_a_preface_is_closed_after_ten_seconds() {
         while stream.read(&mut [0; 1024]).await.is_ok_and(|bytes| bytes > 0) {}
     };
     let both = async { tokio::join!(silent, halting) };
-    tokio::time::timeout(Duration::from_secs(15), both).await.expect("a connection was held");
+    tokio::time::timeout(Duration::from_secs(15), both)
+        .await
+        .expect("a connection was held");
     assert!(started.elapsed() >= Duration::from_secs(9), "{:?}", started.elapsed());
 }
 
@@ -212,7 +260,9 @@ async fn streams_on_a_connection_are_bounded() {
     let calls: Vec<_> = (0..4)
         .map(|_| {
             let mut client = client.clone();
-            tokio::spawn(async move { client.create_participant(of("demo", request("sim-slow-300"))).await })
+            tokio::spawn(async move {
+                client.create_participant(of("demo", request("sim-slow-300"))).await
+            })
         })
         .collect();
     gateway.attempted(3).await;

@@ -52,12 +52,17 @@ fn serving_to(level: &str, endpoint: Option<&str>) -> Serving {
 async fn call(addr: SocketAddr, contact: &str) -> crate::support::Reply {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).unwrap();
     let channel = endpoint.connect().await.unwrap();
-    let mut client = participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(channel);
+    let mut client =
+        participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(
+            channel,
+        );
     let mut request = request_with_token(contact, &format!("canary-client-token-{contact}"));
     request.participant_details.as_mut().unwrap().display_name = "canary-display-name".to_owned();
     let mut request = of("demo", request);
     request.metadata_mut().insert("x-request-id", "req-1".parse().unwrap());
-    request.metadata_mut().insert("authorization", "Bearer canary-bearer-token".parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("authorization", "Bearer canary-bearer-token".parse().unwrap());
     client.create_participant(request).await
 }
 
@@ -79,7 +84,10 @@ async fn a_call_is_one_json_line_at_info() {
     assert_eq!(line["attempts"], 1);
     for (field, length) in [("trace_id", 32), ("span_id", 16)] {
         let id = line[field].as_str().unwrap();
-        assert!(id.len() == length && id.bytes().all(|b| b.is_ascii_hexdigit()), "{field} in {line}");
+        assert!(
+            id.len() == length && id.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{field} in {line}"
+        );
     }
     assert!(line["duration"].as_f64().unwrap() > 0.0);
 
@@ -108,7 +116,9 @@ async fn connect_that_says(status: &'static str, body: &'static str) -> String {
             let mut request = vec![0; 16 * 1024];
             let _ = stream.read(&mut request).await;
             let length = body.len();
-            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            let head = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+            );
             let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
         }
     });
@@ -118,12 +128,22 @@ async fn connect_that_says(status: &'static str, body: &'static str) -> String {
 #[tokio::test]
 async fn neither_a_credential_that_cannot_be_used_nor_an_echo_is_logged() {
     for (status, body) in [
-        ("200 OK", r#"{"ParticipantId":"p","ParticipantCredentials":{"ParticipantToken":"canary-token","Expiry":5}}"#),
-        ("200 OK", r#"{"ParticipantId":"p","ParticipantCredentials":{"ParticipantToken":"canary-token"}}}"#),
-        ("400 Bad Request", r#"{"__type":"InvalidRequestException","message":"name Dr \"Q\" canary-contact is bad"}"#),
+        (
+            "200 OK",
+            r#"{"ParticipantId":"p","ParticipantCredentials":{"ParticipantToken":"canary-token","Expiry":5}}"#,
+        ),
+        (
+            "200 OK",
+            r#"{"ParticipantId":"p","ParticipantCredentials":{"ParticipantToken":"canary-token"}}}"#,
+        ),
+        (
+            "400 Bad Request",
+            r#"{"__type":"InvalidRequestException","message":"name Dr \"Q\" canary-contact is bad"}"#,
+        ),
     ] {
         let endpoint = connect_that_says(status, body).await;
-        let Serving { gateway, simulator: _simulator, addr, _config, .. } = serving_to("trace", Some(&endpoint));
+        let Serving { gateway, simulator: _simulator, addr, _config, .. } =
+            serving_to("trace", Some(&endpoint));
         call(addr, "canary-contact").await.unwrap_err();
         gateway.signal("TERM");
         let (_, lines) = gateway.end();
@@ -141,7 +161,13 @@ async fn no_secret_is_logged_at_trace() {
         call(addr, contact).await.unwrap_err();
     }
     let (_, config) = http_get(admin, "/config").await;
-    let secret = simulator.seen().iter().find_map(|line| line.split_once("SECRET_ACCESS_KEY=")).unwrap().1.to_owned();
+    let secret = simulator
+        .seen()
+        .iter()
+        .find_map(|line| line.split_once("SECRET_ACCESS_KEY="))
+        .unwrap()
+        .1
+        .to_owned();
 
     gateway.signal("TERM");
     let (_, lines) = gateway.end();

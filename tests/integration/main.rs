@@ -1,6 +1,12 @@
 //! One test binary: the SDK is large, and each more would cost a link. A module a topic.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking"
+)]
 
 mod admission;
 mod admission_store;

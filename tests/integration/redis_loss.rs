@@ -24,8 +24,16 @@ async fn a_gateway_starts_without_redis_and_serves_by_its_own_limits() {
     let gateway = gateway().on_redis(&url, "pg").start().await;
     assert_eq!(gateway.admin("/readyz").await.0, 200);
     let started = Instant::now();
-    let first = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
-    let again = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    let first = gateway
+        .call(request_with_token("contact-1", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
+    let again = gateway
+        .call(request_with_token("contact-1", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
     assert!(again.replayed && again.participant_id == first.participant_id);
     assert!(started.elapsed() < Duration::from_millis(800), "{:?}", started.elapsed());
 }
@@ -36,7 +44,12 @@ async fn a_gateway_that_rejects_is_not_ready_until_redis_was_reached_once() {
     let gateway = rejecting(gateway()).on_redis(&url, "pg").start().await;
     assert_eq!(gateway.admin("/readyz").await.0, 503);
     let mut health = tonic_health::pb::health_client::HealthClient::new(gateway.channel().await);
-    let told = health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap().into_inner().status;
+    let told = health
+        .check(tonic_health::pb::HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner()
+        .status;
     assert_eq!(told, tonic_health::pb::health_check_response::ServingStatus::NotServing as i32);
     let status = gateway.call(request("contact-1")).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
@@ -82,14 +95,20 @@ async fn redis_killed_during_the_upstream_call_loses_neither_the_answer_nor_the_
     let gateway = gateway().on_redis(&server.url(), "pg").start().await;
     let mut client = gateway.client().await;
     let call = tokio::spawn(async move {
-        client.create_participant(of("demo", request_with_token("sim-slow-400", "token-1"))).await
+        client
+            .create_participant(of("demo", request_with_token("sim-slow-400", "token-1")))
+            .await
     });
     gateway.attempted(1).await;
     server.kill();
     let first = call.await.unwrap().unwrap().into_inner();
 
     server.restart().await;
-    let again = gateway.call(request_with_token("sim-slow-400", "token-1")).await.unwrap().into_inner();
+    let again = gateway
+        .call(request_with_token("sim-slow-400", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(again.participant_id, first.participant_id);
     assert_eq!(gateway.journal.participants().len(), 1);
     let tokens = gateway.tokens();
@@ -103,14 +122,19 @@ async fn a_frozen_redis_holds_back_no_answer_and_is_paid_for_once() {
     let mut client = gateway.client().await;
     let call = tokio::spawn(async move {
         let started = Instant::now();
-        let reply = client.create_participant(of("demo", request_with_token("sim-slow-200", "token-1"))).await;
+        let reply = client
+            .create_participant(of("demo", request_with_token("sim-slow-200", "token-1")))
+            .await;
         (reply, started.elapsed())
     });
     gateway.attempted(1).await;
     server.pause();
     let (reply, elapsed) = call.await.unwrap();
     reply.unwrap();
-    assert!(elapsed < Duration::from_millis(900), "the answer waited for the settlement: {elapsed:?}");
+    assert!(
+        elapsed < Duration::from_millis(900),
+        "the answer waited for the settlement: {elapsed:?}"
+    );
 
     for _ in 0..3 {
         gateway.call(request("contact-1")).await.unwrap();
@@ -119,10 +143,15 @@ async fn a_frozen_redis_holds_back_no_answer_and_is_paid_for_once() {
     for _ in 0..10 {
         gateway.call(request("contact-1")).await.unwrap();
     }
-    assert!(started.elapsed() < Duration::from_secs(1), "each call waits for the lost store: {:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(1),
+        "each call waits for the lost store: {:?}",
+        started.elapsed()
+    );
     server.resume();
 
-    // The settlement was made up for in the background: the result is there again, without a second attempt.
+    // The settlement was made up for in the background: the result is there again, without a second
+    // attempt.
     let attempts = gateway.journal.attempt_count();
     let replayed = async || {
         let reply = gateway.call(request_with_token("sim-slow-200", "token-1")).await;
@@ -133,7 +162,15 @@ async fn a_frozen_redis_holds_back_no_answer_and_is_paid_for_once() {
         assert!(started.elapsed() < Duration::from_secs(10), "the result was never settled");
     }
     assert!(gateway.journal.attempt_count() <= attempts + 1);
-    assert_eq!(gateway.journal.participants().iter().filter(|made| made.call.contact_id == "sim-slow-200").count(), 1);
+    assert_eq!(
+        gateway
+            .journal
+            .participants()
+            .iter()
+            .filter(|made| made.call.contact_id == "sim-slow-200")
+            .count(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -151,7 +188,8 @@ async fn a_wrong_password_counts_as_a_lost_redis() {
     let server = RedisServer::with_password("right").await;
     let password = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(password.path(), "wrong\n").unwrap();
-    let plan = rejecting(gateway()).with("/store/redis/password_file", password.path().display().to_string());
+    let plan = rejecting(gateway())
+        .with("/store/redis/password_file", password.path().display().to_string());
     let gateway = plan.on_redis(&server.url(), "pg").start().await;
     assert_eq!(reason(&gateway.call(request("contact-1")).await.unwrap_err()), "STORE_UNAVAILABLE");
 
@@ -171,7 +209,11 @@ async fn a_slot_on_its_way_to_another_node_loses_nothing_and_refuses_nobody() {
     let plan = rejecting(gateway()).with("/store/redis/topology", "cluster");
     let plan = plan.on_redis("", "pg").with("/store/redis/urls", json!(cluster.urls()));
     let gateway = plan.start().await;
-    let first = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    let first = gateway
+        .call(request_with_token("contact-1", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
     let slot = cluster.slot("pg:{main}:u").await;
     let from = cluster.owner(&slot).await;
     let to = (from + 1) % 3;
@@ -192,10 +234,20 @@ async fn a_slot_on_its_way_to_another_node_loses_nothing_and_refuses_nobody() {
     for answer in calls.await.unwrap() {
         assert!(!answer.unwrap().into_inner().replayed);
     }
-    let again = gateway.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    let again = gateway
+        .call(request_with_token("contact-1", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
     assert!(again.replayed && again.participant_id == first.participant_id);
     assert_eq!(gateway.journal.attempt_count(), 7);
-    assert!(gateway.admin("/metrics").await.1.contains("participant_gateway_store_degraded 0"));
+    assert!(
+        gateway
+            .admin("/metrics")
+            .await
+            .1
+            .contains("participant_gateway_store_degraded 0")
+    );
 }
 
 #[tokio::test]
@@ -218,7 +270,10 @@ async fn an_upstream_whose_node_is_well_does_not_hear_of_anothers_loss() {
     let (name, lost) = other().await;
     let plan = rejecting(gateway()).with("/store/redis/topology", "cluster");
     let plan = plan.on_redis("", "pg").with("/store/redis/urls", json!(cluster.urls()));
-    let plan = plan.with(&format!("/upstreams/{name}"), json!({ "region": "us-east-1", "instances": ["other"] }));
+    let plan = plan.with(
+        &format!("/upstreams/{name}"),
+        json!({ "region": "us-east-1", "instances": ["other"] }),
+    );
     let gateway = plan.start().await;
     let mut second = request("contact-1");
     second.instance_id = "other".to_owned();
@@ -238,7 +293,13 @@ async fn an_upstream_whose_node_is_well_does_not_hear_of_anothers_loss() {
     for _ in 0..3 {
         assert_ne!(reaches(&second).await, "STORE_UNAVAILABLE");
     }
-    assert!(gateway.admin("/metrics").await.1.contains("participant_gateway_store_degraded 1"));
+    assert!(
+        gateway
+            .admin("/metrics")
+            .await
+            .1
+            .contains("participant_gateway_store_degraded 1")
+    );
     // The lost node stays lost, whatever the others answer: no call pays for it again.
     while started.elapsed() < Duration::from_secs(3) {
         let asked = Instant::now();

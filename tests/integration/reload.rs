@@ -58,7 +58,8 @@ async fn a_changed_file_is_in_use_and_a_broken_one_is_not() {
     assert_eq!(shown["store"]["on_loss"], "local", "what needs a restart was shown as in use");
     let (_, metrics) = http_get(admin, "/metrics").await;
     for (result, count) in [("success", 2), ("failure", 1)] {
-        let line = format!("participant_gateway_config_reloads_total{{result=\"{result}\"}} {count}");
+        let line =
+            format!("participant_gateway_config_reloads_total{{result=\"{result}\"}} {count}");
         assert!(metrics.contains(&line), "{line} is not in:\n{metrics}");
     }
 }
@@ -139,10 +140,12 @@ async fn a_tenant_is_not_sent_to_another_account_than_the_file_says() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yaml");
     let old = "demo: {instances: [i-1], rate: 50/s, burst: 1}";
-    fs::write(&file, whole("{mode: header}", old, "any: {region: us-east-1, instances: ['*']}")).unwrap();
+    fs::write(&file, whole("{mode: header}", old, "any: {region: us-east-1, instances: ['*']}"))
+        .unwrap();
     let (mut gateway, admin) = serve(&file);
 
-    let two = "any: {region: us-east-1, instances: ['*']}, new: {region: eu-west-1, instances: [i-2]}";
+    let two =
+        "any: {region: us-east-1, instances: ['*']}, new: {region: eu-west-1, instances: [i-2]}";
     let tenants = "demo: {instances: [i-1, i-2], rate: 50/s, burst: 2}";
     fs::write(&file, whole("{mode: header}", tenants, two)).unwrap();
     let line = gateway.next_with("config not reloaded");
@@ -194,7 +197,11 @@ async fn sealing_keys_may_move_to_another_file() {
     assert!(shown["idempotency"]["sealing_keys_file"].as_str().unwrap().ends_with("two"));
     gateway.signal("HUP");
     gateway.next_with("config reloaded");
-    assert!(!gateway.seen().iter().any(|line| line.contains("needs a restart")), "{:#?}", gateway.seen());
+    assert!(
+        !gateway.seen().iter().any(|line| line.contains("needs a restart")),
+        "{:#?}",
+        gateway.seen()
+    );
 }
 
 #[tokio::test]
@@ -204,7 +211,8 @@ async fn a_config_whose_files_come_after_it_is_used_once_they_are_there() {
     let keys = folder.path().join("keys");
     fs::write(&file, config(1)).unwrap();
     let (mut gateway, admin) = serve(&file);
-    let with_keys = format!("{}idempotency: {{sealing_keys_file: '{}'}}\n", config(2), keys.display());
+    let with_keys =
+        format!("{}idempotency: {{sealing_keys_file: '{}'}}\n", config(2), keys.display());
     fs::write(&file, with_keys).unwrap();
     gateway.next_with("config not reloaded");
     assert_eq!(burst(admin).await, 1);

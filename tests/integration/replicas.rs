@@ -10,7 +10,9 @@ use tonic_types::StatusExt;
 
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::redis::RedisServer;
-use crate::support::{Fixture, Plan, are_one_call, gateway, key_file, of, request, request_with_token};
+use crate::support::{
+    Fixture, Plan, are_one_call, gateway, key_file, of, request, request_with_token,
+};
 
 /// Three gateways that share everything.
 async fn three(server: &RedisServer, plan: impl Fn() -> Plan) -> [Fixture; 3] {
@@ -26,12 +28,21 @@ async fn three(server: &RedisServer, plan: impl Fn() -> Plan) -> [Fixture; 3] {
 async fn sixty_four_duplicates_over_three_gateways_make_one_participant() {
     let server = RedisServer::shared().await;
     let gateways = three(&server, gateway).await;
-    let clients = [gateways[0].client().await, gateways[1].client().await, gateways[2].client().await];
+    let clients =
+        [gateways[0].client().await, gateways[1].client().await, gateways[2].client().await];
     let calls = (0..64).map(|index| {
         let mut client = clients[index % 3].clone();
-        async move { client.create_participant(of("demo", request_with_token("sim-slow-300", "token-1"))).await }
+        async move {
+            client
+                .create_participant(of("demo", request_with_token("sim-slow-300", "token-1")))
+                .await
+        }
     });
-    let answers: Vec<_> = join_all(calls).await.into_iter().map(|answer| answer.unwrap().into_inner()).collect();
+    let answers: Vec<_> = join_all(calls)
+        .await
+        .into_iter()
+        .map(|answer| answer.unwrap().into_inner())
+        .collect();
     are_one_call(&answers);
     assert_eq!(gateways[0].journal.attempt_count(), 1);
 }
@@ -42,12 +53,15 @@ async fn a_duplicate_elsewhere_hears_of_the_one_in_flight_before_its_deadline() 
     let [first, second, _] = three(&server, gateway).await;
     let mut client = first.client().await;
     let running = tokio::spawn(async move {
-        client.create_participant(of("demo", request_with_token("sim-slow-1500", "token-1"))).await
+        client
+            .create_participant(of("demo", request_with_token("sim-slow-1500", "token-1")))
+            .await
     });
     first.attempted(1).await;
     for gateway in [&first, &second] {
         let body = framed(0, &request_with_token("sim-slow-1500", "token-1").encode_to_vec());
-        let status = post(gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-timeout", "400m")], body).await;
+        let status =
+            post(gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-timeout", "400m")], body).await;
         assert_eq!(status.get_details_error_info().unwrap().reason, "REQUEST_IN_PROGRESS");
         let hint = status.get_details_retry_info().unwrap().retry_delay.unwrap();
         assert!(hint > Duration::ZERO && hint <= Duration::from_secs(1), "{hint:?}");
@@ -113,7 +127,11 @@ async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_leas
     ];
     let doomed = serve(config, &keys);
     let endpoint = format!("http://{}", doomed.addr);
-    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
+    let channel = tonic::transport::Endpoint::from_shared(endpoint)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let mut client = proto::participant_service_client::ParticipantServiceClient::new(channel);
 
     let mut call = of("demo", request_with_token("sim-slow-90", "token-1"));
@@ -124,7 +142,11 @@ async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_leas
     cut.await.unwrap().unwrap_err();
 
     // The lease is the caller's 500 ms, the attempt's 100 ms and 2 s.
-    let reply = other.call(request_with_token("sim-slow-90", "token-1")).await.unwrap().into_inner();
+    let reply = other
+        .call(request_with_token("sim-slow-90", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
     assert!(!reply.replayed);
     assert_eq!(other.journal.participants().len(), 1);
     assert_eq!(reply.participant_id, other.journal.participants()[0].participant_id);
@@ -143,12 +165,26 @@ async fn a_new_call_costs_two_script_calls_and_a_replay_or_a_refusal_one() {
     let gateway = patient(plan.on_redis(&server.url(), "pg")).start().await;
     let scripts = async || {
         let stats = crate::support::redis::text(&server.command(&["info", "commandstats"]).await);
-        let calls =
-            stats.lines().filter(|line| line.starts_with("cmdstat_evalsha:") || line.starts_with("cmdstat_eval:"));
-        calls.map(|line| line.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse::<u32>().unwrap()).sum()
+        let calls = stats.lines().filter(|line| {
+            line.starts_with("cmdstat_evalsha:") || line.starts_with("cmdstat_eval:")
+        });
+        calls
+            .map(|line| {
+                line.split("calls=")
+                    .nth(1)
+                    .unwrap()
+                    .split(',')
+                    .next()
+                    .unwrap()
+                    .parse::<u32>()
+                    .unwrap()
+            })
+            .sum()
     };
     // The scripts get to know the server, and the probe of the start is over.
-    let _ = gateway.call(proto::CreateParticipantRequest { contact_id: "warm".into(), ..request("warm") }).await;
+    let _ = gateway
+        .call(proto::CreateParticipantRequest { contact_id: "warm".into(), ..request("warm") })
+        .await;
     let mut before: u32 = scripts().await;
     for (kind, cost) in [("a refusal", 1), ("another refusal", 1)] {
         gateway.call(request_with_token("contact-1", "token-1")).await.unwrap_err();
@@ -158,7 +194,9 @@ async fn a_new_call_costs_two_script_calls_and_a_replay_or_a_refusal_one() {
     }
     // Also the very first call: the server got to know both scripts when it was taken into use.
     server.command(&["script", "flush"]).await;
-    let other = patient(crate::support::gateway().on_redis(&server.url(), "other")).start().await;
+    let other = patient(crate::support::gateway().on_redis(&server.url(), "other"))
+        .start()
+        .await;
     before = scripts().await;
     for (kind, cost) in [("a new call", 2), ("a replay", 1)] {
         other.call(request_with_token("contact-1", "token-1")).await.unwrap();
@@ -190,11 +228,16 @@ async fn redis_holds_no_text_of_a_call_in_clear() {
             other => panic!("{key} is a {other}"),
         };
         let ttl = server.command(&["pttl", &key]).await;
-        assert!(matches!(ttl, redis::Value::Int(millis) if millis >= 59_000), "{key} lives {ttl:?}");
+        assert!(
+            matches!(ttl, redis::Value::Int(millis) if millis >= 59_000),
+            "{key} lives {ttl:?}"
+        );
         stored.push_str(&format!("{key} {value:?} "));
         match &value {
             redis::Value::Array(parts) => {
-                parts.iter().for_each(|part| stored.push_str(&crate::support::redis::text(part)));
+                parts
+                    .iter()
+                    .for_each(|part| stored.push_str(&crate::support::redis::text(part)));
             }
             redis::Value::Map(parts) => parts.iter().for_each(|(field, part)| {
                 stored.push_str(&crate::support::redis::text(field));
@@ -212,7 +255,9 @@ async fn redis_holds_no_text_of_a_call_in_clear() {
 async fn sealing_keys_rotate_without_losing_a_result() {
     let server = RedisServer::start().await;
     let file = tempfile::NamedTempFile::new().unwrap();
-    let keys: Vec<_> = (0..2).map(|_| participant_gateway::admission::keygen().unwrap().to_string()).collect();
+    let keys: Vec<_> = (0..2)
+        .map(|_| participant_gateway::admission::keygen().unwrap().to_string())
+        .collect();
     let write = |lines: &[&String]| {
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(file.path(), text).unwrap();
@@ -231,7 +276,11 @@ async fn sealing_keys_rotate_without_losing_a_result() {
 
     write(&[&keys[1], &keys[0]]);
     let both = start(Some(&old)).await;
-    let replay = both.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner();
+    let replay = both
+        .call(request_with_token("contact-1", "token-1"))
+        .await
+        .unwrap()
+        .into_inner();
     assert!(replay.replayed);
     assert_eq!(old.journal.attempt_count(), 1);
 
@@ -242,5 +291,11 @@ async fn sealing_keys_rotate_without_losing_a_result() {
     assert!(!again.replayed);
     assert_eq!(again.participant_id, first.participant_id);
     assert_eq!(old.tokens()[0], old.tokens()[1], "the upstream token changed with the sealing key");
-    assert!(new.call(request_with_token("contact-1", "token-1")).await.unwrap().into_inner().replayed);
+    assert!(
+        new.call(request_with_token("contact-1", "token-1"))
+            .await
+            .unwrap()
+            .into_inner()
+            .replayed
+    );
 }

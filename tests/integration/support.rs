@@ -82,7 +82,8 @@ impl Plan {
     /// Goes to the same Connect as the other gateway.
     pub fn beside(mut self, other: &Fixture) -> Self {
         let simulating = Arc::clone(&other.simulating);
-        self.connect = Connect::OneOf(other.endpoint_url.clone(), other.journal.clone(), simulating);
+        self.connect =
+            Connect::OneOf(other.endpoint_url.clone(), other.journal.clone(), simulating);
         self
     }
 
@@ -102,7 +103,9 @@ impl Plan {
 
     pub async fn start(mut self) -> Fixture {
         let (endpoint_url, journal, simulating) = match self.connect {
-            Connect::OneOf(endpoint_url, journal, simulating) => (endpoint_url, journal, simulating),
+            Connect::OneOf(endpoint_url, journal, simulating) => {
+                (endpoint_url, journal, simulating)
+            }
             Connect::Own(options) => {
                 let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), options).await.unwrap();
                 let (endpoint_url, journal) = (simulator.endpoint_url(), simulator.journal());
@@ -120,7 +123,8 @@ impl Plan {
             secret_access_key: secret.to_owned(),
         };
 
-        let settings = Settings::parse(&self.config.to_string(), []).unwrap_or_else(|problems| panic!("{problems}"));
+        let settings = Settings::parse(&self.config.to_string(), [])
+            .unwrap_or_else(|problems| panic!("{problems}"));
         let log_level = telemetry::init(shape::LogFormat::Text, Level::Error);
         let parts = Parts { settings, reload: None, credentials: Some(credentials), log_level };
         let app = App::bind(parts).await.unwrap();
@@ -135,7 +139,11 @@ impl Plan {
 impl Fixture {
     /// A connection of its own.
     pub async fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.addr)).unwrap().connect().await.unwrap()
+        Endpoint::from_shared(format!("http://{}", self.addr))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
     }
 
     pub async fn client(&self) -> ParticipantServiceClient<Channel> {
@@ -154,7 +162,11 @@ impl Fixture {
 
     /// The tokens that Connect has seen, an entry an attempt.
     pub fn tokens(&self) -> Vec<Option<String>> {
-        self.journal.attempts().iter().map(|attempt| attempt.client_token.clone()).collect()
+        self.journal
+            .attempts()
+            .iter()
+            .map(|attempt| attempt.client_token.clone())
+            .collect()
     }
 
     /// What the admin port answers.
@@ -206,17 +218,21 @@ pub fn are_one_call(answers: &[proto::CreateParticipantResponse]) {
 /// A call of the tenant's.
 pub fn of<T>(tenant: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("x-tenant-id", tenant.parse::<MetadataValue<_>>().unwrap());
+    request
+        .metadata_mut()
+        .insert("x-tenant-id", tenant.parse::<MetadataValue<_>>().unwrap());
     request
 }
 
 /// A file with one key, the same for everybody in this process who asks by this name.
 pub fn key_file(name: &str) -> PathBuf {
-    static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::TempDir::new().unwrap());
+    static FOLDER: LazyLock<tempfile::TempDir> =
+        LazyLock::new(|| tempfile::TempDir::new().unwrap());
     let file = FOLDER.path().join(name);
     if !file.exists() {
         let fresh = FOLDER.path().join(uuid::Uuid::new_v4().to_string());
-        std::fs::write(&fresh, participant_gateway::admission::keygen().unwrap().as_bytes()).unwrap();
+        std::fs::write(&fresh, participant_gateway::admission::keygen().unwrap().as_bytes())
+            .unwrap();
         // The first one stays, whoever was faster.
         let _ = std::fs::hard_link(&fresh, &file);
     }
@@ -239,10 +255,13 @@ pub async fn until(mut happened: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it did not happen");
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .expect("it did not happen");
 }
 
-/// Waits until the process has taken its ports and its store into use, or said that it waits for the store.
+/// Waits until the process has taken its ports and its store into use, or said that it waits for
+/// the store.
 async fn until_ready(admin: SocketAddr) {
     while http_get(admin, "/readyz").await.1.starts_with("starting") {
         tokio::time::sleep(Duration::from_millis(2)).await;

@@ -39,16 +39,25 @@ fn of_metric(series: &Series, metric: &str, but: &[&str]) -> Vec<(String, f64)> 
         if name != metric {
             continue;
         }
-        let labels = labels.trim_end_matches('}').split("\",").map(|label| label.trim_end_matches('"'));
-        let labels = labels.filter(|label| !but.iter().any(|but| label.starts_with(&format!("{but}="))));
-        let shown: Vec<_> = labels.map(|label| label.split_once("=\"").map_or("", |(_, value)| value)).collect();
+        let labels = labels
+            .trim_end_matches('}')
+            .split("\",")
+            .map(|label| label.trim_end_matches('"'));
+        let labels =
+            labels.filter(|label| !but.iter().any(|but| label.starts_with(&format!("{but}="))));
+        let shown: Vec<_> = labels
+            .map(|label| label.split_once("=\"").map_or("", |(_, value)| value))
+            .collect();
         *found.entry(shown.join(" ").trim().to_owned()).or_default() += value;
     }
     found.into_iter().collect()
 }
 
 fn counts(expected: &[(&str, u32)]) -> Vec<(String, f64)> {
-    let mut counts: Vec<_> = expected.iter().map(|(labels, count)| ((*labels).to_owned(), f64::from(*count))).collect();
+    let mut counts: Vec<_> = expected
+        .iter()
+        .map(|(labels, count)| ((*labels).to_owned(), f64::from(*count)))
+        .collect();
     counts.sort_by(|(one, _), (other, _)| one.cmp(other));
     counts
 }
@@ -57,11 +66,15 @@ fn counts(expected: &[(&str, u32)]) -> Vec<(String, f64)> {
 async fn a_scripted_runs_metrics_are_its_outcomes() {
     let gateway = gateway()
         .with("/tenants/tight", json!({ "instances": ["instance-1"], "rate": "1/h", "burst": 1 }))
-        .with("/tenants/shadow", json!({ "instances": ["*"], "rate": "1/h", "burst": 1, "enforcement": "shadow" }))
+        .with(
+            "/tenants/shadow",
+            json!({ "instances": ["*"], "rate": "1/h", "burst": 1, "enforcement": "shadow" }),
+        )
         .start()
         .await;
     let mut client = gateway.client().await;
-    let mut call = async |tenant: &str, message| client.create_participant(of(tenant, message)).await;
+    let mut call =
+        async |tenant: &str, message| client.create_participant(of(tenant, message)).await;
 
     call("demo", request("contact-1")).await.unwrap();
     call("demo", request_with_token("contact-1", "token")).await.unwrap();
@@ -83,7 +96,11 @@ async fn a_scripted_runs_metrics_are_its_outcomes() {
     post(&gateway, "/canary.Service/Method", &[("x-tenant-id", "demo")], Bytes::new()).await;
 
     let series = series(&gateway).await;
-    let calls = of_metric(&series, "rpc_server_call_duration_seconds_count", &["rpc_system_name", "error_type"]);
+    let calls = of_metric(
+        &series,
+        "rpc_server_call_duration_seconds_count",
+        &["rpc_system_name", "error_type"],
+    );
     let method = METHOD.trim_start_matches('/');
     let of_ours = |code: &str, tenant: &str| format!("{method} {code} {tenant}").trim().to_owned();
     let mut expected: Vec<_> = [
@@ -115,35 +132,61 @@ async fn a_scripted_runs_metrics_are_its_outcomes() {
             ("tenant_rate shadow shadow", 1),
         ])
     );
-    assert_eq!(of_metric(&series, "participant_gateway_admission_wait_seconds_count", &[]), counts(&[("main", 7)]));
+    assert_eq!(
+        of_metric(&series, "participant_gateway_admission_wait_seconds_count", &[]),
+        counts(&[("main", 7)])
+    );
     assert_eq!(of_metric(&series, "participant_gateway_replays_total", &[]), counts(&[("", 1)]));
     let attempts = counts(&[("ok main", 6), ("internal main", 2), ("not_found main", 1)]);
     assert_eq!(of_metric(&series, "participant_gateway_upstream_attempts_total", &[]), attempts);
-    let spans = of_metric(&series, "rpc_client_call_duration_seconds_count", &["rpc_method", "rpc_system_name"]);
+    let spans = of_metric(
+        &series,
+        "rpc_client_call_duration_seconds_count",
+        &["rpc_method", "rpc_system_name"],
+    );
     assert_eq!(spans, counts(&[("main", 6), ("internal main", 2), ("not_found main", 1)]));
     let refusals = counts(&[("TENANT_UNKNOWN", 1), ("UNAUTHENTICATED", 1)]);
     assert_eq!(of_metric(&series, "participant_gateway_identity_refusals_total", &[]), refusals);
-    assert_eq!(of_metric(&series, "participant_gateway_upstream_budget_factor", &[]), counts(&[("main", 1)]));
-    for quiet in ["shed_total", "in_flight", "results_unsettled_total", "store_degraded", "telemetry_dropped_total"] {
-        assert_eq!(series.get(&format!("participant_gateway_{quiet}")), Some(&0.0), "{quiet}");
-    }
-    for quiet in ["config_reloads_total{result=\"failure\"}", "upstream_circuit_state{upstream=\"main\"}"] {
+    assert_eq!(
+        of_metric(&series, "participant_gateway_upstream_budget_factor", &[]),
+        counts(&[("main", 1)])
+    );
+    for quiet in [
+        "shed_total",
+        "in_flight",
+        "results_unsettled_total",
+        "store_degraded",
+        "telemetry_dropped_total",
+    ] {
         assert_eq!(series.get(&format!("participant_gateway_{quiet}")), Some(&0.0), "{quiet}");
     }
     for quiet in
-        ["budget\",enforcement=\"enforce\",tenant=\"demo", "in_flight\",enforcement=\"shadow\",tenant=\"shadow"]
+        ["config_reloads_total{result=\"failure\"}", "upstream_circuit_state{upstream=\"main\"}"]
     {
-        let name = format!("participant_gateway_admission_decisions_total{{decision=\"{quiet}\",upstream=\"main\"}}");
+        assert_eq!(series.get(&format!("participant_gateway_{quiet}")), Some(&0.0), "{quiet}");
+    }
+    for quiet in [
+        "budget\",enforcement=\"enforce\",tenant=\"demo",
+        "in_flight\",enforcement=\"shadow\",tenant=\"shadow",
+    ] {
+        let name = format!(
+            "participant_gateway_admission_decisions_total{{decision=\"{quiet}\",upstream=\"main\"}}"
+        );
         assert_eq!(series.get(&name), Some(&0.0), "{name}");
     }
-    assert!(!series.keys().any(|name| name.contains("canary")), "a caller has made a series: {series:#?}");
+    assert!(
+        !series.keys().any(|name| name.contains("canary")),
+        "a caller has made a series: {series:#?}"
+    );
 }
 
 #[tokio::test]
 async fn what_is_shed_is_counted_and_what_is_in_flight_is_shown() {
     let gateway = gateway().with("/server/max_in_flight", 1).start().await;
     let mut client = gateway.client().await;
-    let slow = tokio::spawn(async move { client.create_participant(of("demo", request("sim-slow-500"))).await });
+    let slow = tokio::spawn(async move {
+        client.create_participant(of("demo", request("sim-slow-500"))).await
+    });
     gateway.attempted(1).await;
     gateway.call(request("contact-1")).await.unwrap_err();
     let series = series(&gateway).await;
@@ -165,12 +208,19 @@ async fn a_circuit_that_opens_is_shown() {
 #[tokio::test]
 async fn every_operation_on_redis_is_measured() {
     let redis = RedisServer::shared().await;
-    let gateway = gateway().on_redis(&redis.url(), &uuid::Uuid::new_v4().to_string()).start().await;
+    let gateway = gateway()
+        .on_redis(&redis.url(), &uuid::Uuid::new_v4().to_string())
+        .start()
+        .await;
     gateway.call(request_with_token("contact-1", "token")).await.unwrap();
     gateway.call(request_with_token("contact-1", "token")).await.unwrap();
     let series = series(&gateway).await;
-    let operations = of_metric(&series, "db_client_operation_duration_seconds_count", &["db_system_name"]);
-    assert_eq!(operations, counts(&[("EVALSHA admit", 2), ("EVALSHA settle", 1), ("EVALSHA probe", 1)]));
+    let operations =
+        of_metric(&series, "db_client_operation_duration_seconds_count", &["db_system_name"]);
+    assert_eq!(
+        operations,
+        counts(&[("EVALSHA admit", 2), ("EVALSHA settle", 1), ("EVALSHA probe", 1)])
+    );
 }
 
 #[tokio::test]
@@ -180,7 +230,8 @@ async fn what_redis_says_of_itself_tells_its_failures_apart() {
     redis.command(&["config", "set", "maxmemory", "1"]).await;
     gateway.call(request("contact-1")).await.unwrap();
     let series = series(&gateway).await;
-    let operations = of_metric(&series, "db_client_operation_duration_seconds_count", &["db_system_name"]);
+    let operations =
+        of_metric(&series, "db_client_operation_duration_seconds_count", &["db_system_name"]);
     assert!(operations.contains(&("EVALSHA admit OOM".to_owned(), 1.0)), "{operations:?}");
 }
 

@@ -1,9 +1,11 @@
 //! Whether the primary store is asked at all.
 
-use std::sync::{Mutex, PoisonError};
+use crate::sync::lock;
+use std::sync::Mutex;
 
-/// Opens after [`THRESHOLD`] failures in a row. A probe's success alone does not close it but puts it on trial, because
-/// a store can answer probes and still refuse every write (READONLY, OOM): on trial the first answer decides.
+/// Opens after [`THRESHOLD`] failures in a row. A probe's success alone does not close it but puts
+/// it on trial, because a store can answer probes and still refuse every write (READONLY, OOM): on
+/// trial the first answer decides.
 #[derive(Debug)]
 pub(super) struct Breaker(Mutex<Inner>);
 
@@ -20,7 +22,8 @@ enum State {
     Trial,
 }
 
-/// Leave to ask the primary. Belongs to an era, so that what was asked before an outage does not decide after it.
+/// Leave to ask the primary. Belongs to an era, so that what was asked before an outage does not
+/// decide after it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pass {
     era: u64,
@@ -91,7 +94,7 @@ impl Breaker {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.0))
     }
 }
 
@@ -114,7 +117,10 @@ mod tests {
         let breaker = Breaker::new(false);
         let pass = breaker.enter().unwrap();
         for _ in 0..10 {
-            assert_eq!([breaker.failed(pass), breaker.failed(pass), breaker.succeeded(pass)], [None; 3]);
+            assert_eq!(
+                [breaker.failed(pass), breaker.failed(pass), breaker.succeeded(pass)],
+                [None; 3]
+            );
         }
         assert!(breaker.enter().is_some());
         assert!(opened().0.enter().is_none());
@@ -130,7 +136,11 @@ mod tests {
         breaker.try_again();
         let pass = breaker.enter().unwrap();
         assert_eq!(breaker.succeeded(pass), Some(Change::Back));
-        assert_eq!([breaker.failed(pass), breaker.failed(pass)], [None; 2], "it is closed again in full");
+        assert_eq!(
+            [breaker.failed(pass), breaker.failed(pass)],
+            [None; 2],
+            "it is closed again in full"
+        );
     }
 
     #[test]

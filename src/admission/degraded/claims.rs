@@ -1,11 +1,12 @@
 //! Which store holds a granted call: it is settled there, and nowhere else.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
 use crate::admission::{Nonce, Store};
+use crate::sync::lock;
 
 /// The granted calls of this process, until they are settled or their leases have ended.
 #[derive(Default)]
@@ -66,7 +67,7 @@ impl Claims {
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.0))
     }
 }
 
@@ -83,7 +84,10 @@ mod tests {
         let claims = Claims::default();
         for nonce in 0..20_000 {
             let lease_ends = Instant::now() + Duration::from_secs(5);
-            claims.put(Nonce(nonce), Claim { primary: Hold::Yes, local: None, last: Last::Primary, lease_ends });
+            claims.put(
+                Nonce(nonce),
+                Claim { primary: Hold::Yes, local: None, last: Last::Primary, lease_ends },
+            );
             tokio::time::advance(Duration::from_millis(5)).await;
         }
         let held = claims.with(|table| table.held.len());

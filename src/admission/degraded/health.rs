@@ -60,7 +60,8 @@ impl StoreHealth {
         self.settling.load(Relaxed)
     }
 
-    /// Calls whose claim the primary granted and that never could be settled: their leases had to run out.
+    /// Calls whose claim the primary granted and that never could be settled: their leases had to
+    /// run out.
     #[must_use]
     pub fn unsettled(&self) -> u64 {
         self.unsettled.load(Relaxed)

@@ -1,13 +1,15 @@
-//! What decides while the primary store is lost: a store of this process's own, at this replica's share of every limit.
+//! What decides while the primary store is lost: a store of this process's own, at this replica's
+//! share of every limit.
 
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::admission::{Scope, Store};
 use crate::domain::{Rate, TenantLimits};
+use crate::sync::lock;
 
 /// Makes the local store of an outage.
 pub type Fresh = Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>;
@@ -31,25 +33,28 @@ impl Local {
 
     /// The outage's store; the first to ask begins it.
     pub(super) fn store(&self) -> Arc<dyn Store> {
-        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outage = lock(&self.outage);
         let used = Instant::now();
         let current = outage.get_or_insert_with(|| Outage { store: (self.fresh)(), used });
         current.used = used;
         Arc::clone(&current.store)
     }
 
-    /// The primary has answered. Its word counts from here; the local state goes once it has been idle for [`REST`].
+    /// The primary has answered. Its word counts from here; the local state goes once it has been
+    /// idle for [`REST`].
     pub(super) fn primary_answered(&self) {
-        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outage = lock(&self.outage);
         if outage.as_ref().is_some_and(|outage| outage.used.elapsed() >= REST) {
             *outage = None;
         }
     }
 
-    /// This replica's share of the limits. Rates are divided as they are. Counts are rounded down, and are at least 1.
+    /// This replica's share of the limits. Rates are divided as they are. Counts are rounded down,
+    /// and are at least 1.
     ///
-    /// `committed_burst` stays whole: each tenant's own share of it is ⌈bᵢ/replicas⌉, whose sum is anything up to the
-    /// whole, and a reserve too large only delays spare calls, where one too small would delay committed ones.
+    /// `committed_burst` stays whole: each tenant's own share of it is ⌈bᵢ/replicas⌉, whose sum is
+    /// anything up to the whole, and a reserve too large only delays spare calls, where one too
+    /// small would delay committed ones.
     pub(super) fn share(&self, scope: &Scope) -> Scope {
         let replicas = f64::from(self.replicas.get());
         let rate = |whole: Rate| Rate::new(whole.per_second() / replicas).unwrap_or(whole);
@@ -69,5 +74,6 @@ impl Local {
     }
 }
 
-/// A store that comes and goes finds the same local buckets again: a fresh burst at each turn would add up.
+/// A store that comes and goes finds the same local buckets again: a fresh burst at each turn would
+/// add up.
 pub(super) const REST: Duration = Duration::from_secs(10);

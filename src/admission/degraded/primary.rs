@@ -55,7 +55,8 @@ impl Inner {
     ) -> Result<T, StoreError> {
         self.asked.store(true, Relaxed);
         let asked = Instant::now();
-        // The primary keeps the timeout itself, and draws conclusions from it; to cut it off first would take them away.
+        // The primary keeps the timeout itself, and draws conclusions from it; to cut it off first
+        // would take them away.
         let error = match timeout(self.timeout + self.timeout / 5, answer).await {
             Ok(Ok(answer)) => {
                 self.health.reached.store(true, Relaxed);
@@ -64,17 +65,20 @@ impl Inner {
             Ok(Err(error)) => error,
             Err(elapsed) => StoreError { what: "timed out".into(), source: Some(elapsed.into()) },
         };
-        let failure = if asked.elapsed() < self.timeout { Failure::Failed } else { Failure::TimedOut };
+        let failure =
+            if asked.elapsed() < self.timeout { Failure::Failed } else { Failure::TimedOut };
         self.health.failed(operation, failure);
         Err(error)
     }
 
-    /// Probes once a second until the primary answers. One task at a time: only what opens the breaker calls this.
+    /// Probes once a second until the primary answers. One task at a time: only what opens the
+    /// breaker calls this.
     pub(super) fn watch(self: &Arc<Self>) {
         let inner = Arc::downgrade(self);
         tokio::spawn(async move {
             let mut ticks = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
-            // In tasks of their own: one that hangs must not put off the next, and a panic below must not end the watch.
+            // In tasks of their own: one that hangs must not put off the next, and a panic below
+            // must not end the watch.
             let mut probes = JoinSet::new();
             loop {
                 let probe = tokio::select! {
@@ -93,7 +97,8 @@ impl Inner {
         });
     }
 
-    /// Looks after a primary that nobody asks anything: its loss shall be known before the first call of the morning.
+    /// Looks after a primary that nobody asks anything: its loss shall be known before the first
+    /// call of the morning.
     pub(super) fn watch_idle(self: &Arc<Self>) {
         let inner = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -125,7 +130,11 @@ impl Inner {
 
     pub(super) fn not_reached(&self, error: &StoreError) {
         self.health.degraded.store(true, Relaxed);
-        tracing::warn!(error = error as &dyn Error, on_loss = self.on_loss(), "store not reached yet");
+        tracing::warn!(
+            error = error as &dyn Error,
+            on_loss = self.on_loss(),
+            "store not reached yet"
+        );
     }
 
     fn on_loss(&self) -> &'static str {

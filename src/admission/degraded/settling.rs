@@ -18,17 +18,28 @@ struct Open {
 }
 
 impl Inner {
-    /// Settles on the primary in the background. A claim that the primary never confirmed is tried as well, because it
-    /// may stand, but is not counted where that fails.
-    pub(super) fn settle_later(self: &Arc<Self>, settlement: &Settlement, held: Hold, lease_ends: Instant) {
+    /// Settles on the primary in the background. A claim that the primary never confirmed is tried
+    /// as well, because it may stand, but is not counted where that fails.
+    pub(super) fn settle_later(
+        self: &Arc<Self>,
+        settlement: &Settlement,
+        held: Hold,
+        lease_ends: Instant,
+    ) {
         let waiting = self.health.settling.fetch_add(1, Relaxed);
         let open = Open { health: Arc::clone(&self.health), counts: held == Hold::Yes };
         if waiting < SETTLING_MAX {
-            self.tasks.spawn(Arc::clone(self).keep_settling(settlement.clone(), lease_ends, open));
+            self.tasks
+                .spawn(Arc::clone(self).keep_settling(settlement.clone(), lease_ends, open));
         }
     }
 
-    async fn keep_settling(self: Arc<Self>, settlement: Settlement, lease_ends: Instant, open: Open) {
+    async fn keep_settling(
+        self: Arc<Self>,
+        settlement: Settlement,
+        lease_ends: Instant,
+        open: Open,
+    ) {
         let mut backoff = BACKOFF_FIRST;
         loop {
             let wake = Instant::now() + backoff.mul_f64(0.5 + fastrand::f64() / 2.0);
@@ -71,5 +82,6 @@ impl Drop for Open {
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Beyond this many the rest is given up and counted at once: a store that answers now and then must not fill memory.
+/// Beyond this many the rest is given up and counted at once: a store that answers now and then
+/// must not fill memory.
 const SETTLING_MAX: u64 = 4096;

@@ -14,11 +14,7 @@ use tokio::time::{Instant, advance, sleep};
 use super::*;
 use crate::admission::{Moment, Nonce, Verdict};
 use crate::domain::{Enforcement, Name, Rate, TenantLimits};
-
-const TIMEOUT: Duration = Duration::from_millis(250);
-/// What a store costs that does not keep the timeout itself.
-const CUT_OFF: Duration = Duration::from_millis(300);
-const LEASE: Duration = Duration::from_secs(10);
+use crate::sync::lock;
 
 /// How the scripted store behaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,11 +50,11 @@ impl Scripted {
     }
 
     fn turns(&self, mood: Mood) {
-        *self.mood.lock().unwrap() = mood;
+        *lock(&self.mood) = mood;
     }
 
     fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().iter().filter(|seen| **seen != Seen::Probe).cloned().collect()
+        lock(&self.seen).iter().filter(|seen| **seen != Seen::Probe).cloned().collect()
     }
 
     fn settled(&self) -> usize {
@@ -67,7 +63,7 @@ impl Scripted {
 
     async fn meets(&self, seen: Seen) -> Result<(), StoreError> {
         let probe = seen == Seen::Probe;
-        let mood = *self.mood.lock().unwrap();
+        let mood = *lock(&self.mood);
         match mood {
             Mood::Up => {}
             Mood::ReadOnly if probe => {}
@@ -78,9 +74,11 @@ impl Scripted {
                 return Err(StoreError { what: "timed out".into(), source: None });
             }
             Mood::Refuses(what) => return Err(StoreError { what: what.into(), source: None }),
-            Mood::ReadOnly | Mood::Panics => return Err(StoreError { what: "READONLY".into(), source: None }),
+            Mood::ReadOnly | Mood::Panics => {
+                return Err(StoreError { what: "READONLY".into(), source: None });
+            }
         }
-        self.seen.lock().unwrap().push(seen);
+        lock(&self.seen).push(seen);
         Ok(())
     }
 }
@@ -121,7 +119,7 @@ impl Bench {
         let made = Arc::clone(&locals);
         let fresh: Fresh = Box::new(move || {
             let store = Scripted::new(Mood::Up, 7.0);
-            made.lock().unwrap().push(Arc::clone(&store));
+            lock(&made).push(Arc::clone(&store));
             store
         });
         let replicas = NonZeroU32::new(3).unwrap();
@@ -153,16 +151,13 @@ impl Bench {
     }
 
     fn locals(&self) -> usize {
-        self.locals.lock().unwrap().len()
+        lock(&self.locals).len()
     }
 
     fn last_local(&self) -> Arc<Scripted> {
-        Arc::clone(self.locals.lock().unwrap().last().unwrap())
+        Arc::clone(lock(&self.locals).last().unwrap())
     }
 }
-
-const PRIMARY: Moment = Moment(1000.0);
-const LOCAL: Moment = Moment(7.0);
 
 fn granted(answer: &Answer) -> Moment {
     match answer.decision {
@@ -211,5 +206,19 @@ fn attempt(nonce: u128, throttled: Option<Moment>) -> Ask {
 }
 
 fn settlement(nonce: u128) -> Settlement {
-    Settlement { scope: scope(), nonce: Nonce(nonce), record: None, verdict: Verdict::Uncertain, throttled: None }
+    Settlement {
+        scope: scope(),
+        nonce: Nonce(nonce),
+        record: None,
+        verdict: Verdict::Uncertain,
+        throttled: None,
+    }
 }
+
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+/// What a store costs that does not keep the timeout itself.
+const CUT_OFF: Duration = Duration::from_millis(300);
+const LEASE: Duration = Duration::from_secs(10);
+const PRIMARY: Moment = Moment(1000.0);
+const LOCAL: Moment = Moment(7.0);

@@ -111,12 +111,18 @@ pub(super) fn parse_lines(text: &str) -> Result<Vec<Raw>, Vec<KeyFault>> {
 }
 
 fn key_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.lines().enumerate().map(|(index, line)| (index + 1, line.trim())).filter(|(_, line)| !line.is_empty())
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, line.trim()))
+        .filter(|(_, line)| !line.is_empty())
 }
 
 // base64's own error names the byte it stumbled over, which is a part of the key.
 fn parse_line(line: usize, text: &str) -> Result<Raw, KeyFault> {
-    let bytes = STANDARD.decode(text).map(Zeroizing::new).map_err(|_| KeyFault::NotBase64 { line })?;
+    let bytes = STANDARD
+        .decode(text)
+        .map(Zeroizing::new)
+        .map_err(|_| KeyFault::NotBase64 { line })?;
     match <[u8; KEY_BYTES]>::try_from(bytes.as_slice()) {
         Ok(key) => Ok(Zeroizing::new(key)),
         Err(_) => Err(KeyFault::WrongLength { line, bytes: bytes.len() }),

@@ -2,11 +2,12 @@ use std::io::Write;
 
 use super::*;
 
-const LINE: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
-const OTHER: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";
-
 fn faults(root: Option<&str>, sealing: Option<&str>) -> Vec<(KeyFile, KeyFault)> {
-    Keys::parse(root, sealing).unwrap_err().into_iter().map(|p| (p.file, p.fault)).collect()
+    Keys::parse(root, sealing)
+        .unwrap_err()
+        .into_iter()
+        .map(|p| (p.file, p.fault))
+        .collect()
 }
 
 #[test]
@@ -45,7 +46,11 @@ fn every_problem_of_both_files_is_named_with_its_line() {
 #[test]
 fn padding_is_required_and_the_url_alphabet_is_refused() {
     for bad in [LINE.trim_end_matches('='), "__________________________________________8="] {
-        assert_eq!(faults(Some(bad), None), [(KeyFile::Root, KeyFault::NotBase64 { line: 1 })], "{bad} was taken");
+        assert_eq!(
+            faults(Some(bad), None),
+            [(KeyFile::Root, KeyFault::NotBase64 { line: 1 })],
+            "{bad} was taken"
+        );
     }
 }
 
@@ -64,17 +69,27 @@ fn files_are_read_and_what_cannot_be_read_is_said() {
         "one file hides the other's problems"
     );
     let problems = Keys::load(Some(absent), Some(absent)).unwrap_err();
-    assert_eq!(problems.iter().map(|p| p.file).collect::<Vec<_>>(), [KeyFile::Root, KeyFile::Sealing]);
-    assert!(problems[0].to_string().contains("cannot be read: entity not found"), "{}", problems[0]);
+    assert_eq!(
+        problems.iter().map(|p| p.file).collect::<Vec<_>>(),
+        [KeyFile::Root, KeyFile::Sealing]
+    );
+    assert!(
+        problems[0].to_string().contains("cannot be read: entity not found"),
+        "{}",
+        problems[0]
+    );
 }
 
 #[test]
 fn no_message_holds_a_part_of_a_key() {
     let canary = "canarycanarycanary-canary";
     let problems = Keys::parse(Some(canary), Some(canary)).unwrap_err();
-    let printed = format!("{problems:?} {} {:?}", problems[0], Keys::parse(Some(LINE), Some(OTHER)).unwrap());
+    let printed =
+        format!("{problems:?} {} {:?}", problems[0], Keys::parse(Some(LINE), Some(OTHER)).unwrap());
     assert!(
-        !printed.contains("canary") && !printed.contains(&LINE[..6]) && !printed.contains(&OTHER[..6]),
+        !printed.contains("canary")
+            && !printed.contains(&LINE[..6])
+            && !printed.contains(&OTHER[..6]),
         "{printed}"
     );
 }
@@ -83,7 +98,10 @@ fn no_message_holds_a_part_of_a_key() {
 fn without_a_root_file_the_built_in_root_serves_and_says_so() {
     let built_in = Keys::parse(None, None).unwrap();
     assert!(built_in.built_in());
-    assert!(built_in.same_root(&Keys::parse(None, Some(LINE)).unwrap()), "it must survive a restart");
+    assert!(
+        built_in.same_root(&Keys::parse(None, Some(LINE)).unwrap()),
+        "it must survive a restart"
+    );
     assert!(!Keys::parse(Some(LINE), None).unwrap().built_in());
     assert!(!built_in.same_root(&Keys::parse(Some(LINE), None).unwrap()));
 }
@@ -91,9 +109,12 @@ fn without_a_root_file_the_built_in_root_serves_and_says_so() {
 #[test]
 fn every_purpose_has_a_key_of_its_own() {
     let keys = Keys::parse(Some(LINE), None).unwrap();
-    let purposes = [Purpose::RecordName, Purpose::Fingerprint, Purpose::UpstreamToken, Purpose::RecordMac];
-    let hashes: std::collections::HashSet<_> =
-        purposes.map(|p| keys.hash(p, &[b"same"]).as_ref().to_vec()).into_iter().collect();
+    let purposes =
+        [Purpose::RecordName, Purpose::Fingerprint, Purpose::UpstreamToken, Purpose::RecordMac];
+    let hashes: std::collections::HashSet<_> = purposes
+        .map(|p| keys.hash(p, &[b"same"]).as_ref().to_vec())
+        .into_iter()
+        .collect();
     assert_eq!(hashes.len(), purposes.len());
 }
 
@@ -104,3 +125,6 @@ fn parts_cannot_trade_bytes_across_their_border() {
     assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
     assert_ne!(hash(&[b"ab", b""]), hash(&[b"ab"]));
 }
+
+const LINE: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const OTHER: &str = "ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=";

@@ -1,13 +1,13 @@
-//! One upstream's clock, factor and budget. The same arithmetic as `redis/common.lua`, in the same order.
+//! One upstream's clock, factor and budget. The same arithmetic as `redis/common.lua`, in the same
+//! order.
 
 use super::super::figures::TOLERANCE;
-
-const SLOWEST: f64 = 1.0 / 16.0;
 
 /// The account's token bucket, and the clock that everything on this upstream is measured by.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// The upstream's clock in µs: it goes forward by what `last` went forward, and stands still where that steps back.
+    /// The upstream's clock in µs: it goes forward by what `last` went forward, and stands still
+    /// where that steps back.
     pub m: u64,
     last: u64,
     /// V.
@@ -44,7 +44,8 @@ impl Budget {
         Self { m: now, last: now, level: burst, phi: 0.0, factor: 1.0, halved: None, tail: 0.0 }
     }
 
-    /// Brings everything up to date, then halves the factor where Connect throttled an attempt granted since.
+    /// Brings everything up to date, then halves the factor where Connect throttled an attempt
+    /// granted since.
     pub fn advance(&mut self, now: u64, shape: Shape, throttled: Option<u64>) {
         let gone = now.saturating_sub(self.last);
         self.m += gone;
@@ -55,21 +56,25 @@ impl Budget {
         self.level = (self.level + shape.rate * dphi).min(shape.burst).max(-1.0);
         self.phi += dphi;
         self.factor = (self.factor + rising / 16.0).min(1.0);
-        let halve = |at: u64| self.halved.is_none_or(|halved| at > halved && self.m - halved >= 1_000_000);
+        let halve =
+            |at: u64| self.halved.is_none_or(|halved| at > halved && self.m - halved >= 1_000_000);
         if throttled.is_some_and(halve) {
             self.factor = (self.factor / 2.0).max(SLOWEST);
             self.halved = Some(self.m);
         }
     }
 
-    /// Whether a call may start; a spare one that is to queue, and asks for the first time, takes its place.
+    /// Whether a call may start; a spare one that is to queue, and asks for the first time, takes
+    /// its place.
     pub fn start(&mut self, shape: Shape, committed: bool, first: bool, longest_s: f64) -> Start {
         let speed = self.factor * shape.rate;
         let wait = if committed {
             (self.level < 1.0 - TOLERANCE).then(|| (1.0 - self.level) / speed)
         } else {
             let queue = first.then_some((self.tail - self.m as f64) / 1e6);
-            let ahead = queue.filter(|queue| *queue > 0.0).map_or(0.0, |queue| (queue * speed - TOLERANCE).ceil());
+            let ahead = queue
+                .filter(|queue| *queue > 0.0)
+                .map_or(0.0, |queue| (queue * speed - TOLERANCE).ceil());
             (self.level < shape.reserved + 1.0 + ahead - TOLERANCE).then(|| {
                 let refill = (shape.reserved + 1.0 - self.level) / speed;
                 queue.map_or(refill, |queue| refill.max(queue + 1.0 / speed))
@@ -90,3 +95,5 @@ impl Budget {
         }
     }
 }
+
+const SLOWEST: f64 = 1.0 / 16.0;

@@ -67,22 +67,29 @@ impl Record {
             (State::InFlight { nonce: held, lease }, _) if held == nonce => {
                 Standing::Ours { lease, sticky: self.sticky }
             }
-            (State::InFlight { lease, .. }, _) if lease > m => {
-                Standing::Answer(Decision::Busy { lease: std::time::Duration::from_micros(lease - m) })
-            }
+            (State::InFlight { lease, .. }, _) if lease > m => Standing::Answer(Decision::Busy {
+                lease: std::time::Duration::from_micros(lease - m),
+            }),
             // Done; or taken over to be sealed anew, and that never ended: the body is what it was.
-            (State::InFlight { .. } | State::Done | State::Uncertain, Some(body)) if body.until > m => {
+            (State::InFlight { .. } | State::Done | State::Uncertain, Some(body))
+                if body.until > m =>
+            {
                 if ask.distrust.as_ref() == Some(&body.sealed) {
                     Standing::Takeover { keep: true }
                 } else {
-                    Standing::Answer(Decision::Replay { sealed: body.sealed.clone(), mac: self.mac.clone() })
+                    Standing::Answer(Decision::Replay {
+                        sealed: body.sealed.clone(),
+                        mac: self.mac.clone(),
+                    })
                 }
             }
             (State::Tombstone, _) | (_, Some(_)) => {
                 self.bury();
                 Standing::Answer(Decision::Tombstone)
             }
-            (State::InFlight { .. } | State::Done | State::Uncertain, None) => Standing::Takeover { keep: true },
+            (State::InFlight { .. } | State::Done | State::Uncertain, None) => {
+                Standing::Takeover { keep: true }
+            }
         }
     }
 
@@ -121,7 +128,8 @@ impl Record {
         self.until > m && matches!(self.state, State::InFlight { nonce: held, .. } if held == nonce)
     }
 
-    /// Ends a claim; `life` is what is left of the result's own, where it has an end. False: forget the record.
+    /// Ends a claim; `life` is what is left of the result's own, where it has an end. False: forget
+    /// the record.
     pub fn settle(&mut self, verdict: &Verdict, life: Option<u64>, m: u64) -> bool {
         match verdict {
             Verdict::Done { sealed, .. } => {

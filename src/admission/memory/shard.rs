@@ -6,16 +6,14 @@ use std::sync::Arc;
 use super::super::clock::unix_micros;
 use super::super::figures::{lease_micros, micros, up_to_micros};
 use super::super::{
-    Answer, Ask, Decision, EXPIRY_SKEW, Moment, Quota, RecordAsk, Refused, Scope, Settled, Settlement, Stage, Verdict,
+    Answer, Ask, Decision, EXPIRY_SKEW, Moment, Quota, RecordAsk, Refused, Scope, Settled,
+    Settlement, Stage, Verdict,
 };
 use super::budget::{Budget, Shape, Start};
 use super::record::{Record, Standing};
 use super::tenant::TenantState;
 use crate::domain::Name;
 use crate::error::Limit;
-
-/// A call's share of the purging: more than it can add, so that memory follows what lives.
-const PURGED_A_CALL: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Shard {
@@ -68,7 +66,10 @@ impl Shard {
             }
         }
         if let Some(name) = &settlement.record {
-            ours = self.records.get(name.as_str()).is_some_and(|record| record.is_held_by(*nonce, m));
+            ours = self
+                .records
+                .get(name.as_str())
+                .is_some_and(|record| record.is_held_by(*nonce, m));
             if ours {
                 self.update(name, |record| record.settle(verdict, life(verdict, wall), m));
             }
@@ -79,7 +80,11 @@ impl Shard {
     fn advance(&mut self, scope: &Scope, now: u64, throttled: Option<Moment>) {
         self.budget.advance(now, shape(scope), throttled.map(Moment::micros));
         for _ in 0..PURGED_A_CALL {
-            let Some((_, name)) = self.purges.first().filter(|(due, _)| *due <= self.budget.m).cloned() else { return };
+            let Some((_, name)) =
+                self.purges.first().filter(|(due, _)| *due <= self.budget.m).cloned()
+            else {
+                return;
+            };
             let m = self.budget.m;
             self.update(&name, |record| {
                 record.expire(m);
@@ -109,7 +114,9 @@ impl Shard {
         match ask.record.as_ref().map(|record| (record, self.standing(record, ask))) {
             Some((_, Standing::Answer(decision))) => return decision,
             _ if look => return Decision::Lost,
-            Some((_, Standing::Free | Standing::Takeover { .. })) if attempt => return Decision::Lost,
+            Some((_, Standing::Free | Standing::Takeover { .. })) if attempt => {
+                return Decision::Lost;
+            }
             Some((_, Standing::Ours { lease: held, sticky })) => {
                 lease = lease.max(held);
                 mended = !attempt;
@@ -160,14 +167,23 @@ impl Shard {
         standing
     }
 
-    /// The tenant's ceiling, its calls in flight, the budget: charges all that the call owes, or nothing.
-    fn charge(&mut self, ask: &Ask, attempt: bool, shadowed: &mut Option<Refused>) -> Option<Decision> {
+    /// The tenant's ceiling, its calls in flight, the budget: charges all that the call owes, or
+    /// nothing.
+    fn charge(
+        &mut self,
+        ask: &Ask,
+        attempt: bool,
+        shadowed: &mut Option<Refused>,
+    ) -> Option<Decision> {
         let (scope, m, phi) = (&ask.scope, self.budget.m, self.budget.phi);
         let tenant = self.tenant(scope);
         let (mut level, mut share) = (tenant.level(scope, m), tenant.share(scope, phi));
         let committed = tenant.is_committed(scope, phi);
         if !attempt {
-            for exceeded in [over_rate(scope, level), over_flights(scope, tenant, ask, m)].into_iter().flatten() {
+            for exceeded in [over_rate(scope, level), over_flights(scope, tenant, ask, m)]
+                .into_iter()
+                .flatten()
+            {
                 if !scope.shadow() {
                     return Some(Decision::Refused(exceeded));
                 }
@@ -246,7 +262,11 @@ fn over_flights(scope: &Scope, tenant: &TenantState, ask: &Ask, m: u64) -> Optio
 }
 
 fn shape(scope: &Scope) -> Shape {
-    Shape { rate: scope.rate.per_second(), burst: f64::from(scope.burst), reserved: scope.reserve() }
+    Shape {
+        rate: scope.rate.per_second(),
+        burst: f64::from(scope.burst),
+        reserved: scope.reserve(),
+    }
 }
 
 /// What is left of a result's life by its credentials; nothing: they do not end.
@@ -254,3 +274,6 @@ fn life(verdict: &Verdict, wall: u64) -> Option<u64> {
     let Verdict::Done { expires: Some(expires), .. } = verdict else { return None };
     Some(unix_micros(*expires).saturating_sub(micros(EXPIRY_SKEW)).saturating_sub(wall))
 }
+
+/// A call's share of the purging: more than it can add, so that memory follows what lives.
+const PURGED_A_CALL: usize = 4;

@@ -65,14 +65,18 @@ impl TenantState {
 
     /// When the running leases end, in order.
     pub fn ends(&self, m: u64) -> Vec<u64> {
-        let mut ends: Vec<u64> = self.flights.values().copied().filter(|lease| *lease > m).collect();
+        let mut ends: Vec<u64> =
+            self.flights.values().copied().filter(|lease| *lease > m).collect();
         ends.sort_unstable();
         ends
     }
 
     /// The end of a call's lease, where it still runs.
     pub fn lease(&self, nonce: Nonce, m: u64) -> Option<u64> {
-        self.flights.get(&nonce).copied().filter(|lease| *lease > m && *lease <= m + MAX_LEASE.as_micros() as u64)
+        self.flights
+            .get(&nonce)
+            .copied()
+            .filter(|lease| *lease > m && *lease <= m + MAX_LEASE.as_micros() as u64)
     }
 
     /// Leases a place in flight, and forgets the leases that have run out.

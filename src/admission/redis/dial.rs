@@ -9,8 +9,8 @@ use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, IntoConnectionInfo, RedisResult,
-    TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, IntoConnectionInfo,
+    RedisResult, TlsCertificates, TlsMode, Value,
 };
 
 use super::settings::{RedisSettings, SettingsError, Topology};
@@ -50,7 +50,8 @@ impl Dialer {
         let mut nodes = Vec::new();
         for (index, url) in settings.urls.iter().enumerate() {
             let number = index + 1;
-            let node = url.as_str().into_connection_info().ok().filter(|_| RedisSettings::is_url(url));
+            let node =
+                url.as_str().into_connection_info().ok().filter(|_| RedisSettings::is_url(url));
             nodes.push(node.ok_or(SettingsError::Url { number })?);
         }
         let secure = settings.urls.iter().filter(|url| url.starts_with("rediss://")).count();
@@ -88,7 +89,8 @@ impl Dialer {
     pub async fn dial(&self) -> Result<Wire, Source> {
         let password = match &self.settings.password_file {
             Some(path) => Some(String::from_utf8(read(path).await?)?.trim().to_owned()),
-            // A user without a password is a user all the same: unasked, the client would stay the default one.
+            // A user without a password is a user all the same: unasked, the client would stay the
+            // default one.
             None => self.settings.username.as_ref().map(|_| String::new()),
         };
         let certificates = if self.tls { Some(self.certificates().await?) } else { None };
@@ -133,9 +135,10 @@ impl Dialer {
         certificates: Option<TlsCertificates>,
     ) -> Result<Wire, Source> {
         let addresses: Vec<_> = self.nodes.iter().map(|node| node.addr().clone()).collect();
-        let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
-            .set_client_to_redis_tcp_settings(tcp())
-            .set_client_to_sentinel_tcp_settings(tcp());
+        let mut builder =
+            SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
+                .set_client_to_redis_tcp_settings(tcp())
+                .set_client_to_sentinel_tcp_settings(tcp());
         if let Some(username) = &self.settings.username {
             builder = builder.set_client_to_redis_username(username);
         }
@@ -161,14 +164,19 @@ impl Dialer {
         Ok(Wire::One(client.get_async_connection_with_config(&self.config()).await?))
     }
 
-    async fn cluster(&self, password: Option<String>, certificates: Option<TlsCertificates>) -> Result<Wire, Source> {
+    async fn cluster(
+        &self,
+        password: Option<String>,
+        certificates: Option<TlsCertificates>,
+    ) -> Result<Wire, Source> {
         let timeout = self.settings.timeout;
         let mut builder = ClusterClient::builder(self.nodes.iter().cloned())
             .tcp_settings(tcp())
             .connection_timeout(self.connect_timeout())
             .response_timeout(timeout)
             .overall_response_timeout(Some(timeout))
-            // The first redirection must not cost the caller's patience, nor a slot on its way the whole timeout.
+            // The first redirection must not cost the caller's patience, nor a slot on its way the
+            // whole timeout.
             .retries(5)
             .min_retry_wait(5)
             .max_retry_wait(50);
@@ -186,15 +194,18 @@ impl Dialer {
 
     /// Every wait is ours: a timeout of the connection's own would only come second.
     fn config(&self) -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(Some(self.connect_timeout()))
+        AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_connection_timeout(Some(self.connect_timeout()))
     }
 
     async fn certificates(&self) -> Result<TlsCertificates, Source> {
         let files = &self.settings.tls;
         let client_tls = match (&files.cert_file, &files.key_file) {
-            (Some(cert), Some(key)) => {
-                Some(ClientTlsConfig { client_cert: read(cert).await?, client_key: read(key).await? })
-            }
+            (Some(cert), Some(key)) => Some(ClientTlsConfig {
+                client_cert: read(cert).await?,
+                client_key: read(key).await?,
+            }),
             _ => None,
         };
         let root_cert = match &files.ca_file {
@@ -205,13 +216,21 @@ impl Dialer {
     }
 }
 
-/// Without NODELAY two thirds of the throughput are gone; without the other two a half-open socket stays for minutes.
+/// Without NODELAY two thirds of the throughput are gone; without the other two a half-open socket
+/// stays for minutes.
 fn tcp() -> TcpSettings {
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(5)).with_interval(Duration::from_secs(1)).with_retries(3);
-    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(Duration::from_secs(3))
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(5))
+        .with_interval(Duration::from_secs(1))
+        .with_retries(3);
+    TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive)
+        .set_user_timeout(Duration::from_secs(3))
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, Source> {
-    tokio::fs::read(path).await.map_err(|error| format!("{}: {error}", path.display()).into())
+    tokio::fs::read(path)
+        .await
+        .map_err(|error| format!("{}: {error}", path.display()).into())
 }

@@ -1,11 +1,12 @@
 //! One connection to Redis, replaced when it is of no more use.
 //!
-//! What is different from a connection manager: every wait ends within the timeout, also while connecting; a connection
-//! that lets two answers in a row pass their time is replaced, since a half-open socket looks like nothing else; and a
-//! dial goes on when its callers have left, or a slow network would never connect at all.
+//! What is different from a connection manager: every wait ends within the timeout, also while
+//! connecting; a connection that lets two answers in a row pass their time is replaced, since a
+//! half-open socket looks like nothing else; and a dial goes on when its callers have left, or a
+//! slow network would never connect at all.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwapOption;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
@@ -15,9 +16,7 @@ use tokio::time::timeout;
 use super::super::StoreError;
 use super::dial::{Dialer, Wire};
 use crate::error::chain;
-
-/// Late answers in a row that a connection survives.
-const LATE_ANSWERS: u32 = 2;
+use crate::sync::lock;
 
 /// A connection, and how many answers in a row were late on it; of a cluster's, how many ever.
 struct Live {
@@ -53,9 +52,13 @@ impl Link {
 
     /// Sends what `command` makes of each try, and has the answer within the timeout.
     ///
-    /// A connection that turns out to be broken is replaced and the command sent once more: whatever goes this way may
-    /// be done twice. Dropping the future takes no command back.
-    pub async fn send(&self, command: &Cmd, on_no_script: impl FnOnce() -> Cmd) -> Result<Value, StoreError> {
+    /// A connection that turns out to be broken is replaced and the command sent once more:
+    /// whatever goes this way may be done twice. Dropping the future takes no command back.
+    pub async fn send(
+        &self,
+        command: &Cmd,
+        on_no_script: impl FnOnce() -> Cmd,
+    ) -> Result<Value, StoreError> {
         let limit = self.0.dialer.settings().timeout;
         let mut used = None;
         match timeout(limit, self.0.exchange(command, on_no_script, &mut used)).await {
@@ -125,14 +128,19 @@ impl Inner {
         };
         match outcome {
             Some(Ok(live)) => Ok(live),
-            Some(Err(why)) => Err(StoreError { what: "not connected".into(), source: Some((*why).into()) }),
-            None => Err(StoreError { what: "not connected".into(), source: Some("the dial broke off".into()) }),
+            Some(Err(why)) => {
+                Err(StoreError { what: "not connected".into(), source: Some((*why).into()) })
+            }
+            None => Err(StoreError {
+                what: "not connected".into(),
+                source: Some("the dial broke off".into()),
+            }),
         }
     }
 
     /// Joins the dial under way, or starts one, which goes on by itself.
     fn dial(self: &Arc<Self>) -> watch::Receiver<Dialled> {
-        let mut dialling = self.dialling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dialling = lock(&self.dialling);
         if let Some(dialled) = dialling.as_ref()
             && dialled.has_changed().is_ok()
         {
@@ -142,12 +150,12 @@ impl Inner {
         *dialling = Some(dialled.clone());
         let inner = Arc::clone(self);
         tokio::spawn(async move {
-            let outcome: Result<Arc<Live>, Arc<str>> = match timeout(inner.dialer.patience(), inner.dialer.dial()).await
-            {
-                Ok(Ok(wire)) => Ok(Arc::new(Live { wire, late: AtomicU32::new(0) })),
-                Ok(Err(error)) => Err(chain(error.as_ref()).into()),
-                Err(_) => Err("timed out while connecting".into()),
-            };
+            let outcome: Result<Arc<Live>, Arc<str>> =
+                match timeout(inner.dialer.patience(), inner.dialer.dial()).await {
+                    Ok(Ok(wire)) => Ok(Arc::new(Live { wire, late: AtomicU32::new(0) })),
+                    Ok(Err(error)) => Err(chain(error.as_ref()).into()),
+                    Err(_) => Err("timed out while connecting".into()),
+                };
             match &outcome {
                 Ok(live) => {
                     tracing::debug!("connected to redis");
@@ -156,7 +164,7 @@ impl Inner {
                 Err(error) => inner.tell(error, "cannot connect to redis"),
             }
             // Nobody may join an ended dial: its connection may be spoilt by then.
-            *inner.dialling.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *lock(&inner.dialling) = None;
             let _ = tell.send(Some(outcome));
         });
         dialled
@@ -164,7 +172,8 @@ impl Inner {
 
     fn store_error(&self, error: RedisError) -> StoreError {
         let what = match word(&error) {
-            // The client has followed as many redirections as it would: the slot is on its way, and its keys to and fro.
+            // The client has followed as many redirections as it would: the slot is on its way, and
+            // its keys to and fro.
             Some("ASK" | "MOVED") if self.dialer.has_many_nodes() => "TRYAGAIN".to_owned(),
             Some(word) => word.to_owned(),
             None => error.category().to_owned(),
@@ -191,13 +200,13 @@ impl Inner {
     /// The same cause is news again.
     fn is_well(&self) {
         if self.has_told.load(Ordering::Relaxed) && self.has_told.swap(false, Ordering::Relaxed) {
-            self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            lock(&self.told).clear();
         }
     }
 
     /// Names a cause once, and again only after another: an outage repeats itself every second.
     fn tell(&self, why: &str, what: &'static str) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if *told != why {
             why.clone_into(&mut told);
             self.has_told.store(true, Ordering::Relaxed);
@@ -206,23 +215,31 @@ impl Inner {
     }
 }
 
-/// Whether a new connection may do what this one could not: it is broken, or leads to what is not the master any more.
+/// Whether a new connection may do what this one could not: it is broken, or leads to what is not
+/// the master any more.
 fn spoils_connection(error: &RedisError) -> bool {
     match error.kind() {
-        ErrorKind::Io | ErrorKind::Parse | ErrorKind::AuthenticationFailed | ErrorKind::ClusterConnectionNotFound => {
-            true
-        }
+        ErrorKind::Io
+        | ErrorKind::Parse
+        | ErrorKind::AuthenticationFailed
+        | ErrorKind::ClusterConnectionNotFound => true,
         // NOAUTH: after the server got a password.
         _ => matches!(word(error), Some("READONLY" | "NOAUTH")) || error.is_unrecoverable_error(),
     }
 }
 
-/// The server's own word for its error. Before Redis 7 a script's error hides it: `ERR Error running script …: -OOM …`.
+/// The server's own word for its error. Before Redis 7 a script's error hides it: `ERR Error
+/// running script …: -OOM …`.
 fn word(error: &RedisError) -> Option<&str> {
     let code = error.code()?;
     let hidden = || error.detail()?.rsplit_once(": -")?.1.split(' ').next();
     match code {
-        "ERR" => hidden().filter(|word| word.bytes().all(|byte| byte.is_ascii_uppercase())).or(Some(code)),
+        "ERR" => hidden()
+            .filter(|word| word.bytes().all(|byte| byte.is_ascii_uppercase()))
+            .or(Some(code)),
         code => Some(code),
     }
 }
+
+/// Late answers in a row that a connection survives.
+const LATE_ANSWERS: u32 = 2;

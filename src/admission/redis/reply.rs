@@ -42,7 +42,8 @@ fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
             let at = Moment::from_micros(parts.whole()?);
             let takeover = parts.whole()? == 1;
             let token = parts.text()?;
-            let upstream_token = if token.is_empty() { None } else { Some(UpstreamToken::new(token).ok()?) };
+            let upstream_token =
+                if token.is_empty() { None } else { Some(UpstreamToken::new(token).ok()?) };
             Decision::Granted { at, upstream_token, takeover }
         }
         b"r" => Decision::Replay { sealed: parts.bytes()?, mac: parts.text()? },
@@ -112,8 +113,12 @@ impl Parts {
     fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
         let packed = self.bytes()?;
         let (doubles, rest) = packed.as_chunks::<8>();
-        let figures: [f64; N] =
-            doubles.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect::<Vec<_>>().try_into().ok()?;
+        let figures: [f64; N] = doubles
+            .iter()
+            .map(|bytes| f64::from_le_bytes(*bytes))
+            .collect::<Vec<_>>()
+            .try_into()
+            .ok()?;
         (rest.is_empty() && !figures.iter().any(|figure| figure.is_nan())).then_some(figures)
     }
 

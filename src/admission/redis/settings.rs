@@ -4,13 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where Redis is, and how to talk to it. Files are read again for every new connection, so that they can rotate.
+/// Where Redis is, and how to talk to it. Files are read again for every new connection, so that
+/// they can rotate.
 #[derive(Clone)]
 pub struct RedisSettings {
     /// What the URLs lead to.
     pub topology: Topology,
-    /// `redis://host:port` or `rediss://host:port` for TLS: the server, the sentinels, or some nodes of the cluster.
-    /// A sentinel's own credentials, where it has any, are in its URL.
+    /// `redis://host:port` or `rediss://host:port` for TLS: the server, the sentinels, or some
+    /// nodes of the cluster. A sentinel's own credentials, where it has any, are in its URL.
     pub urls: Vec<String>,
     /// The user; absent: Redis's default user.
     pub username: Option<String>,
@@ -38,7 +39,8 @@ pub enum Topology {
     Cluster,
 }
 
-/// PEM files. Without a CA file the system's own roots count; without a certificate and its key none is shown.
+/// PEM files. Without a CA file the system's own roots count; without a certificate and its key
+/// none is shown.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFiles {
     /// Who may have signed the server's certificate.
@@ -50,12 +52,15 @@ pub struct TlsFiles {
 }
 
 impl RedisSettings {
-    /// Whether this is a URL that can be dialled: its scheme, its database, and nothing that would be passed over.
+    /// Whether this is a URL that can be dialled: its scheme, its database, and nothing that would
+    /// be passed over.
     #[must_use]
     pub fn is_url(url: &str) -> bool {
         let speaks_tcp = url.starts_with("redis://") || url.starts_with("rediss://");
         // Behind `#insecure` the client would trust any certificate.
-        speaks_tcp && !url.contains('#') && redis::IntoConnectionInfo::into_connection_info(url).is_ok()
+        speaks_tcp
+            && !url.contains('#')
+            && redis::IntoConnectionInfo::into_connection_info(url).is_ok()
     }
 
     /// One server, with the defaults of the config.

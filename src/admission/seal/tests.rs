@@ -22,7 +22,9 @@ fn participant() -> Participant {
 fn a_result_opens_to_the_same_participant_in_its_own_record_only() {
     let sealed = keys().seal("name", "print", &participant()).unwrap();
     assert_eq!(keys().open("name", "print", &sealed).unwrap(), participant());
-    for (name, fingerprint) in [("other", "print"), ("name", "other"), ("namep", "rint"), ("nam", "eprint")] {
+    for (name, fingerprint) in
+        [("other", "print"), ("name", "other"), ("namep", "rint"), ("nam", "eprint")]
+    {
         assert_eq!(keys().open(name, fingerprint, &sealed), Err(OpenError::NotAuthentic));
     }
 }
@@ -34,7 +36,8 @@ fn nothing_of_the_credential_is_readable_and_no_two_seals_are_alike() {
     assert!(!readable(&seal()));
     assert_ne!(seal(), seal());
     assert!(
-        !format!("{:?} {:?}", Payload::of(&participant()), keys().opens().next().unwrap().cipher).contains("canary")
+        !format!("{:?} {:?}", Payload::of(&participant()), keys().opens().next().unwrap().cipher)
+            .contains("canary")
     );
 }
 
@@ -51,7 +54,8 @@ fn keys_rotate_without_losing_a_result() {
         )
         .unwrap()
     };
-    let (before, prepared, moved, dropped) = (with(&[&old]), with(&[&old, &new]), with(&[&new, &old]), with(&[&new]));
+    let (before, prepared, moved, dropped) =
+        (with(&[&old]), with(&[&old, &new]), with(&[&new, &old]), with(&[&new]));
 
     let by_old = before.seal("name", "print", &participant()).unwrap();
     let by_new = moved.seal("name", "print", &participant()).unwrap();
@@ -59,7 +63,11 @@ fn keys_rotate_without_losing_a_result() {
         assert_eq!(keys.open("name", "print", &by_old).unwrap(), participant());
         assert_eq!(keys.open("name", "print", &by_new).unwrap(), participant());
     }
-    assert!(before.open("name", "print", &prepared.seal("name", "print", &participant()).unwrap()).is_ok());
+    assert!(
+        before
+            .open("name", "print", &prepared.seal("name", "print", &participant()).unwrap())
+            .is_ok()
+    );
     assert_eq!(dropped.open("name", "print", &by_old), Err(OpenError::UnknownKey));
     assert!(dropped.open("name", "print", &by_new).is_ok());
 }
@@ -129,5 +137,4 @@ proptest! {
     }
 }
 
-const PINNED: &str =
-    "AVEzYSStg5zhE+3fHX0FuUR4BxRMjalI3EYHVQEthxqE/pjQLxv7Zu9ALEpZb1pPE2EGQMhwBMfbLd+hdQA9Z693uGZXSVZ9YnATZ6wKe03i1gGP";
+const PINNED: &str = "AVEzYSStg5zhE+3fHX0FuUR4BxRMjalI3EYHVQEthxqE/pjQLxv7Zu9ALEpZb1pPE2EGQMhwBMfbLd+hdQA9Z693uGZXSVZ9YnATZ6wKe03i1gGP";

@@ -21,24 +21,39 @@ impl Check {
             let expected = "1 with store.kind memory: replicas share nothing without Redis";
             self.add("store.replicas", json!(store.replicas), expected);
         }
-        let attempt = config.upstreams.values().map(|upstream| upstream.attempt_timeout.get()).max();
-        let lease = config.server.max_timeout.get() + attempt.unwrap_or_default() + Duration::from_secs(2);
+        let attempt =
+            config.upstreams.values().map(|upstream| upstream.attempt_timeout.get()).max();
+        let lease =
+            config.server.max_timeout.get() + attempt.unwrap_or_default() + Duration::from_secs(2);
         if lease > MAX_LEASE && config.server.max_timeout.get() > MAX_LEASE / 2 {
             let expected = "an hour at most, together with the longest attempt_timeout and 2s: leases end by then";
             self.add("server.max_timeout", json!(config.server.max_timeout), expected);
         }
         for (name, upstream) in &config.upstreams {
-            if lease > MAX_LEASE && upstream.attempt_timeout.get() > MAX_LEASE / 2 - Duration::from_secs(2) {
-                let expected = "an hour at most, together with server.max_timeout and 2s: leases end by then";
-                self.add(format!("upstreams.{name}.attempt_timeout"), json!(upstream.attempt_timeout), expected);
+            if lease > MAX_LEASE
+                && upstream.attempt_timeout.get() > MAX_LEASE / 2 - Duration::from_secs(2)
+            {
+                let expected =
+                    "an hour at most, together with server.max_timeout and 2s: leases end by then";
+                self.add(
+                    format!("upstreams.{name}.attempt_timeout"),
+                    json!(upstream.attempt_timeout),
+                    expected,
+                );
             }
             if upstream.max_wait.get() > MAX_LEASE {
-                self.add(format!("upstreams.{name}.max_wait"), json!(upstream.max_wait), "at most an hour");
+                self.add(
+                    format!("upstreams.{name}.max_wait"),
+                    json!(upstream.max_wait),
+                    "at most an hour",
+                );
             }
         }
         if config.idempotency.retention.get() <= lease {
             let lease = humantime::format_duration(lease);
-            let expected = format!("more than the longest lease (max_timeout + attempt_timeout + 2s): {lease}");
+            let expected = format!(
+                "more than the longest lease (max_timeout + attempt_timeout + 2s): {lease}"
+            );
             self.add("idempotency.retention", json!(config.idempotency.retention), expected);
         }
     }
@@ -57,23 +72,39 @@ impl Check {
         }
         let with_tls = redis.urls.iter().filter(|url| url.starts_with("rediss://")).count();
         if with_tls != 0 && with_tls != redis.urls.len() {
-            self.add("store.redis.urls", json!(redis.urls), "all of them redis://, or all of them rediss://");
+            self.add(
+                "store.redis.urls",
+                json!(redis.urls),
+                "all of them redis://, or all of them rediss://",
+            );
         }
         if redis.topology == shape::Topology::Sentinel {
             let master = redis.sentinel_master.clone().filter(|master| !master.is_empty());
-            self.required(&master, "store.redis.sentinel_master", "the name of the sentinels' master");
+            self.required(
+                &master,
+                "store.redis.sentinel_master",
+                "the name of the sentinels' master",
+            );
         }
         if redis.topology == shape::Topology::Standalone && redis.urls.len() > 1 {
             self.add("store.redis.urls", json!(redis.urls), "one URL with topology standalone");
         }
         if redis.key_prefix.is_empty() || redis.key_prefix.contains(['{', '}']) {
-            self.add("store.redis.key_prefix", json!(redis.key_prefix), "a text without braces: they choose a slot");
+            self.add(
+                "store.redis.key_prefix",
+                json!(redis.key_prefix),
+                "a text without braces: they choose a slot",
+            );
         }
         let file = |this: &mut Self, path: &str, file: &Option<String>| {
             if let Some(file) = file
                 && let Err(error) = std::fs::File::open(file)
             {
-                this.add(format!("store.redis.{path}"), json!(file), format!("a readable file: {error}"));
+                this.add(
+                    format!("store.redis.{path}"),
+                    json!(file),
+                    format!("a readable file: {error}"),
+                );
             }
         };
         file(self, "password_file", &redis.password_file);
@@ -82,7 +113,11 @@ impl Check {
             file(self, "tls.cert_file", &tls.cert_file);
             file(self, "tls.key_file", &tls.key_file);
             if tls.cert_file.is_some() != tls.key_file.is_some() {
-                self.add("store.redis.tls", json!(tls), "cert_file and key_file together, or neither");
+                self.add(
+                    "store.redis.tls",
+                    json!(tls),
+                    "cert_file and key_file together, or neither",
+                );
             }
         }
     }
@@ -93,7 +128,11 @@ impl Check {
         if root.is_none() {
             let path = "idempotency.root_key_file";
             if config.store.kind == shape::StoreKind::Redis && purpose == Purpose::Service {
-                self.add(path, None, "a file with one base64 32-byte key; it is required with store.kind redis");
+                self.add(
+                    path,
+                    None,
+                    "a file with one base64 32-byte key; it is required with store.kind redis",
+                );
             } else if purpose == Purpose::Service {
                 self.warn(path, "a file with one base64 32-byte key: upstream tokens are predictable without one");
             }
@@ -109,7 +148,10 @@ impl Check {
                     let faults = problems.iter().filter(|problem| problem.file == kind);
                     let faults: Vec<_> = faults.map(|problem| problem.fault.to_string()).collect();
                     if !faults.is_empty() {
-                        let expected = format!("a file of base64 32-byte keys, but it {}", faults.join("; it "));
+                        let expected = format!(
+                            "a file of base64 32-byte keys, but it {}",
+                            faults.join("; it ")
+                        );
                         self.add(path, file.map(|file| json!(file)), expected);
                     }
                 }

@@ -46,7 +46,8 @@ pub struct JwtIdentity {
     pub issuer: Option<String>,
     /// The `aud` that tokens must have.
     pub audience: Option<String>,
-    /// Where the key set is fetched; `http://` is allowed. One of `jwks_url` and `jwks_file` is required.
+    /// Where the key set is fetched; `http://` is allowed. One of `jwks_url` and `jwks_file` is
+    /// required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
     /// Where the key set is read.

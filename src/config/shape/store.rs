@@ -15,7 +15,8 @@ pub struct Store {
     pub redis: Redis,
     /// What a lost Redis means: local limits, or refusal.
     pub on_loss: OnLoss,
-    /// The most replicas that run; with `on_loss: local`, each then enforces 1/replicas of every limit.
+    /// The most replicas that run; with `on_loss: local`, each then enforces 1/replicas of every
+    /// limit.
     pub replicas: Count,
 }
 
@@ -108,7 +109,12 @@ pub struct Idempotency {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { kind: StoreKind::Memory, redis: Redis::default(), on_loss: OnLoss::Local, replicas: Count::of(1) }
+        Self {
+            kind: StoreKind::Memory,
+            redis: Redis::default(),
+            on_loss: OnLoss::Local,
+            replicas: Count::of(1),
+        }
     }
 }
 
@@ -129,6 +135,10 @@ impl Default for Redis {
 
 impl Default for Idempotency {
     fn default() -> Self {
-        Self { retention: Period::from_secs(24 * 60 * 60), root_key_file: None, sealing_keys_file: None }
+        Self {
+            retention: Period::from_secs(24 * 60 * 60),
+            root_key_file: None,
+            sealing_keys_file: None,
+        }
     }
 }

@@ -1,14 +1,11 @@
-//! The one table from an error to its code, reason, sentence and details. It has no wildcard: a new error does not
-//! compile until somebody has chosen its row.
+//! The one table from an error to its code, reason, sentence and details. It has no wildcard: a new
+//! error does not compile until somebody has chosen its row.
 
 use std::time::Duration;
 
 use tonic::Code;
 
 use crate::error::{Error, Fault, Limit, UpstreamError, Violation};
-
-/// Where a throttle does not say how long to wait, and where nothing else is known.
-const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
 /// An error's row of the table.
 pub(super) struct Row {
@@ -107,7 +104,10 @@ pub(super) fn row(error: &Error, retry_safe: bool) -> Row {
             "CLIENT_TOKEN_REUSED",
             "The client_token was used with other content: make a new one for a new call.",
             Silent,
-            D::BadRequest(vec![Violation::new("client_token", "was used with other content before")]),
+            D::BadRequest(vec![Violation::new(
+                "client_token",
+                "was used with other content before",
+            )]),
         ),
         Error::ResultExpired => row(
             Code::FailedPrecondition,
@@ -125,16 +125,18 @@ pub(super) fn row(error: &Error, retry_safe: bool) -> Row {
         ),
         Error::Limited { limit, retry_after } => {
             let (reason, message) = match limit {
-                Limit::TenantRate => {
-                    ("TENANT_RATE_LIMITED", "The caller is above its rate: try again after the delay.")
-                }
+                Limit::TenantRate => (
+                    "TENANT_RATE_LIMITED",
+                    "The caller is above its rate: try again after the delay.",
+                ),
                 Limit::TenantInFlight => (
                     "TENANT_IN_FLIGHT_LIMITED",
                     "The caller has too many calls in flight: await some, and try again after the delay.",
                 ),
-                Limit::UpstreamBudget => {
-                    ("UPSTREAM_BUDGET_EXHAUSTED", "The account's quota is used up for now: try again after the delay.")
-                }
+                Limit::UpstreamBudget => (
+                    "UPSTREAM_BUDGET_EXHAUSTED",
+                    "The account's quota is used up for now: try again after the delay.",
+                ),
             };
             row(Code::ResourceExhausted, reason, message, After(*retry_after), D::Quota(*limit))
         }
@@ -196,8 +198,8 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
     use Details as D;
     use Retry::{After, Never, Silent};
     let row = |code, reason, message, retry, details| Row { code, reason, message, retry, details };
-    // Without a client_token, a call that may have been executed must not be sent again: neither the code nor a hint
-    // may invite it.
+    // Without a client_token, a call that may have been executed must not be sent again: neither
+    // the code nor a hint may invite it.
     let repeatable = retry_safe || !error.may_have_executed();
     let unavailable = if repeatable { Code::Unavailable } else { Code::Internal };
     let retry = |delay| if repeatable { After(delay) } else { Silent };
@@ -221,7 +223,9 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
         Fault::Conflict => row(
             Code::Aborted,
             "UPSTREAM_CONFLICT",
-            sentence("Amazon Connect reports a conflict: look at the contact's state, and try again after the delay."),
+            sentence(
+                "Amazon Connect reports a conflict: look at the contact's state, and try again after the delay.",
+            ),
             retry(DEFAULT_RETRY),
             D::None,
         ),
@@ -242,7 +246,9 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
         Fault::Internal => row(
             unavailable,
             "UPSTREAM_ERROR",
-            sentence("Amazon Connect failed, and may have executed the call: retry only with the same client_token."),
+            sentence(
+                "Amazon Connect failed, and may have executed the call: retry only with the same client_token.",
+            ),
             retry(DEFAULT_RETRY),
             D::None,
         ),
@@ -256,7 +262,9 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
         Fault::ClockSkew | Fault::CredentialsStale => row(
             unavailable,
             "UPSTREAM_CREDENTIALS_STALE",
-            sentence("The gateway's own credentials or clock are out of date: try again after the delay."),
+            sentence(
+                "The gateway's own credentials or clock are out of date: try again after the delay.",
+            ),
             retry(DEFAULT_RETRY),
             D::None,
         ),
@@ -270,7 +278,9 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
         Fault::CredentialsUnavailable => row(
             unavailable,
             "UPSTREAM_CREDENTIALS_UNAVAILABLE",
-            sentence("The gateway cannot load its AWS credentials for now: try again after the delay."),
+            sentence(
+                "The gateway cannot load its AWS credentials for now: try again after the delay.",
+            ),
             retry(DEFAULT_RETRY),
             D::None,
         ),
@@ -280,7 +290,13 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
             } else {
                 "Amazon Connect cannot be reached, and nothing was executed: try again after the delay."
             };
-            row(unavailable, "UPSTREAM_UNREACHABLE", sentence(message), retry(DEFAULT_RETRY), D::None)
+            row(
+                unavailable,
+                "UPSTREAM_UNREACHABLE",
+                sentence(message),
+                retry(DEFAULT_RETRY),
+                D::None,
+            )
         }
         Fault::BadResponse => row(
             Code::Internal,
@@ -306,3 +322,6 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
         ),
     }
 }
+
+/// Where a throttle does not say how long to wait, and where nothing else is known.
+const DEFAULT_RETRY: Duration = Duration::from_secs(1);

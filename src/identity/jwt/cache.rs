@@ -1,11 +1,12 @@
 //! The key set as it was last had, and one refresh at a time.
 //!
-//! All fetching is done by [`KeyCache::run`], never by a call, so that no caller's leaving can cut a fetch off. The old
-//! set stays while a new one cannot be had. A call may ask for a refresh, and wait for it: at most once per
-//! [`Pace::asked`] a fetch is made for that, and at most [`MAX_WAITING`] calls wait, so that a flood of made-up key ids
-//! with a slow endpoint behind it cannot use up the places of honest calls.
+//! All fetching is done by [`KeyCache::run`], never by a call, so that no caller's leaving can cut
+//! a fetch off. The old set stays while a new one cannot be had. A call may ask for a refresh, and
+//! wait for it: at most once per [`Pace::asked`] a fetch is made for that, and at most
+//! [`MAX_WAITING`] calls wait, so that a flood of made-up key ids with a slow endpoint behind it
+//! cannot use up the places of honest calls.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 
 use super::fetch::FetchError;
 use super::key_set::KeySet;
+use crate::sync::lock;
 
 /// How often the set is had anew.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +43,8 @@ impl Pace {
     };
 
     /// For a set that is read: looked at like every other file.
-    pub const FILE: Self = Self { regular: Duration::from_secs(2), retry: Duration::from_secs(2), ..Self::URL };
+    pub const FILE: Self =
+        Self { regular: Duration::from_secs(2), retry: Duration::from_secs(2), ..Self::URL };
 }
 
 /// What came of a refresh. The same outcome twice in a row is told once.
@@ -123,7 +126,8 @@ impl KeyCache {
             if let Some(refreshed) = refreshed {
                 observe(refreshed);
             }
-            let pause = if matches!(seen, Some(Ok(_))) { self.pace.regular } else { self.pace.retry };
+            let pause =
+                if matches!(seen, Some(Ok(_))) { self.pace.regular } else { self.pace.retry };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.asked.notified() => {}
@@ -137,7 +141,8 @@ impl KeyCache {
         {
             return None;
         }
-        let parsed = fetched.and_then(|text| KeySet::parse(&text).map(|set| (text, set)).map_err(FetchError::from));
+        let parsed = fetched
+            .and_then(|text| KeySet::parse(&text).map(|set| (text, set)).map_err(FetchError::from));
         match parsed {
             Ok((text, set)) => {
                 let refreshed = Refreshed::Loaded { keys: set.len(), skipped: set.skipped() };
@@ -171,7 +176,7 @@ impl KeyCache {
     }
 
     fn flight(&self) -> MutexGuard<'_, Flight> {
-        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.flight)
     }
 }
 

@@ -27,7 +27,8 @@ pub enum FetchError {
     /// No whole answer within 5 s.
     #[error("the key set's endpoint did not answer within {FETCH_TIMEOUT:?}")]
     TimedOut,
-    /// Another status than 200. Redirects are not followed: the config names the host that is trusted.
+    /// Another status than 200. Redirects are not followed: the config names the host that is
+    /// trusted.
     #[error("the key set's endpoint answered with status {0}")]
     Status(u16),
     /// Over 1 MiB.
@@ -53,7 +54,8 @@ pub enum Fetcher {
 }
 
 impl Fetcher {
-    /// Gets it from there. For `https://`, the system's roots are trusted, and `SSL_CERT_FILE` and `SSL_CERT_DIR` heeded.
+    /// Gets it from there. For `https://`, the system's roots are trusted, and `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` heeded.
     ///
     /// # Errors
     /// Where the crypto library does not speak TLS: a bug of the build.
@@ -87,8 +89,13 @@ impl Fetcher {
 async fn get(uri: &Uri, client: &HttpClient) -> Result<Bytes, FetchError> {
     let mut request = Request::new(Empty::new());
     *request.uri_mut() = uri.clone();
-    request.headers_mut().insert(http::header::ACCEPT, http::HeaderValue::from_static(ACCEPT));
-    let answer = client.request(request).await.map_err(|error| FetchError::Unreachable(chain(&error)))?;
+    request
+        .headers_mut()
+        .insert(http::header::ACCEPT, http::HeaderValue::from_static(ACCEPT));
+    let answer = client
+        .request(request)
+        .await
+        .map_err(|error| FetchError::Unreachable(chain(&error)))?;
     if answer.status() != http::StatusCode::OK {
         return Err(FetchError::Status(answer.status().as_u16()));
     }
@@ -105,16 +112,19 @@ fn client() -> Result<HttpClient, rustls::Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let tls =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let tls = tls.with_root_certificates(roots).with_no_client_auth();
-    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .build();
     // Fetches are minutes apart, so that a kept connection would only grow stale.
     Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
 
 /// From the first byte to the last.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-
 const MAX_BYTES: usize = 1024 * 1024;
-
 const ACCEPT: &str = "application/jwk-set+json, application/json";

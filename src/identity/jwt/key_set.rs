@@ -52,7 +52,8 @@ enum Kind {
 }
 
 impl KeySet {
-    /// Reads a set. A key that cannot verify tokens is passed over: other kinds and uses may stand in the same set.
+    /// Reads a set. A key that cannot verify tokens is passed over: other kinds and uses may stand
+    /// in the same set.
     ///
     /// # Errors
     /// Where nothing is left.
@@ -89,7 +90,11 @@ impl KeySet {
     }
 
     pub(super) fn choose(&self, id: Option<&str>, algorithm: Algorithm) -> Choice<'_> {
-        let mut named = self.keys.iter().filter(|key| id.is_none() || key.id.as_deref() == id).peekable();
+        let mut named = self
+            .keys
+            .iter()
+            .filter(|key| id.is_none() || key.id.as_deref() == id)
+            .peekable();
         if named.peek().is_none() {
             return Choice::Unknown;
         }
@@ -113,9 +118,15 @@ impl Key {
         }
         let (kind, decoding) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
             ("RSA", _) => (Kind::Rsa, rsa(&jwk.n?, &jwk.e?)?),
-            ("EC", Some("P-256")) => (Kind::P256, DecodingKey::from_ec_components(&jwk.x?, &jwk.y?).ok()?),
-            ("EC", Some("P-384")) => (Kind::P384, DecodingKey::from_ec_components(&jwk.x?, &jwk.y?).ok()?),
-            ("OKP", Some("Ed25519")) => (Kind::Ed25519, DecodingKey::from_ed_components(&jwk.x?).ok()?),
+            ("EC", Some("P-256")) => {
+                (Kind::P256, DecodingKey::from_ec_components(&jwk.x?, &jwk.y?).ok()?)
+            }
+            ("EC", Some("P-384")) => {
+                (Kind::P384, DecodingKey::from_ec_components(&jwk.x?, &jwk.y?).ok()?)
+            }
+            ("OKP", Some("Ed25519")) => {
+                (Kind::Ed25519, DecodingKey::from_ed_components(&jwk.x?).ok()?)
+            }
             _ => return None,
         };
         Some(Self { id: jwk.kid, kind, only: jwk.alg, decoding })
@@ -138,7 +149,8 @@ impl Key {
     }
 }
 
-/// The library refuses a shorter modulus with every signature; better to pass the key over, and count it.
+/// The library refuses a shorter modulus with every signature; better to pass the key over, and
+/// count it.
 fn rsa(modulus: &str, exponent: &str) -> Option<DecodingKey> {
     let key = DecodingKey::from_rsa_components(modulus, exponent).ok()?;
     let long_enough = matches!(key.kind(), DecodingKeyKind::RsaModulusExponent { n, .. } if n.len() >= MODULUS_BYTES);

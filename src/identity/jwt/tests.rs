@@ -1,4 +1,5 @@
-//! Whole tokens over a real key set endpoint; the rules and the refreshing each have tests of their own below.
+//! Whole tokens over a real key set endpoint; the rules and the refreshing each have tests of their
+//! own below.
 
 mod issuer;
 mod refreshing;
@@ -30,14 +31,23 @@ fn settings(keys: KeySource, algorithms: &[Algorithm]) -> config::Jwt {
 
 fn demo(subject: &str) -> Option<Arc<Tenant>> {
     let rate = Rate::new(1.0).unwrap();
-    let limits = TenantLimits { rate, burst: 1, committed: rate, max_in_flight: 1, enforcement: Enforcement::Enforce };
+    let limits = TenantLimits {
+        rate,
+        burst: 1,
+        committed: rate,
+        max_in_flight: 1,
+        enforcement: Enforcement::Enforce,
+    };
     let name = Name::parse("demo").unwrap();
     let tenant = Tenant { name, instances: Instances::Any, roles: Default::default(), limits };
     (subject == "system:serviceaccount:chat:bot").then(|| Arc::new(tenant))
 }
 
 fn headers(values: &[&str]) -> HeaderMap {
-    values.iter().map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect()
+    values
+        .iter()
+        .map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap()))
+        .collect()
 }
 
 fn with_token(token: &str) -> HeaderMap {
@@ -75,7 +85,9 @@ async fn until_taken(jwt: &Jwt, headers: &HeaderMap) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), taken).await.expect("the token was never taken");
+    tokio::time::timeout(Duration::from_secs(10), taken)
+        .await
+        .expect("the token was never taken");
 }
 
 #[tokio::test]
@@ -118,7 +130,8 @@ async fn exactly_one_bearer_token_is_needed() {
     ] {
         assert_eq!(refusal(&jwt, &headers(values)).await, reason, "{values:?}");
     }
-    let binary = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap())]);
+    let binary =
+        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap())]);
     assert_eq!(refusal(&jwt, &binary).await, "the authorization header is not ASCII");
 }
 
@@ -152,7 +165,10 @@ async fn a_storm_of_unknown_keys_is_one_fetch() {
         assert_eq!(call.await.unwrap(), "the token is signed by an unknown key");
     }
     assert_eq!(endpoint.fetches(), 2);
-    assert!(jwt.tenant(&good(&known), demo).await.is_ok(), "the storm cost an honest caller its call");
+    assert!(
+        jwt.tenant(&good(&known), demo).await.is_ok(),
+        "the storm cost an honest caller its call"
+    );
 }
 
 #[tokio::test]
@@ -196,11 +212,16 @@ async fn what_an_endpoint_may_send_is_bounded() {
     let fetched = async |answer: String| {
         let endpoint = Endpoint::serving("").await;
         endpoint.answers(&answer);
-        Fetcher::new(&KeySource::Url(endpoint.url().parse().unwrap())).unwrap().fetch().await
+        Fetcher::new(&KeySource::Url(endpoint.url().parse().unwrap()))
+            .unwrap()
+            .fetch()
+            .await
     };
     let huge = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(2 * 1024 * 1024));
     assert!(matches!(fetched(huge).await, Err(FetchError::TooLarge)));
-    let redirect = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n".to_owned();
+    let redirect =
+        "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n"
+            .to_owned();
     assert!(matches!(fetched(redirect).await, Err(FetchError::Status(302))));
     let cut_off = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned();
     assert!(matches!(fetched(cut_off).await, Err(FetchError::Unreachable(_))));

@@ -1,4 +1,5 @@
-//! One token against one set of keys, at one time. Pure, so that every case can be tested and fuzzed.
+//! One token against one set of keys, at one time. Pure, so that every case can be tested and
+//! fuzzed.
 
 use std::time::{Duration, SystemTime};
 
@@ -54,7 +55,12 @@ impl Rules {
     ///
     /// # Errors
     /// The first rule that it breaks.
-    pub fn subject(&self, token: &str, keys: Option<&KeySet>, now: SystemTime) -> Result<String, Refusal> {
+    pub fn subject(
+        &self,
+        token: &str,
+        keys: Option<&KeySet>,
+        now: SystemTime,
+    ) -> Result<String, Refusal> {
         let header = decode_header(token).map_err(|error| match error.kind() {
             ErrorKind::InvalidToken => Refusal::Final("not a JSON Web Token"),
             _ => Refusal::Final("the token's header cannot be read, or its algorithm is unknown"),
@@ -68,11 +74,18 @@ impl Rules {
         let keys = keys.ok_or(Refusal::UnknownKey("no key set is loaded yet"))?;
         let key = match keys.choose(header.kid.as_deref(), header.alg) {
             Choice::Key(key) => key,
-            Choice::Unknown => return Err(Refusal::UnknownKey("the token is signed by an unknown key")),
-            Choice::Unfit => return Err(Refusal::Final("the token's key is not for its algorithm")),
-            Choice::Ambiguous => return Err(Refusal::Final("the token names no key, and several would do")),
+            Choice::Unknown => {
+                return Err(Refusal::UnknownKey("the token is signed by an unknown key"));
+            }
+            Choice::Unfit => {
+                return Err(Refusal::Final("the token's key is not for its algorithm"));
+            }
+            Choice::Ambiguous => {
+                return Err(Refusal::Final("the token names no key, and several would do"));
+            }
         };
-        let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Final("not a JSON Web Token"))?;
+        let (message, signature) =
+            token.rsplit_once('.').ok_or(Refusal::Final("not a JSON Web Token"))?;
         if crypto::verify(signature, message.as_bytes(), key, header.alg) != Ok(true) {
             return Err(Refusal::Final("the token's signature is wrong"));
         }
@@ -84,7 +97,10 @@ impl Rules {
     }
 
     fn judge(&self, claims: &Map<String, Value>, now: SystemTime) -> Result<String, &'static str> {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64();
+        let now = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or(Duration::ZERO)
+            .as_secs_f64();
         let leeway = LEEWAY.as_secs_f64();
         match claims.get("exp").map(Value::as_f64) {
             None => return Err("the token has no expiry"),
@@ -104,7 +120,9 @@ impl Rules {
         }
         match claims.get("aud") {
             None => return Err("the token has no audience"),
-            Some(audience) if !names(audience, &self.audience) => return Err("the token is for another audience"),
+            Some(audience) if !names(audience, &self.audience) => {
+                return Err("the token is for another audience");
+            }
             Some(_) => {}
         }
         match claims.get(&self.subject_claim) {

@@ -3,8 +3,6 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use super::*;
 use crate::domain::{Enforcement, Instances, Name, Rate, TenantLimits};
 
-const SPIFFE: &str = "spiffe://corp/ns/chat/sa/bot";
-
 fn names(list: &[(&str, &str)]) -> ClientNames {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(rcgen::DnType::CommonName, "bot.chat.corp");
@@ -28,7 +26,13 @@ fn find(name: &str) -> Option<Arc<Tenant>> {
         _ => return None,
     };
     let rate = Rate::new(1.0).unwrap();
-    let limits = TenantLimits { rate, burst: 1, committed: rate, max_in_flight: 1, enforcement: Enforcement::Enforce };
+    let limits = TenantLimits {
+        rate,
+        burst: 1,
+        committed: rate,
+        max_in_flight: 1,
+        enforcement: Enforcement::Enforce,
+    };
     let name = Name::parse(tenant).unwrap();
     Some(Arc::new(Tenant { name, instances: Instances::Any, roles: Default::default(), limits }))
 }
@@ -55,7 +59,11 @@ fn a_uri_or_a_dns_name_maps_to_its_tenant() {
 #[test]
 fn names_are_compared_exactly_and_the_common_name_is_none() {
     let none = "the client certificate's names are no tenant's";
-    for name in ["spiffe://corp/ns/chat/sa/bot/", "spiffe://CORP/ns/chat/sa/bot", "spiffe://corp/ns/chat/sa/bo"] {
+    for name in [
+        "spiffe://corp/ns/chat/sa/bot/",
+        "spiffe://CORP/ns/chat/sa/bot",
+        "spiffe://corp/ns/chat/sa/bo",
+    ] {
         assert_eq!(refusal(Some(&names(&[("uri", name)]))), none, "{name}");
     }
     for name in ["*.chat.corp", "chat.corp", "bot.chat.corp.evil.test"] {
@@ -76,6 +84,11 @@ fn names_of_two_tenants_are_refused() {
 fn no_certificate_or_an_unreadable_one_is_no_credential() {
     assert!(matches!(tenant(None, find), Err(Error::Unauthenticated("no client certificate"))));
     for bytes in [&[][..], &[0x30, 0x80], &[0xff; 64]] {
-        assert!(matches!(tenant(Some(&ClientNames::of(bytes)), find), Err(Error::Unauthenticated(_))));
+        assert!(matches!(
+            tenant(Some(&ClientNames::of(bytes)), find),
+            Err(Error::Unauthenticated(_))
+        ));
     }
 }
+
+const SPIFFE: &str = "spiffe://corp/ns/chat/sa/bot";

@@ -21,12 +21,16 @@ impl HandshakeError {
     pub fn reason(&self) -> &'static str {
         let tls = match self {
             Self::TimedOut => return "the handshake timed out",
-            Self::Failed(error) => error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()),
+            Self::Failed(error) => {
+                error.get_ref().and_then(|error| error.downcast_ref::<TlsError>())
+            }
         };
         match tls {
             Some(TlsError::InvalidCertificate(error)) => certificate(error),
             Some(TlsError::NoApplicationProtocol) => "the client does not speak HTTP/2",
-            Some(TlsError::PeerIncompatible(_)) => "the client's TLS version or suites are not served",
+            Some(TlsError::PeerIncompatible(_)) => {
+                "the client's TLS version or suites are not served"
+            }
             Some(TlsError::AlertReceived(_)) => "the client refused the handshake",
             Some(_) => "not TLS, or broken TLS",
             None => "the connection was lost",
@@ -44,7 +48,9 @@ impl HandshakeError {
 
 fn certificate(error: &CertificateError) -> &'static str {
     match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "the client certificate has expired",
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the client certificate has expired"
+        }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "the client certificate is not valid yet"
         }
@@ -52,7 +58,9 @@ fn certificate(error: &CertificateError) -> &'static str {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "the certificate is not for clients"
         }
-        CertificateError::BadSignature => "the client certificate is not signed by the CA that it names",
+        CertificateError::BadSignature => {
+            "the client certificate is not signed by the CA that it names"
+        }
         _ => "the client certificate is not valid",
     }
 }

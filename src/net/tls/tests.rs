@@ -7,7 +7,10 @@ use std::os::unix::fs::symlink;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, SupportedProtocolVersion, version};
+use rustls::{
+    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, SupportedProtocolVersion,
+    version,
+};
 use tempfile::TempDir;
 use tokio::io::DuplexStream;
 use tokio_rustls::TlsConnector;
@@ -47,7 +50,12 @@ impl World {
     }
 
     fn client(&self) -> Client<'_> {
-        Client { trusts: &self.authority, shows: None, versions: rustls::ALL_VERSIONS, speaks: b"h2" }
+        Client {
+            trusts: &self.authority,
+            shows: None,
+            versions: rustls::ALL_VERSIONS,
+            speaks: b"h2",
+        }
     }
 
     fn showing(&self, pair: Pair) -> Client<'_> {
@@ -58,13 +66,18 @@ impl World {
 impl Client<'_> {
     fn config(self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.trusts.pem.as_bytes()).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(self.trusts.pem.as_bytes()).unwrap())
+            .unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(self.versions).unwrap();
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(self.versions)
+            .unwrap();
         let builder = builder.with_root_certificates(roots);
         let mut config = match self.shows {
             Some(Pair { cert, key }) => {
-                let chain = CertificateDer::pem_slice_iter(cert.as_bytes()).map(Result::unwrap).collect();
+                let chain =
+                    CertificateDer::pem_slice_iter(cert.as_bytes()).map(Result::unwrap).collect();
                 let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
@@ -75,21 +88,23 @@ impl Client<'_> {
     }
 }
 
-const ONLY_12: &[&SupportedProtocolVersion] = &[&version::TLS12];
-const ONLY_13: &[&SupportedProtocolVersion] = &[&version::TLS13];
-
 type Accepted = Result<TlsStream<DuplexStream>, HandshakeError>;
 
 async fn shake(tls: &Tls, client: Client<'_>) -> (Accepted, io::Result<ClientConnection>) {
     shake_again(tls, &TlsConnector::from(Arc::new(client.config()))).await
 }
 
-async fn shake_again(tls: &Tls, connector: &TlsConnector) -> (Accepted, io::Result<ClientConnection>) {
+async fn shake_again(
+    tls: &Tls,
+    connector: &TlsConnector,
+) -> (Accepted, io::Result<ClientConnection>) {
     use tokio::io::AsyncReadExt;
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let connect = async {
-        let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), theirs).await?;
-        // With TLS 1.3 what the server makes of a client certificate, and its tickets, come after the handshake.
+        let mut stream =
+            connector.connect(ServerName::try_from("localhost").unwrap(), theirs).await?;
+        // With TLS 1.3 what the server makes of a client certificate, and its tickets, come after
+        // the handshake.
         let _ = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut [0; 1])).await;
         Ok(stream.into_inner().1)
     };
@@ -105,11 +120,16 @@ async fn refusal(tls: &Tls, client: Client<'_>) -> (&'static str, bool) {
 async fn both_versions_speak_http_2_and_nothing_else() {
     let (world, only) = (World::new(), "the client does not speak HTTP/2");
     let tls = world.load();
-    for (versions, expected) in [(ONLY_12, ProtocolVersion::TLSv1_2), (ONLY_13, ProtocolVersion::TLSv1_3)] {
+    for (versions, expected) in
+        [(ONLY_12, ProtocolVersion::TLSv1_2), (ONLY_13, ProtocolVersion::TLSv1_3)]
+    {
         let (accepted, connected) = shake(&tls, Client { versions, ..world.client() }).await;
         assert_eq!(accepted.unwrap().get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         assert_eq!(connected.unwrap().protocol_version(), Some(expected));
-        assert_eq!(refusal(&tls, Client { versions, speaks: b"http/1.1", ..world.client() }).await, (only, false));
+        assert_eq!(
+            refusal(&tls, Client { versions, speaks: b"http/1.1", ..world.client() }).await,
+            (only, false)
+        );
     }
 }
 
@@ -128,9 +148,15 @@ async fn a_client_certificate_is_optional_but_a_bad_one_fails() {
     let names = &["spiffe://corp/bot"];
     for (pair, reason) in [
         (Authority::new().client(names), "the client certificate is of another CA"),
-        (Authority::named("the CA").client(names), "the client certificate is not signed by the CA that it names"),
+        (
+            Authority::named("the CA").client(names),
+            "the client certificate is not signed by the CA that it names",
+        ),
         (world.authority.client_between(names, 2020, 2021), "the client certificate has expired"),
-        (world.authority.client_between(names, 3000, 3001), "the client certificate is not valid yet"),
+        (
+            world.authority.client_between(names, 3000, 3001),
+            "the client certificate is not valid yet",
+        ),
         (world.authority.server(4000), "the certificate is not for clients"),
     ] {
         for versions in [ONLY_12, ONLY_13] {
@@ -145,11 +171,16 @@ async fn a_client_certificate_is_verified_on_every_connection() {
     let world = World::new();
     let tls = world.load();
     for versions in [ONLY_12, ONLY_13] {
-        let client = Client { versions, ..world.showing(world.authority.client(&["spiffe://corp/bot"])) };
+        let client =
+            Client { versions, ..world.showing(world.authority.client(&["spiffe://corp/bot"])) };
         let connector = TlsConnector::from(Arc::new(client.config()));
         for _ in 0..2 {
             let (_, connected) = shake_again(&tls, &connector).await;
-            assert_eq!(connected.unwrap().handshake_kind(), Some(rustls::HandshakeKind::Full), "{versions:?}");
+            assert_eq!(
+                connected.unwrap().handshake_kind(),
+                Some(rustls::HandshakeKind::Full),
+                "{versions:?}"
+            );
         }
     }
 }
@@ -158,7 +189,8 @@ async fn a_client_certificate_is_verified_on_every_connection() {
 async fn without_a_client_ca_no_certificate_is_asked_for() {
     let world = World::new();
     let tls = Tls::load(TlsFiles { client_ca: None, ..world.files() }).unwrap();
-    let (accepted, _) = shake(&tls, world.showing(Authority::new().client(&["spiffe://corp/bot"]))).await;
+    let (accepted, _) =
+        shake(&tls, world.showing(Authority::new().client(&["spiffe://corp/bot"]))).await;
     assert!(client_certificate(&accepted.unwrap()).is_none());
 }
 
@@ -195,7 +227,9 @@ async fn changed_files_are_used_for_new_connections() {
     assert!(tls.look(&mut seen).is_none());
     let other = Authority::new();
     other.server(3000).write(world.folder.path());
-    assert!(matches!(tls.look(&mut seen), Some(TlsReloaded::Applied { not_after }) if not_after == tls.not_after()));
+    assert!(
+        matches!(tls.look(&mut seen), Some(TlsReloaded::Applied { not_after }) if not_after == tls.not_after())
+    );
     assert!(shake(&tls, world.client()).await.1.is_err());
     assert!(shake(&tls, Client { trusts: &other, ..world.client() }).await.1.is_ok());
     // 3000-01-01, in seconds since 1970.
@@ -203,7 +237,8 @@ async fn changed_files_are_used_for_new_connections() {
 
     fs::write(world.folder.path().join("ca.crt"), &other.pem).unwrap();
     assert!(matches!(tls.look(&mut seen), Some(TlsReloaded::Applied { .. })));
-    let stale = Client { trusts: &other, ..world.showing(world.authority.client(&["spiffe://corp/bot"])) };
+    let stale =
+        Client { trusts: &other, ..world.showing(world.authority.client(&["spiffe://corp/bot"])) };
     assert_eq!(refusal(&tls, stale).await, ("the client certificate is of another CA", true));
 }
 
@@ -216,7 +251,9 @@ async fn a_broken_change_is_told_once_and_changes_nothing() {
     fs::write(world.files().cert, "broken").unwrap();
     assert!(tls.look(&mut seen).is_none(), "told while the files may still be changing");
     match tls.look(&mut seen) {
-        Some(TlsReloaded::Refused(problems)) => assert_eq!(problems[0].path, "server.tls.cert_file"),
+        Some(TlsReloaded::Refused(problems)) => {
+            assert_eq!(problems[0].path, "server.tls.cert_file")
+        }
         other => panic!("{other:?}"),
     }
     assert!(tls.look(&mut seen).is_none());
@@ -258,3 +295,6 @@ fn the_swap_of_a_secrets_link_is_noticed() {
     assert!(matches!(tls.look(&mut seen), Some(TlsReloaded::Applied { .. })));
     assert!(tls.not_after() > before);
 }
+
+const ONLY_12: &[&SupportedProtocolVersion] = &[&version::TLS12];
+const ONLY_13: &[&SupportedProtocolVersion] = &[&version::TLS13];

@@ -56,7 +56,10 @@ async fn a_queued_call_holds_nothing(mut world: World) {
     world.told_to_ask_again(&queued).await;
     assert_eq!(world.quota().await, before);
     let duplicate = waiting(world.keyed("a", "y"), 1_000);
-    assert!(matches!(world.decide(&duplicate).await, Decision::AskAgain { .. }), "it has claimed nothing");
+    assert!(
+        matches!(world.decide(&duplicate).await, Decision::AskAgain { .. }),
+        "it has claimed nothing"
+    );
 }
 
 async fn what_does_not_fit_the_wait_is_refused_with_the_excess(mut world: World) {
@@ -223,7 +226,8 @@ async fn a_gap_is_refilled_at_the_factor_of_its_own_time(mut world: World) {
     let call = world.call();
     let (at, _) = world.granted(&call).await;
     world.throttle(&call, at).await;
-    // f goes from 1/2 to 3/4 in 4 s: 8/s × 2.5 s = 20 tokens; neither 16 (the old f) nor 24 (the new).
+    // f goes from 1/2 to 3/4 in 4 s: 8/s × 2.5 s = 20 tokens; neither 16 (the old f) nor 24 (the
+    // new).
     world.pass(4.0);
     for _ in 0..20 {
         world.granted(&world.call()).await;

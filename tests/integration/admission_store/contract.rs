@@ -151,7 +151,10 @@ async fn once_uncertain_a_release_never_forgets(world: World) {
             let next = world.keyed(token, "x");
             assert!(world.granted(&next).await.1);
             assert_eq!(world.settle(&next, release()).await, Settled::Closed);
-            assert!(matches!(world.decide(&world.keyed(token, "y")).await, Decision::Mismatch { .. }));
+            assert!(matches!(
+                world.decide(&world.keyed(token, "y")).await,
+                Decision::Mismatch { .. }
+            ));
         }
     }
 }
@@ -259,7 +262,11 @@ async fn an_admit_that_finds_its_own_nonce_gets_the_same_grant_uncharged(mut wor
     world.granted(&call).await;
     world.pass(10.0);
     let decision = world.decide(&world.keyed("a", "x")).await;
-    assert_eq!(decision, Decision::Busy { lease: Duration::from_secs(5) }, "a mended grant has its lease");
+    assert_eq!(
+        decision,
+        Decision::Busy { lease: Duration::from_secs(5) },
+        "a mended grant has its lease"
+    );
     world.settle(&call, done("sealed")).await;
     assert_eq!(world.decide(&call).await, replay("sealed", &call), "nothing mends a closed claim");
 }
@@ -282,11 +289,16 @@ async fn without_a_record_the_lease_itself_mends_a_lost_reply(mut world: World) 
     world.granted(&call).await;
     assert_eq!(world.quota().await, quota);
     assert_eq!(world.settle(&call, release()).await, Settled::Closed);
-    assert_eq!(world.refused(&call).await.limit, Limit::TenantRate, "once closed, it is a new call");
+    assert_eq!(
+        world.refused(&call).await.limit,
+        Limit::TenantRate,
+        "once closed, it is a new call"
+    );
 }
 
 async fn a_further_attempt_charges_the_budget_only_and_renews_the_leases(mut world: World) {
-    (world.scope.limits.rate, world.scope.limits.burst, world.scope.limits.max_in_flight) = (rate(0.001), 1, 1);
+    (world.scope.limits.rate, world.scope.limits.burst, world.scope.limits.max_in_flight) =
+        (rate(0.001), 1, 1);
     (world.scope.rate, world.scope.burst) = (rate(0.001), 3);
     for call in [world.keyed("a", "x"), world.call()] {
         world.granted(&call).await;
@@ -299,7 +311,11 @@ async fn a_further_attempt_charges_the_budget_only_and_renews_the_leases(mut wor
             assert_eq!(decision, Decision::Busy { lease: Duration::from_secs(5) });
         }
         world.granted(&attempt(&call)).await;
-        assert_eq!(world.refused(&attempt(&call)).await.limit, Limit::UpstreamBudget, "the fourth start of three");
+        assert_eq!(
+            world.refused(&attempt(&call)).await.limit,
+            Limit::UpstreamBudget,
+            "the fourth start of three"
+        );
         assert_eq!(world.settle(&call, refund()).await, Settled::Closed);
         let quota = world.quota().await;
         assert_eq!((quota.in_flight, quota.remaining), (0, 1));
@@ -312,7 +328,10 @@ async fn a_stale_attempt_gets_what_a_duplicate_gets(world: World) {
     world.granted(&first).await;
     world.pass(15.0);
     world.granted(&second).await;
-    assert_eq!(world.decide(&attempt(&first)).await, Decision::Busy { lease: Duration::from_secs(15) });
+    assert_eq!(
+        world.decide(&attempt(&first)).await,
+        Decision::Busy { lease: Duration::from_secs(15) }
+    );
     world.settle(&second, done_until("sealed", 100)).await;
     assert_eq!(world.decide(&attempt(&first)).await, replay("sealed", &first));
     world.pass(100.0);
@@ -342,7 +361,11 @@ async fn a_result_that_cannot_be_opened_is_taken_over_and_kept_until_it_is_repla
     assert!(matches!(world.decide(&world.keyed("a", "x")).await, Decision::Busy { .. }));
     for verdict in [Verdict::Uncertain, release()] {
         assert_eq!(world.settle(&taker, verdict).await, Settled::Closed);
-        assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("old", &call), "another replica may open it");
+        assert_eq!(
+            world.decide(&world.keyed("a", "x")).await,
+            replay("old", &call),
+            "another replica may open it"
+        );
         world.granted(&taker).await;
     }
     world.settle(&taker, done("new")).await;

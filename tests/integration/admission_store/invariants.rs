@@ -1,5 +1,5 @@
-//! What must hold whatever happens: the budget's (a) to (d), and the record's state machine. On the in-memory store,
-//! for speed; the model test holds Redis equal to it.
+//! What must hold whatever happens: the budget's (a) to (d), and the record's state machine. On the
+//! in-memory store, for speed; the model test holds Redis equal to it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -43,14 +43,18 @@ fn crowd(upstream_rate: f64, burst: u32, committed: &[f64], spare: usize) -> Cro
         .map(|tenant| {
             let mut scope = scope();
             scope.tenant = name(&format!("tenant-{tenant}"));
-            (scope.rate, scope.burst, scope.committed_burst) = (rate(upstream_rate), burst, committed_burst);
+            (scope.rate, scope.burst, scope.committed_burst) =
+                (rate(upstream_rate), burst, committed_burst);
             (scope.limits.rate, scope.limits.burst) = (rate(1e6), 1_000_000);
             scope.limits.max_in_flight = 1_000_000;
             scope.limits.committed = rate(committed.get(tenant).copied().unwrap_or(0.0));
             scope
         })
         .collect();
-    let shares = committed.iter().map(|committed| f64::from(share_burst(rate(*committed)))).collect();
+    let shares = committed
+        .iter()
+        .map(|committed| f64::from(share_burst(rate(*committed))))
+        .collect();
     Crowd {
         store: MemoryStore::with_clock(clock.clone()),
         clock,
@@ -68,10 +72,12 @@ impl Crowd {
         let rising = dt.min((1.0 - ghost.factor) * 16.0);
         let dphi = ghost.factor * rising + rising * rising / 32.0 + dt - rising;
         let scope = &self.scopes[0];
-        ghost.allowance = (ghost.allowance + scope.rate.per_second() * dphi).min(f64::from(scope.burst));
+        ghost.allowance =
+            (ghost.allowance + scope.rate.per_second() * dphi).min(f64::from(scope.burst));
         for (share, scope) in ghost.shares.iter_mut().zip(&self.scopes) {
             let committed = scope.limits.committed;
-            *share = (*share + committed.per_second() * dphi).min(f64::from(share_burst(committed)));
+            *share =
+                (*share + committed.per_second() * dphi).min(f64::from(share_burst(committed)));
         }
         (ghost.at, ghost.factor) = (at, (ghost.factor + rising / 16.0).min(1.0));
         self.clock.set(at);
@@ -127,7 +133,15 @@ struct Scenario {
 
 fn scenario() -> impl Strategy<Value = Scenario> {
     let shares = prop::collection::vec(0.01..1.0_f64, 0..4);
-    (0.5..60.0_f64, 1..40_u32, shares, 1..4_usize, 0..2_000_u64, prop_oneof![Just(0.0), 0.0..0.2_f64], any::<u64>())
+    (
+        0.5..60.0_f64,
+        1..40_u32,
+        shares,
+        1..4_usize,
+        0..2_000_u64,
+        prop_oneof![Just(0.0), 0.0..0.2_f64],
+        any::<u64>(),
+    )
         .prop_map(|(rate, burst, shares, spare, max_wait_ms, throttling, seed)| {
             let total: f64 = shares.iter().sum::<f64>().max(1.0);
             let committed = shares.iter().map(|share| rate * share / total).collect();
@@ -135,7 +149,8 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         })
 }
 
-/// Spare tenants press with three times the rate; the committed call whenever their own share holds a call.
+/// Spare tenants press with three times the rate; the committed call whenever their own share holds
+/// a call.
 #[test]
 fn no_more_start_than_the_account_allows_and_no_committed_call_suffers() {
     proptest!(cases(200), |(scenario in scenario())| {
@@ -169,7 +184,8 @@ fn no_more_start_than_the_account_allows_and_no_committed_call_suffers() {
                 let press = if is_committed { scenario.committed[tenant] * 2.0 } else { scenario.rate * 3.0 };
                 let gap = (-random.f64().max(1e-9).ln() / press * 1e6) as u64;
                 events.push(Reverse((at + gap + 1, order + tenants, tenant, START, usize::MAX)));
-                // A share is charged when the call starts: the calls that wait have theirs still to come.
+                // A share is charged when the call starts: the calls that wait have theirs still to
+                // come.
                 if is_committed && crowd.ghost.shares[tenant] < 1.0 + f64::from(waits[tenant]) + 1e-6 {
                     continue;
                 }
@@ -205,8 +221,9 @@ fn no_more_start_than_the_account_allows_and_no_committed_call_suffers() {
             if is_committed && !started {
                 prop_assert!(!protected, "(b): a committed call was delayed");
             }
-            // So many at most wait, and one of them starts with every token: served in order, none waits longer than
-            // (Σb − res)/R. A burst of 1 reserves nothing: spare calls then race the committed for every token.
+            // So many at most wait, and one of them starts with every token: served in order, none
+            // waits longer than (Σb − res)/R. A burst of 1 reserves nothing: spare calls then race
+            // the committed for every token.
             if is_committed && scenario.burst > 1 {
                 let waiting: u32 = waits.iter().sum();
                 prop_assert!(f64::from(waiting) <= most_waiting, "(b): {} wait", waiting);
@@ -322,7 +339,8 @@ fn a_move() -> impl Strategy<Value = Move> {
     ]
 }
 
-/// One owner at a time; the same token for good; once uncertain, never forgotten; a result is repeated to its end.
+/// One owner at a time; the same token for good; once uncertain, never forgotten; a result is
+/// repeated to its end.
 #[test]
 fn a_record_keeps_its_promises_through_any_history() {
     const RETENTION_S: u64 = 2_000;

@@ -64,7 +64,8 @@ async fn a_refusal_by_one_limit_charges_no_other(mut world: World) {
     world.scope.limits.max_in_flight = 1;
     assert_eq!(world.refused(&world.keyed("a", "x")).await.limit, Limit::TenantInFlight);
     assert_eq!(world.quota().await, before);
-    // The budget refuses: the tenant is charged nothing, and the record was claimed by none of the three.
+    // The budget refuses: the tenant is charged nothing, and the record was claimed by none of the
+    // three.
     world.scope.limits.max_in_flight = 9;
     world.scope.tenant = name("other");
     world.granted(&world.call()).await;
@@ -90,9 +91,13 @@ async fn calls_in_flight_refuse_until_the_earliest_lease_ends(mut world: World) 
     world.granted(&world.call()).await;
 }
 
-async fn calls_in_flight_above_a_lowered_limit_hint_at_the_lease_that_frees_a_place(mut world: World) {
+async fn calls_in_flight_above_a_lowered_limit_hint_at_the_lease_that_frees_a_place(
+    mut world: World,
+) {
     for seconds in [3, 1, 4, 2] {
-        world.granted(&Ask { lease: Duration::from_secs(seconds), ..world.call() }).await;
+        world
+            .granted(&Ask { lease: Duration::from_secs(seconds), ..world.call() })
+            .await;
     }
     world.scope.limits.max_in_flight = 2;
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantInFlight, 3_000));
@@ -123,7 +128,8 @@ async fn a_settled_call_frees_its_place(mut world: World) {
 
 async fn a_refund_needs_a_lease_that_this_settle_removed(mut world: World) {
     world.scope.limits.rate = rate(0.001);
-    let (kept, given_back, too_late, never) = (world.call(), world.call(), world.call(), world.call());
+    let (kept, given_back, too_late, never) =
+        (world.call(), world.call(), world.call(), world.call());
     for call in [&kept, &given_back, &too_late] {
         world.granted(call).await;
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use participant_gateway::admission::redis::{RedisSettings, RedisStore, SettingsError, TlsFiles, Topology};
+use participant_gateway::admission::redis::{
+    RedisSettings, RedisStore, SettingsError, TlsFiles, Topology,
+};
 use participant_gateway::admission::{Decision, Store, StoreError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -68,7 +70,10 @@ async fn a_claim_that_ran_late_is_mended_by_the_same_nonce() {
     store.admit(&call).await.unwrap_err();
     server.resume();
     until("it answers again", async || store.probe().await.is_ok()).await;
-    assert!(matches!(store.admit(&call).await.unwrap().decision, Decision::Granted { takeover: false, .. }));
+    assert!(matches!(
+        store.admit(&call).await.unwrap().decision,
+        Decision::Granted { takeover: false, .. }
+    ));
     let quota = store.quota(&call.scope).await.unwrap();
     assert_eq!(quota.in_flight, 1);
 }
@@ -124,7 +129,10 @@ async fn a_connection_reset_in_the_middle_of_a_reply_is_mended_without_a_second_
     store.probe().await.unwrap();
     let call = world.keyed("a", "x");
     proxy.cut_next_reply();
-    assert!(matches!(store.admit(&call).await.unwrap().decision, Decision::Granted { takeover: false, .. }));
+    assert!(matches!(
+        store.admit(&call).await.unwrap().decision,
+        Decision::Granted { takeover: false, .. }
+    ));
     assert_eq!(proxy.connections(), 2);
     let mut scope = call.scope.clone();
     scope.limits.rate = rate(0.0);
@@ -185,7 +193,9 @@ async fn whatever_a_server_says_is_an_error_in_time_and_names_itself() {
 async fn what_a_new_connection_may_mend_is_tried_on_one() {
     // Level 5 (0x4014…), factor 3, nothing let through: doubles as Rust may write them in a text.
     let good = "*4\r\n$1\r\nq\r\n$24\r\n\0\0\0\0\0\0\u{14}@\0\0\0\0\0\0\u{8}@\0\0\0\0\0\0\0\0\r\n:2\r\n:0\r\n";
-    for bad in ["-READONLY You can't write against a read only replica.\r\n", "garbage\r\n", "CLOSE"] {
+    for bad in
+        ["-READONLY You can't write against a read only replica.\r\n", "garbage\r\n", "CLOSE"]
+    {
         let server = Fake::start(vec![bad], Some(good)).await;
         let store = store(server.url());
         let quota = store.quota(&scope()).await.unwrap();
@@ -218,7 +228,9 @@ async fn a_replica_fails_the_probe_until_it_is_promoted() {
 async fn a_user_that_may_run_no_scripts_is_told_so() {
     let server = RedisServer::start().await;
     server.command(&["acl", "setuser", "weak", "on", "nopass", "+ping", "~*"]).await;
-    let store = RedisStore::new(RedisSettings { username: Some("weak".into()), ..settings(server.url()) }).unwrap();
+    let store =
+        RedisStore::new(RedisSettings { username: Some("weak".into()), ..settings(server.url()) })
+            .unwrap();
     assert!(store.probe().await.is_err());
     let minimal = "+evalsha +eval +time +mget +set +hmget +hset +hget +hdel +exists +del +pexpire +zcount +zscore +zadd +zrem \
         +zrangebyscore +zremrangebyscore";
@@ -237,7 +249,8 @@ async fn a_password_is_read_from_its_file_again_when_it_was_changed() {
     let server = RedisServer::with_password("first").await;
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "wrong\n").unwrap();
-    let settings = RedisSettings { password_file: Some(file.path().to_owned()), ..settings(server.url()) };
+    let settings =
+        RedisSettings { password_file: Some(file.path().to_owned()), ..settings(server.url()) };
     let store = RedisStore::new(settings).unwrap();
     fails_in_time(&store).await;
     std::fs::write(file.path(), "first\n").unwrap();
@@ -249,9 +262,14 @@ async fn a_password_is_read_from_its_file_again_when_it_was_changed() {
 #[test]
 fn settings_that_can_never_work_are_named_without_their_secrets() {
     let refuse = |settings: RedisSettings| RedisStore::new(settings).err().unwrap();
-    let urls = |urls: &[&str]| RedisSettings::new(Topology::Standalone, urls.iter().map(|url| (*url).into()).collect());
+    let urls = |urls: &[&str]| {
+        RedisSettings::new(Topology::Standalone, urls.iter().map(|url| (*url).into()).collect())
+    };
     assert_eq!(refuse(urls(&[])), SettingsError::NoUrl);
-    assert_eq!(refuse(urls(&["redis://ok", "http://:canary@host"])), SettingsError::Url { number: 2 });
+    assert_eq!(
+        refuse(urls(&["redis://ok", "http://:canary@host"])),
+        SettingsError::Url { number: 2 }
+    );
     let printed = format!("{:?}", urls(&["redis://:canary@host"]));
     assert!(!printed.contains("canary"), "{printed}");
     assert_eq!(refuse(urls(&["unix:///tmp/redis"])), SettingsError::Url { number: 1 });
@@ -275,14 +293,21 @@ impl Proxy {
     async fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let proxy = Self { port, connections: Arc::default(), swallowed: Arc::default(), cut: Arc::default() };
+        let proxy = Self {
+            port,
+            connections: Arc::default(),
+            swallowed: Arc::default(),
+            cut: Arc::default(),
+        };
         let (connections, swallowed, cut) =
             (Arc::clone(&proxy.connections), Arc::clone(&proxy.swallowed), Arc::clone(&proxy.cut));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let number = connections.fetch_add(1, Ordering::SeqCst) + 1;
                 let (swallowed, cut) = (Arc::clone(&swallowed), Arc::clone(&cut));
-                tokio::spawn(async move { forward(client, server, number, &swallowed, &cut).await });
+                tokio::spawn(
+                    async move { forward(client, server, number, &swallowed, &cut).await },
+                );
             }
         });
         proxy
@@ -353,7 +378,8 @@ impl Fake {
                 tokio::spawn(async move {
                     let mut command = [0; 65_536];
                     while client.read(&mut command).await.is_ok_and(|read| read > 0) {
-                        let reply = replies.get(asked.fetch_add(1, Ordering::SeqCst)).copied().or(then);
+                        let reply =
+                            replies.get(asked.fetch_add(1, Ordering::SeqCst)).copied().or(then);
                         match reply {
                             Some("CLOSE") | None => return,
                             Some(reply) => client.write_all(reply.as_bytes()).await.unwrap_or(()),

@@ -1,4 +1,5 @@
-//! Both stores, side by side through the same random history on one clock, must answer the same to the last digit.
+//! Both stores, side by side through the same random history on one clock, must answer the same to
+//! the last digit.
 
 use std::time::{Duration, SystemTime};
 
@@ -88,11 +89,13 @@ impl History {
     }
 
     fn scope(&self, tenant: usize) -> Scope {
-        let (upstream_rate, upstream_burst, tenant_rate, tenant_burst, committed, max_in_flight) = CONFIGS[self.config];
+        let (upstream_rate, upstream_burst, tenant_rate, tenant_burst, committed, max_in_flight) =
+            CONFIGS[self.config];
         let mut scope = scope();
         scope.tenant = name(TENANTS[tenant]);
         (scope.rate, scope.burst) = (rate(upstream_rate), upstream_burst);
-        scope.committed_burst = committed.iter().map(|committed| share_burst(rate(*committed))).sum();
+        scope.committed_burst =
+            committed.iter().map(|committed| share_burst(rate(*committed))).sum();
         (scope.limits.rate, scope.limits.burst) = (rate(tenant_rate), tenant_burst);
         scope.limits.committed = rate(committed[tenant]);
         scope.limits.max_in_flight = max_in_flight;
@@ -137,7 +140,8 @@ impl History {
             }
             Step::Admit { who, lease_ms, wait_ms, stage, throttled, distrust } => {
                 let mut ask = self.ask(who);
-                (ask.lease, ask.wait) = (Duration::from_millis(lease_ms), Duration::from_millis(wait_ms));
+                (ask.lease, ask.wait) =
+                    (Duration::from_millis(lease_ms), Duration::from_millis(wait_ms));
                 ask.stage = match stage {
                     0..=3 => Stage::First,
                     4 => Stage::Again,
@@ -157,10 +161,16 @@ impl History {
             }
             Step::Settle { who, verdict, expires_s, throttled } => {
                 self.sealed += 1;
-                let expires = expires_s
-                    .map(|s| SystemTime::UNIX_EPOCH + Duration::from_micros(self.now) + Duration::from_secs(s));
+                let expires = expires_s.map(|s| {
+                    SystemTime::UNIX_EPOCH
+                        + Duration::from_micros(self.now)
+                        + Duration::from_secs(s)
+                });
                 let verdict = match verdict {
-                    0..=2 => Verdict::Done { sealed: format!("sealed {}", self.sealed).into_bytes(), expires },
+                    0..=2 => Verdict::Done {
+                        sealed: format!("sealed {}", self.sealed).into_bytes(),
+                        expires,
+                    },
                     3 => release(),
                     4 => refund(),
                     _ => Verdict::Uncertain,
@@ -178,7 +188,10 @@ impl History {
 
 /// So many cases, or `PROPTEST_CASES`.
 pub fn cases(usual: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual);
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(usual);
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
 }
 

@@ -1,4 +1,5 @@
-//! What only Redis can suffer: keys that end, are lost alone, or hold what nobody wrote; a memory that is full.
+//! What only Redis can suffer: keys that end, are lost alone, or hold what nobody wrote; a memory
+//! that is full.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -45,7 +46,9 @@ async fn four_keys_in_one_slot_and_each_of_them_ends() {
     assert_eq!(keys, names);
     let assert_ttls = async |when: &str| {
         for (rest, seconds) in expect {
-            let redis::Value::Int(ttl) = world.command(&["pttl", &world.key(rest)]).await else { panic!() };
+            let redis::Value::Int(ttl) = world.command(&["pttl", &world.key(rest)]).await else {
+                panic!()
+            };
             assert!(ttl > seconds * 1_000 - 10_000, "{when}: {rest} ends in {ttl} ms");
         }
     };
@@ -60,11 +63,13 @@ async fn four_keys_in_one_slot_and_each_of_them_ends() {
 async fn every_key_that_any_call_leaves_behind_ends_after_a_minute_at_least() {
     let world = World::redis().await;
     world.quota().await;
-    let verdicts = [done("sealed"), done_until("sealed", 1), release(), refund(), Verdict::Uncertain];
+    let verdicts =
+        [done("sealed"), done_until("sealed", 1), release(), refund(), Verdict::Uncertain];
     for (index, verdict) in verdicts.into_iter().enumerate() {
         let mut call = world.keyed(&format!("token-{index}"), "x");
         call.record.as_mut().unwrap().retention = Duration::from_secs(1);
-        (call.lease, call.scope.upstream) = (Duration::from_millis(1), name(&format!("upstream-{index}")));
+        (call.lease, call.scope.upstream) =
+            (Duration::from_millis(1), name(&format!("upstream-{index}")));
         world.granted(&call).await;
         world.settle(&call, verdict).await;
     }
@@ -81,7 +86,9 @@ async fn a_level_outlives_the_refill_of_a_rate_that_was_lowered_after_it() {
     world.granted(&world.call()).await;
     world.scope.limits.rate = rate(1.0 / 3_600.0);
     world.refused(&world.call()).await;
-    let redis::Value::Int(ttl) = world.command(&["pttl", &world.key("t:acme")]).await else { panic!() };
+    let redis::Value::Int(ttl) = world.command(&["pttl", &world.key("t:acme")]).await else {
+        panic!()
+    };
     assert!(ttl > 3_590_000, "it ends in {ttl} ms");
 }
 
@@ -140,16 +147,26 @@ async fn a_record_that_we_never_wrote_is_taken_over_and_never_an_error_or_a_mism
             world.granted(&call).await;
             world.settle(&call, done("sealed")).await;
         }
-        let words: Vec<&str> = corruption.iter().map(|word| if *word == "KEY" { key.as_str() } else { word }).collect();
+        let words: Vec<&str> = corruption
+            .iter()
+            .map(|word| if *word == "KEY" { key.as_str() } else { word })
+            .collect();
         world.command(&words).await;
         let stale = world.decide(&attempt(&world.keyed("a", "x"))).await;
         assert_eq!(stale, Decision::Lost, "{corruption:?}");
-        assert_eq!(world.settle(&call, done("fenced off")).await, Settled::NotOurs, "{corruption:?}");
+        assert_eq!(
+            world.settle(&call, done("fenced off")).await,
+            Settled::NotOurs,
+            "{corruption:?}"
+        );
         let next = world.keyed("a", "x");
         assert!(world.granted(&next).await.1, "{corruption:?}: uncertain");
         assert!(matches!(world.decide(&call).await, Decision::Busy { .. }), "{corruption:?}");
         world.settle(&next, release()).await;
-        assert!(matches!(world.decide(&world.keyed("a", "y")).await, Decision::Mismatch { .. }), "{corruption:?}");
+        assert!(
+            matches!(world.decide(&world.keyed("a", "y")).await, Decision::Mismatch { .. }),
+            "{corruption:?}"
+        );
         assert!(world.granted(&next).await.1);
         world.settle(&next, done("mended")).await;
         assert_eq!(world.decide(&call).await, replay("mended", &call), "{corruption:?}");
@@ -163,7 +180,9 @@ impl World {
     /// Puts a garbled double in the place of one that is packed.
     async fn garble(&self, key: &str, field: Option<&str>, at: usize, garbled: &str) {
         let (get, set) = match field {
-            Some(field) => (format!("'HGET', KEYS[1], '{field}'"), format!("'HSET', KEYS[1], '{field}'")),
+            Some(field) => {
+                (format!("'HGET', KEYS[1], '{field}'"), format!("'HSET', KEYS[1], '{field}'"))
+            }
             None => ("'GET', KEYS[1]".into(), "'SET', KEYS[1]".into()),
         };
         let script = format!(
@@ -191,7 +210,8 @@ async fn a_claim_with_garbled_times_is_taken_over() {
 #[tokio::test]
 async fn garbled_levels_neither_fail_nor_freeze() {
     let mut world = World::redis().await;
-    (world.scope.limits.committed, world.scope.committed_burst) = (rate(1.0), share_burst(rate(1.0)));
+    (world.scope.limits.committed, world.scope.committed_burst) =
+        (rate(1.0), share_burst(rate(1.0)));
     for (rest, figures) in [("u", 8), ("t:acme", 4)] {
         for at in (0..figures).map(|figure| 1 + 8 * figure) {
             for garbled in GARBLED {
@@ -215,7 +235,10 @@ async fn a_result_whose_life_is_over_is_not_even_kept() {
     world.granted(&call).await;
     world.settle(&call, done_until("sealed", 1)).await;
     let kept = world.command(&["hmget", &world.key("r:record-of-a"), "state", "body"]).await;
-    assert_eq!(kept, redis::Value::Array(vec![redis::Value::BulkString(b"t".to_vec()), redis::Value::Nil]));
+    assert_eq!(
+        kept,
+        redis::Value::Array(vec![redis::Value::BulkString(b"t".to_vec()), redis::Value::Nil])
+    );
 }
 
 #[tokio::test]
@@ -223,10 +246,14 @@ async fn keys_of_another_type_count_as_lost() {
     let mut world = World::redis().await;
     world.scope.limits.max_in_flight = 1;
     for rest in ["u", "t:acme", "f:acme"] {
-        for other in [&["set", "KEY", "text"][..], &["sadd", "KEY", "member"], &["hset", "KEY", "m", "soon"]] {
+        for other in
+            [&["set", "KEY", "text"][..], &["sadd", "KEY", "member"], &["hset", "KEY", "m", "soon"]]
+        {
             let key = world.key(rest);
             world.command(&["del", &key]).await;
-            world.command(&[other[0], &key, other[2], other.get(3).unwrap_or(&"-")][..other.len()]).await;
+            world
+                .command(&[other[0], &key, other[2], other.get(3).unwrap_or(&"-")][..other.len()])
+                .await;
             world.quota().await;
             let call = world.call();
             world.granted(&call).await;
@@ -315,7 +342,11 @@ async fn a_full_redis_refuses_before_it_changes_anything() {
     let settled = world.store.settle(&settlement(&call, release())).await;
     for error in [
         world.store.admit(&world.keyed("b", "x")).await.unwrap_err(),
-        world.store.admit(&Ask { stage: Stage::First, ..world.keyed("a", "x") }).await.unwrap_err(),
+        world
+            .store
+            .admit(&Ask { stage: Stage::First, ..world.keyed("a", "x") })
+            .await
+            .unwrap_err(),
         settled.unwrap_err(),
         world.store.quota(&world.scope).await.unwrap_err(),
         world.store.probe().await.unwrap_err(),
@@ -338,7 +369,10 @@ async fn by_redis_own_time_leases_run_and_results_end() {
     let store = RedisStore::new(settings).unwrap();
     let call = world.keyed("a", "x");
     assert!(matches!(store.admit(&call).await.unwrap().decision, Decision::Granted { .. }));
-    let Decision::Busy { lease } = store.admit(&world.keyed("a", "x")).await.unwrap().decision else { panic!() };
+    let Decision::Busy { lease } = store.admit(&world.keyed("a", "x")).await.unwrap().decision
+    else {
+        panic!()
+    };
     assert!(lease > Duration::from_secs(5) && lease < Duration::from_secs(15), "{lease:?}");
     let in_an_hour = SystemTime::now() + Duration::from_secs(3_600);
     let verdict = Verdict::Done { sealed: b"sealed".to_vec(), expires: Some(in_an_hour) };

@@ -135,12 +135,22 @@ async fn over_tls_only_a_known_authority_is_trusted_and_a_client_shows_its_own()
         RedisStore::new(settings).unwrap().probe().await
     };
     let (ca_file, none) = (Some(file("ca.pem")), TlsFiles::default());
-    let full = TlsFiles { ca_file, cert_file: Some(file("client.pem")), key_file: Some(file("client.key")) };
+    let full = TlsFiles {
+        ca_file,
+        cert_file: Some(file("client.pem")),
+        key_file: Some(file("client.key")),
+    };
     connect(full.clone()).await.unwrap();
-    connect(TlsFiles { cert_file: None, key_file: None, ..full.clone() }).await.unwrap_err();
-    connect(TlsFiles { ca_file: Some(file("other-ca.pem")), ..full.clone() }).await.unwrap_err();
+    connect(TlsFiles { cert_file: None, key_file: None, ..full.clone() })
+        .await
+        .unwrap_err();
+    connect(TlsFiles { ca_file: Some(file("other-ca.pem")), ..full.clone() })
+        .await
+        .unwrap_err();
     connect(TlsFiles { ca_file: None, ..full.clone() }).await.unwrap_err();
-    connect(TlsFiles { ca_file: Some(file("absent.pem")), ..full }).await.unwrap_err();
+    connect(TlsFiles { ca_file: Some(file("absent.pem")), ..full })
+        .await
+        .unwrap_err();
     plain.command(&["config", "set", "tls-auth-clients", "no"]).await;
     connect(TlsFiles { ca_file: Some(file("ca.pem")), ..none }).await.unwrap();
 }
@@ -148,15 +158,21 @@ async fn over_tls_only_a_known_authority_is_trusted_and_a_client_shows_its_own()
 /// An authority, where it is new, and a leaf for 127.0.0.1 that it has signed.
 fn sign(dir: &Path, authority: &str, leaf: &str) {
     let openssl = |args: &str| {
-        let done =
-            Command::new("openssl").args(args.split(' ')).current_dir(dir).output().expect("openssl is installed");
+        let done = Command::new("openssl")
+            .args(args.split(' '))
+            .current_dir(dir)
+            .output()
+            .expect("openssl is installed");
         assert!(done.status.success(), "{args}: {}", String::from_utf8_lossy(&done.stderr));
     };
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
     if !dir.join(format!("{authority}.pem")).exists() {
-        openssl(&format!("req -x509 {key} -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"));
+        openssl(&format!(
+            "req -x509 {key} -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
+        ));
     }
-    std::fs::write(dir.join("ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
+    std::fs::write(dir.join("ext"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+        .unwrap();
     openssl(&format!("req {key} -subj /CN={leaf} -keyout {leaf}.key -out {leaf}.csr"));
     openssl(&format!(
         "x509 -req -in {leaf}.csr -CA {authority}.pem -CAkey {authority}.key -CAcreateserial -days 2 -extfile ext -out \

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use participant_gateway::admission::memory::MemoryStore;
 use participant_gateway::admission::redis::{RedisSettings, RedisStore};
 use participant_gateway::admission::{
-    Answer, Ask, Decision, ManualClock, Moment, Nonce, Quota, RecordAsk, Refused, Scope, Settled, Settlement, Stage,
-    Store, Verdict,
+    Answer, Ask, Decision, ManualClock, Moment, Nonce, Quota, RecordAsk, Refused, Scope, Settled,
+    Settlement, Stage, Store, Verdict,
 };
 use participant_gateway::domain::{Enforcement, Name, Rate, TenantLimits, UpstreamToken};
 use participant_gateway::error::Limit;
@@ -64,7 +64,10 @@ impl World {
     pub async fn granted(&self, ask: &Ask) -> (Moment, bool) {
         match self.decide(ask).await {
             Decision::Granted { at, takeover, upstream_token } => {
-                assert_eq!(upstream_token, ask.record.as_ref().map(|record| record.upstream_token.clone()));
+                assert_eq!(
+                    upstream_token,
+                    ask.record.as_ref().map(|record| record.upstream_token.clone())
+                );
                 (at, takeover)
             }
             other => panic!("not granted: {other:?}"),
@@ -152,7 +155,8 @@ pub fn record(client_token: &str, content: &str) -> RecordAsk {
         name: format!("record-of-{client_token}"),
         version: 1,
         fingerprint: format!("print-of-{content}"),
-        upstream_token: UpstreamToken::new(format!("upstream-token-of-{client_token}-{content}")).unwrap(),
+        upstream_token: UpstreamToken::new(format!("upstream-token-of-{client_token}-{content}"))
+            .unwrap(),
         mac: format!("mac-of-{client_token}-{content}"),
         retention: Duration::from_secs(86_400),
         distrust: None,
@@ -200,7 +204,8 @@ pub fn done(sealed: &str) -> Verdict {
 
 /// A result whose credentials end this long after the clock's start.
 pub fn done_until(sealed: &str, expires_s: u64) -> Verdict {
-    let expires = SystemTime::UNIX_EPOCH + Duration::from_micros(START) + Duration::from_secs(expires_s);
+    let expires =
+        SystemTime::UNIX_EPOCH + Duration::from_micros(START) + Duration::from_secs(expires_s);
     Verdict::Done { sealed: sealed.into(), expires: Some(expires) }
 }
 

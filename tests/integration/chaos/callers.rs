@@ -1,4 +1,5 @@
-//! Callers that keep their client_token over retries, hang up, come twice, and write down what they hear.
+//! Callers that keep their client_token over retries, hang up, come twice, and write down what they
+//! hear.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -93,7 +94,11 @@ impl Caller {
         let mut request = of(call.tenant, message);
         request.set_timeout(deadline);
         let started = Instant::now();
-        let answer = tokio::time::timeout(leaves.unwrap_or(Duration::MAX), client.create_participant(request)).await;
+        let answer = tokio::time::timeout(
+            leaves.unwrap_or(Duration::MAX),
+            client.create_participant(request),
+        )
+        .await;
         let end = match answer {
             Ok(Ok(reply)) => End::of(reply.into_inner()),
             Ok(Err(status)) => match status.get_details_error_info() {
@@ -117,7 +122,11 @@ impl Caller {
             for _ in 0..tries {
                 let deadline = Duration::from_millis(rng.u64(200..2_500));
                 let leaves = (rng.u8(..) < 12).then(|| Duration::from_millis(rng.u64(0..100)));
-                match self.call(&call, rng.usize(..3), deadline, leaves).await.map(|event| event.end) {
+                match self
+                    .call(&call, rng.usize(..3), deadline, leaves)
+                    .await
+                    .map(|event| event.end)
+                {
                     Some(End::Made { .. }) => break,
                     _ => tokio::time::sleep(Duration::from_millis(rng.u64(20..200))).await,
                 }
@@ -128,8 +137,8 @@ impl Caller {
 }
 
 impl Call {
-    /// A call without a token, or with one of those that are in fashion at this time, some of them with content that is
-    /// not the token's own.
+    /// A call without a token, or with one of those that are in fashion at this time, some of them
+    /// with content that is not the token's own.
     fn any(rng: &mut fastrand::Rng, time: Duration) -> Self {
         let tenant = TENANTS[rng.usize(..TENANTS.len())].0;
         if rng.u8(..) < 80 {

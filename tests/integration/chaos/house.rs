@@ -1,4 +1,5 @@
-//! Three gateways as processes of their own, over one Redis and one Connect, each with links of its own to both.
+//! Three gateways as processes of their own, over one Redis and one Connect, each with links of its
+//! own to both.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -48,7 +49,8 @@ pub struct Replica {
 impl House {
     pub async fn build() -> Self {
         let redis = RedisServer::start().await;
-        let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), Options::default()).await.unwrap();
+        let simulator =
+            Simulator::bind(([127, 0, 0, 1], 0).into(), Options::default()).await.unwrap();
         let (connect, journal) = (simulator.addr(), simulator.journal());
         let simulating = CancellationToken::new();
         tokio::spawn(simulator.run(simulating.clone().cancelled_owned()));
@@ -57,10 +59,20 @@ impl House {
             let to_redis = Link::to(([127, 0, 0, 1], redis.port()).into()).await;
             let to_connect = Link::to(connect).await;
             let folder = TempDir::new().unwrap();
-            std::fs::write(folder.path().join("config.yaml"), config(&to_redis, &to_connect).to_string()).unwrap();
+            std::fs::write(
+                folder.path().join("config.yaml"),
+                config(&to_redis, &to_connect).to_string(),
+            )
+            .unwrap();
             let nowhere = ([127, 0, 0, 1], 0).into();
-            let mut replica =
-                Replica { to_redis, to_connect, addr: Arc::default(), admin: nowhere, running: None, folder };
+            let mut replica = Replica {
+                to_redis,
+                to_connect,
+                addr: Arc::default(),
+                admin: nowhere,
+                running: None,
+                folder,
+            };
             replica.start();
             replicas.push(replica);
         }
@@ -86,7 +98,8 @@ impl Replica {
         self.running = None;
     }
 
-    /// Takes it out of the callers' sight, as Kubernetes does, and ends it by SIGTERM: the exit code.
+    /// Takes it out of the callers' sight, as Kubernetes does, and ends it by SIGTERM: the exit
+    /// code.
     pub async fn terminate(&mut self) -> Option<i32> {
         *self.addr.lock().unwrap() = None;
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -98,8 +111,12 @@ impl Replica {
     /// The sum of a metric's series that hold this text; 0 where there is none.
     pub async fn metric(&self, name: &str, label: &str) -> f64 {
         let (_, text) = http_get(self.admin, "/metrics").await;
-        let of_it = |line: &&str| line.split(['{', ' ']).next() == Some(name) && line.contains(label);
-        text.lines().filter(of_it).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        let of_it =
+            |line: &&str| line.split(['{', ' ']).next() == Some(name) && line.contains(label);
+        text.lines()
+            .filter(of_it)
+            .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+            .sum()
     }
 }
 

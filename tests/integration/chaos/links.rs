@@ -72,7 +72,8 @@ async fn connect(
         // What ends here ends with a reset, as a cut does.
         let _ = stream.set_zero_linger();
     }
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let ((from_client, to_client), (from_server, to_server)) =
+        (client.into_split(), server.into_split());
     cuts.mark_unchanged();
     let weather = Arc::new(weather);
     tokio::select! {

@@ -37,7 +37,9 @@ fn call_headers() -> Vec<u8> {
         block.push(u8::try_from(value.len()).unwrap());
         block.extend_from_slice(value.as_bytes());
     }
-    for (name, value) in [("content-type", "application/grpc"), ("te", "trailers"), ("x-tenant-id", "demo")] {
+    for (name, value) in
+        [("content-type", "application/grpc"), ("te", "trailers"), ("x-tenant-id", "demo")]
+    {
         block.push(0);
         for text in [name, value] {
             block.push(u8::try_from(text.len()).unwrap());
@@ -47,7 +49,8 @@ fn call_headers() -> Vec<u8> {
     block
 }
 
-/// Opens a connection and repeats what `next` says until the server ends it or the time is over; whether it was ended.
+/// Opens a connection and repeats what `next` says until the server ends it or the time is over;
+/// whether it was ended.
 fn flood(
     gateway: &Fixture,
     settings: &[u8],
@@ -94,7 +97,10 @@ async fn beside(gateway: &Fixture, flood: JoinHandle<bool>) -> bool {
     let mut took = Vec::new();
     while started.elapsed() < WHILE {
         let call = Instant::now();
-        client.create_participant(of("demo", request("honest"))).await.expect("an honest call failed");
+        client
+            .create_participant(of("demo", request("honest")))
+            .await
+            .expect("an honest call failed");
         took.push(call.elapsed());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -112,7 +118,11 @@ async fn rapid_resets_end_the_connection() {
     let block = call_headers();
     let next = move |count: u32| {
         let stream = 2 * count + 1;
-        [frame(HEADERS, END_HEADERS, stream, &block), frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+        [
+            frame(HEADERS, END_HEADERS, stream, &block),
+            frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()),
+        ]
+        .concat()
     };
     let flood = flood(&gateway, &[], next, true);
     assert!(beside(&gateway, flood).await, "the flood was let run");
@@ -143,14 +153,16 @@ async fn settings_and_pings_cost_no_memory_whether_their_answers_are_read_or_not
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_window_of_zero_holds_nothing_but_its_own_answers() {
-    // More answers are held back than calls may be in flight: what waits for a reader is no longer a call.
+    // More answers are held back than calls may be in flight: what waits for a reader is no longer
+    // a call.
     let gateway = gateway().with("/server/max_in_flight", 100).start().await;
     let (block, call) = (call_headers(), framed(0, &request("held").encode_to_vec()));
     // SETTINGS_INITIAL_WINDOW_SIZE = 0; then streams whose answers cannot be sent.
     let next = move |count: u32| match count {
         0..200 => {
             let stream = 2 * count + 1;
-            [frame(HEADERS, END_HEADERS, stream, &block), frame(DATA, END_STREAM, stream, &call)].concat()
+            [frame(HEADERS, END_HEADERS, stream, &block), frame(DATA, END_STREAM, stream, &call)]
+                .concat()
         }
         _ => Vec::new(),
     };
@@ -162,8 +174,12 @@ async fn a_window_of_zero_holds_nothing_but_its_own_answers() {
     })
     .await;
     beside(&gateway, flood).await;
-    let held =
-        gateway.journal.attempts().iter().filter(|attempt| attempt.contact_id.as_deref() == Some("held")).count();
+    let held = gateway
+        .journal
+        .attempts()
+        .iter()
+        .filter(|attempt| attempt.contact_id.as_deref() == Some("held"))
+        .count();
     assert!(held >= 50, "only {held} calls were taken");
 }
 
@@ -173,7 +189,10 @@ async fn thousands_of_idle_connections_are_held_beside_an_honest_caller() {
     let mut idle = Vec::new();
     for _ in 0..idle_connections() {
         let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
-        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
+        stream
+            .write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())
+            .await
+            .unwrap();
         idle.push(stream);
     }
     beside(&gateway, tokio::spawn(async { true })).await;

@@ -27,7 +27,9 @@ async fn tls_before(server: SocketAddr, pair: &Pair) -> SocketAddr {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     tokio::spawn(async move {
@@ -56,16 +58,29 @@ fn serve(keys: SocketAddr, trusted: &Authority) -> Serving {
         "tenants": { "demo": { "subjects": [BOT], "instances": ["known"], "rate": "10/s", "burst": 10 } },
         "upstreams": { "main": { "region": "us-east-1", "instances": ["*"] } },
     });
-    process::serve(config, &[("SSL_CERT_FILE", roots.path().to_str().unwrap()), ("SSL_CERT_DIR", "")])
+    process::serve(
+        config,
+        &[("SSL_CERT_FILE", roots.path().to_str().unwrap()), ("SSL_CERT_DIR", "")],
+    )
 }
 
 /// How a call with a good token ends, for an instance that is not the tenant's: nothing is sent.
 async fn ends(addr: SocketAddr, signer: &Signer) -> (Code, String) {
-    let channel = Endpoint::from_shared(format!("http://{addr}")).unwrap().connect().await.unwrap();
+    let channel = Endpoint::from_shared(format!("http://{addr}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let mut call = Request::new(request("contact-1"));
     let token = signer.token(&claims(BOT, SystemTime::now()));
-    call.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-    seen(ParticipantServiceClient::new(channel).create_participant(call).await.unwrap_err())
+    call.metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse().unwrap());
+    seen(
+        ParticipantServiceClient::new(channel)
+            .create_participant(call)
+            .await
+            .unwrap_err(),
+    )
 }
 
 #[tokio::test]

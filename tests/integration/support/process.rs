@@ -19,7 +19,10 @@ pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_participant-gateway"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if ["AWS_", "OTEL_", "PARTICIPANT_GATEWAY__"].iter().any(|prefix| name.starts_with(prefix)) {
+        if ["AWS_", "OTEL_", "PARTICIPANT_GATEWAY__"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }
@@ -44,7 +47,11 @@ pub fn shell(line: &str) -> Output {
 
 /// What a program printed, both streams.
 pub fn printed(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// The program while it runs; it ends with the test.
@@ -93,7 +100,10 @@ impl Running {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -122,7 +132,10 @@ pub fn serve(mut config: Value, environment: &[(&str, &str)]) -> Serving {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), config.to_string()).unwrap();
     let mut command = program();
-    command.args(["serve", "--config"]).arg(file.path()).envs(environment.iter().copied());
+    command
+        .args(["serve", "--config"])
+        .arg(file.path())
+        .envs(environment.iter().copied());
     let mut running = Running::start(command);
     let ready: Value = serde_json::from_str(&running.line_with("\"ready\"")).unwrap();
     let addr = ready["address"].as_str().unwrap().parse().unwrap();

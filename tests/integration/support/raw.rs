@@ -10,12 +10,14 @@ use super::Fixture;
 
 pub const METHOD: &str = "/participantgateway.v1.ParticipantService/CreateParticipant";
 
-/// Posts raw bytes as one gRPC message stream, and returns the status. Unlike tonic's channel, it has no deadline of its
-/// own.
+/// Posts raw bytes as one gRPC message stream, and returns the status. Unlike tonic's channel, it
+/// has no deadline of its own.
 pub async fn post(gateway: &Fixture, path: &str, headers: &[(&str, &str)], body: Bytes) -> Status {
     let stream = TcpStream::connect(gateway.addr).await.unwrap();
     let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     tokio::spawn(connection);
     let mut request = http::Request::post(format!("http://{}{path}", gateway.addr))
         .header("content-type", "application/grpc")
@@ -27,7 +29,9 @@ pub async fn post(gateway: &Fixture, path: &str, headers: &[(&str, &str)], body:
     let (head, body) = response.into_parts();
     assert!(head.headers.contains_key("x-request-id"), "no x-request-id");
     let trailers = body.collect().await.unwrap().trailers().cloned().unwrap_or_default();
-    Status::from_header_map(&head.headers).or_else(|| Status::from_header_map(&trailers)).expect("no status")
+    Status::from_header_map(&head.headers)
+        .or_else(|| Status::from_header_map(&trailers))
+        .expect("no status")
 }
 
 /// One length-prefixed message.

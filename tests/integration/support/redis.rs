@@ -1,5 +1,5 @@
-//! Real Redis servers as children: on ports the system picks, without persistence, gone when dropped. `REDIS_SERVER`
-//! names another program than `redis-server`: an older Redis, or Valkey.
+//! Real Redis servers as children: on ports the system picks, without persistence, gone when
+//! dropped. `REDIS_SERVER` names another program than `redis-server`: an older Redis, or Valkey.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -115,14 +115,19 @@ impl RedisServer {
         signal(self.child.id(), "CONT");
     }
 
-    /// Whether it says so of its replication; a server that changes its role ends its connections, and says nothing.
+    /// Whether it says so of its replication; a server that changes its role ends its connections,
+    /// and says nothing.
     async fn replication_says(&self, what: &str) -> bool {
-        self.try_command(&["info", "replication"]).await.is_ok_and(|info| text(&info).contains(what))
+        self.try_command(&["info", "replication"])
+            .await
+            .is_ok_and(|info| text(&info).contains(what))
     }
 
     /// Runs a command on a connection of its own.
     pub async fn command(&self, words: &[&str]) -> redis::Value {
-        self.try_command(words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        self.try_command(words)
+            .await
+            .unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// The same, where it may fail.
@@ -161,13 +166,19 @@ impl RedisCluster {
         for (index, node) in (0..).zip(&nodes) {
             let first = (LAST_SLOT + 1) * index / 3;
             let last = (LAST_SLOT + 1) * (index + 1) / 3 - 1;
-            node.command(&["cluster", "addslotsrange", &first.to_string(), &last.to_string()]).await;
+            node.command(&["cluster", "addslotsrange", &first.to_string(), &last.to_string()])
+                .await;
             node.command(&["cluster", "set-config-epoch", &(index + 1).to_string()]).await;
         }
         let first = text(&nodes[0].command(&["cluster", "nodes"]).await);
-        let bus = first.split_once('@').and_then(|(_, rest)| rest.split_once([' ', ','])).expect("its own line").0;
+        let bus = first
+            .split_once('@')
+            .and_then(|(_, rest)| rest.split_once([' ', ',']))
+            .expect("its own line")
+            .0;
         for node in &nodes[1..] {
-            node.command(&["cluster", "meet", "127.0.0.1", &nodes[0].port().to_string(), bus]).await;
+            node.command(&["cluster", "meet", "127.0.0.1", &nodes[0].port().to_string(), bus])
+                .await;
         }
         for node in &nodes {
             until("the cluster is whole", async || {
@@ -226,20 +237,30 @@ impl RedisCluster {
 
     /// Begins to move a slot: from now on its owner sends askers for absent keys to the other node.
     pub async fn begin_move(&self, slot: &str, from: usize, to: usize) {
-        self.nodes[to].command(&["cluster", "setslot", slot, "importing", &self.id(from).await]).await;
-        self.nodes[from].command(&["cluster", "setslot", slot, "migrating", &self.id(to).await]).await;
+        self.nodes[to]
+            .command(&["cluster", "setslot", slot, "importing", &self.id(from).await])
+            .await;
+        self.nodes[from]
+            .command(&["cluster", "setslot", slot, "migrating", &self.id(to).await])
+            .await;
     }
 
     /// Moves the slot's keys, and then the slot.
     pub async fn end_move(&self, slot: &str, from: usize, to: usize) {
         let port = self.nodes[to].port().to_string();
-        if let redis::Value::Array(keys) = self.nodes[from].command(&["cluster", "getkeysinslot", slot, "1000"]).await {
+        if let redis::Value::Array(keys) =
+            self.nodes[from].command(&["cluster", "getkeysinslot", slot, "1000"]).await
+        {
             for key in keys {
-                self.nodes[from].command(&["migrate", "127.0.0.1", &port, &text(&key), "0", "5000"]).await;
+                self.nodes[from]
+                    .command(&["migrate", "127.0.0.1", &port, &text(&key), "0", "5000"])
+                    .await;
             }
         }
         for index in [to, from] {
-            self.nodes[index].command(&["cluster", "setslot", slot, "node", &self.id(to).await]).await;
+            self.nodes[index]
+                .command(&["cluster", "setslot", slot, "node", &self.id(to).await])
+                .await;
         }
     }
 }
@@ -260,14 +281,24 @@ impl RedisSentinel {
     /// All three, once the sentinel knows the replica.
     pub async fn start() -> Self {
         let master = RedisServer::start().await;
-        let replica = RedisServer::with_args(&["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
-        until("the replica is in step", async || replica.replication_says("master_link_status:up").await).await;
+        let replica =
+            RedisServer::with_args(&["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
+        until("the replica is in step", async || {
+            replica.replication_says("master_link_status:up").await
+        })
+        .await;
         let sentinel = start_sentinel().await;
         let port = master.port().to_string();
-        sentinel.command(&["sentinel", "monitor", Self::MASTER, "127.0.0.1", &port, "1"]).await;
-        sentinel.command(&["sentinel", "set", Self::MASTER, "down-after-milliseconds", "500"]).await;
+        sentinel
+            .command(&["sentinel", "monitor", Self::MASTER, "127.0.0.1", &port, "1"])
+            .await;
+        sentinel
+            .command(&["sentinel", "set", Self::MASTER, "down-after-milliseconds", "500"])
+            .await;
         // Else it asks for news every ten seconds.
-        sentinel.command(&["sentinel", "debug", "info-period", "100", "ask-period", "100"]).await;
+        sentinel
+            .command(&["sentinel", "debug", "info-period", "100", "ask-period", "100"])
+            .await;
         until("the sentinel knows the replica", async || {
             text(&sentinel.command(&["info", "sentinel"]).await).contains("slaves=1")
         })
@@ -286,8 +317,12 @@ impl RedisSentinel {
             self.sentinel.try_command(&["sentinel", "failover", Self::MASTER]).await.is_ok()
         })
         .await;
-        until("the replica is the master", async || self.replica.replication_says("role:master").await).await;
-        until("the old master follows", async || self.master.replication_says("role:slave").await).await;
+        until("the replica is the master", async || {
+            self.replica.replication_says("role:master").await
+        })
+        .await;
+        until("the old master follows", async || self.master.replication_says("role:slave").await)
+            .await;
     }
 }
 
@@ -304,7 +339,9 @@ pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
 pub fn text(value: &redis::Value) -> String {
     match value {
         redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        redis::Value::SimpleString(text) | redis::Value::VerbatimString { text, .. } => text.clone(),
+        redis::Value::SimpleString(text) | redis::Value::VerbatimString { text, .. } => {
+            text.clone()
+        }
         other => format!("{other:?}"),
     }
 }
@@ -312,7 +349,14 @@ pub fn text(value: &redis::Value) -> String {
 async fn start_cluster_node() -> RedisServer {
     for _ in 0..10 {
         let (port, bus) = (free_port(), free_port().to_string());
-        let args = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", &bus];
+        let args = [
+            "--cluster-enabled",
+            "yes",
+            "--cluster-config-file",
+            "nodes.conf",
+            "--cluster-port",
+            &bus,
+        ];
         if let Some(server) = RedisServer::try_start(port, &args, None).await {
             return server;
         }
@@ -339,14 +383,22 @@ pub fn free_port() -> u16 {
 }
 
 fn spawn(port: u16, args: &[String], dir: &Path) -> Child {
-    let mut command = Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()));
+    let mut command =
+        Command::new(std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into()));
     if args.iter().any(|arg| arg == "--sentinel") {
         command.arg("sentinel.conf").args(["--port", &port.to_string()]).args(args);
     } else {
-        command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]).args(args);
+        command
+            .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"])
+            .args(args);
     }
     command.args(["--bind", "127.0.0.1", "--loglevel", "warning"]).current_dir(dir);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("redis-server is installed")
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
 }
 
 fn signal(pid: u32, name: &str) {

@@ -7,9 +7,15 @@ use std::sync::{Arc, Mutex};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
-use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
@@ -107,7 +113,11 @@ impl Seen {
             name: span.name.clone(),
             kind: span.kind(),
             attributes: attributes(&span.attributes),
-            events: span.events.iter().map(|event| (event.name.clone(), attributes(&event.attributes))).collect(),
+            events: span
+                .events
+                .iter()
+                .map(|event| (event.name.clone(), attributes(&event.attributes)))
+                .collect(),
             is_error: span.status.as_ref().is_some_and(|status| status.code() == StatusCode::Error),
             started: span.start_time_unix_nano,
         }
@@ -137,12 +147,21 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let token = request.metadata().get("x-collector-token").and_then(|token| token.to_str().ok());
+        let token = request
+            .metadata()
+            .get("x-collector-token")
+            .and_then(|token| token.to_str().ok());
         self.tokens.lock().unwrap().extend(token.map(ToOwned::to_owned));
         let resources = request.into_inner().resource_spans;
-        let about = resources.iter().filter_map(|spans| spans.resource.as_ref()).map(|of| attributes(&of.attributes));
+        let about = resources
+            .iter()
+            .filter_map(|spans| spans.resource.as_ref())
+            .map(|of| attributes(&of.attributes));
         self.resources.lock().unwrap().extend(about);
-        let spans = resources.into_iter().flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
+        let spans = resources
+            .into_iter()
+            .flat_map(|resource| resource.scope_spans)
+            .flat_map(|scope| scope.spans);
         self.spans.lock().unwrap().extend(spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
@@ -155,7 +174,10 @@ impl MetricsService for Collector {
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         let resources = request.into_inner().resource_metrics;
-        let metrics = resources.into_iter().flat_map(|resource| resource.scope_metrics).flat_map(|scope| scope.metrics);
+        let metrics = resources
+            .into_iter()
+            .flat_map(|resource| resource.scope_metrics)
+            .flat_map(|scope| scope.metrics);
         self.metrics.lock().unwrap().extend(metrics.map(|metric| metric.name));
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }

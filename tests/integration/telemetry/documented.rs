@@ -26,7 +26,9 @@ fn emitted(text: &str) -> Table {
     let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
     for (name, kind) in names {
         let series = if kind == "histogram" { format!("{name}_count") } else { name.to_owned() };
-        let labels = text.lines().filter_map(|line| line.strip_prefix(&series)?.strip_prefix('{')?.split_once('}'));
+        let labels = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&series)?.strip_prefix('{')?.split_once('}'));
         let labels = labels.flat_map(|(labels, _)| labels.split("\","));
         let labels = labels.filter_map(|label| Some(label.split_once('=')?.0.to_owned())).collect();
         table.insert(name.to_owned(), labels);
@@ -39,7 +41,10 @@ async fn the_documented_metrics_and_labels_are_the_emitted_ones() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
     let docs = std::fs::read_to_string(docs).unwrap();
     let redis = RedisServer::shared().await;
-    let gateway = gateway().on_redis(&redis.url(), &uuid::Uuid::new_v4().to_string()).start().await;
+    let gateway = gateway()
+        .on_redis(&redis.url(), &uuid::Uuid::new_v4().to_string())
+        .start()
+        .await;
     gateway.call(request("contact-1")).await.unwrap();
     gateway.call(request("sim-internal")).await.unwrap_err();
     let emitted = emitted(&gateway.admin("/metrics").await.1);
@@ -55,7 +60,9 @@ async fn the_documented_metrics_and_labels_are_the_emitted_ones() {
         }
         let shown = emitted.get(&name).unwrap_or_else(|| panic!("{name} is not emitted"));
         // Redis does not fail here.
-        let mut missing = labels.difference(shown).filter(|label| !(name.starts_with("db_") && *label == "error_type"));
+        let mut missing = labels
+            .difference(shown)
+            .filter(|label| !(name.starts_with("db_") && *label == "error_type"));
         assert_eq!(missing.next(), None, "a label of {name}");
         assert_eq!(shown.difference(&labels).next(), None, "a label of {name} is not documented");
     }

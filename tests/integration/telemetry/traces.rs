@@ -16,13 +16,16 @@ use crate::support::{Fixture, Plan, gateway, of, request, request_with_token};
 const PARENT: &str = "00f067aa0ba902b7";
 
 fn traced(plan: Plan, collector: &Collector) -> Plan {
-    plan.with("/telemetry/otlp/endpoint", collector.endpoint()).with("/telemetry/otlp/sample_ratio", 0.0)
+    plan.with("/telemetry/otlp/endpoint", collector.endpoint())
+        .with("/telemetry/otlp/sample_ratio", 0.0)
 }
 
 /// A call with this trace id in a sampled `traceparent`.
 fn within<T>(trace_id: &str, message: T) -> Request<T> {
     let mut request = of("demo", message);
-    request.metadata_mut().insert("traceparent", format!("00-{trace_id}-{PARENT}-01").parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("traceparent", format!("00-{trace_id}-{PARENT}-01").parse().unwrap());
     request
 }
 
@@ -44,7 +47,11 @@ fn server(spans: &[Seen]) -> &Seen {
     assert_eq!(server.attribute("server.address"), "127.0.0.1");
     assert_eq!(server.attribute("network.peer.address"), "127.0.0.1");
     for other in spans.iter().filter(|span| span.id != server.id) {
-        assert_eq!((other.parent.as_str(), other.kind), (server.id.as_str(), SpanKind::Client), "{other:?}");
+        assert_eq!(
+            (other.parent.as_str(), other.kind),
+            (server.id.as_str(), SpanKind::Client),
+            "{other:?}"
+        );
     }
     server
 }
@@ -61,9 +68,15 @@ async fn a_retried_call_is_one_connected_trace() {
     let prefix = uuid::Uuid::new_v4().to_string();
     let mut gateway = traced(gateway(), &collector).on_redis(&redis.url(), &prefix).start().await;
     let (mut client, id) = (gateway.client().await, trace_id());
-    client.create_participant(within(&id, request_with_token("sim-flaky-1", "token"))).await.unwrap();
+    client
+        .create_participant(within(&id, request_with_token("sim-flaky-1", "token")))
+        .await
+        .unwrap();
     let replay = trace_id();
-    client.create_participant(within(&replay, request_with_token("sim-flaky-1", "token"))).await.unwrap();
+    client
+        .create_participant(within(&replay, request_with_token("sim-flaky-1", "token")))
+        .await
+        .unwrap();
     end(&mut gateway).await;
 
     let spans = collector.trace(&id, 5).await;
@@ -90,14 +103,21 @@ async fn a_retried_call_is_one_connected_trace() {
         assert_eq!(connect.attribute(key), value, "{key}");
     }
     assert!(!connect.attribute("aws.request_id").is_empty() && !connect.is_error);
-    let attempts: Vec<_> =
-        connect.events.iter().map(|(name, attributes)| (name.as_str(), attributes["outcome"].as_str())).collect();
+    let attempts: Vec<_> = connect
+        .events
+        .iter()
+        .map(|(name, attributes)| (name.as_str(), attributes["outcome"].as_str()))
+        .collect();
     assert_eq!(attempts, [("attempt", "internal"), ("attempt", "ok")]);
 
     let spans = collector.trace(&replay, 2).await;
     assert_eq!(server(&spans).attribute("rpc.response.status_code"), "OK");
     assert_eq!(names(&spans).iter().filter(|name| name.starts_with("Connect")).count(), 0);
-    assert!(collector.metrics().iter().any(|name| name == "rpc.server.call.duration"), "{:?}", collector.metrics());
+    assert!(
+        collector.metrics().iter().any(|name| name == "rpc.server.call.duration"),
+        "{:?}",
+        collector.metrics()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,7 +125,9 @@ async fn the_context_goes_on_to_connect() {
     let collector = Collector::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let plan = gateway().with("/upstreams/main/endpoint_url", endpoint).with("/upstreams/main/max_attempts", 1);
+    let plan = gateway()
+        .with("/upstreams/main/endpoint_url", endpoint)
+        .with("/upstreams/main/max_attempts", 1);
     let mut gateway = traced(plan, &collector).start().await;
     let (mut client, id) = (gateway.client().await, trace_id());
     let call = tokio::spawn({
@@ -134,27 +156,41 @@ async fn the_context_goes_on_to_connect() {
 async fn refusals_and_joined_duplicates_have_a_span_of_their_own() {
     let collector = Collector::start().await;
     let mut gateway = traced(gateway(), &collector).start().await;
-    let (mut client, refused, first, joined) = (gateway.client().await, trace_id(), trace_id(), trace_id());
+    let (mut client, refused, first, joined) =
+        (gateway.client().await, trace_id(), trace_id(), trace_id());
     client.create_participant(within(&refused, request(""))).await.unwrap_err();
     let mut leader = gateway.client().await;
     let leading = tokio::spawn({
         let first = first.clone();
-        async move { leader.create_participant(within(&first, request_with_token("sim-slow-300", "token"))).await }
+        async move {
+            leader
+                .create_participant(within(&first, request_with_token("sim-slow-300", "token")))
+                .await
+        }
     });
     gateway.attempted(1).await;
-    client.create_participant(within(&joined, request_with_token("sim-slow-300", "token"))).await.unwrap();
+    client
+        .create_participant(within(&joined, request_with_token("sim-slow-300", "token")))
+        .await
+        .unwrap();
     leading.await.unwrap().unwrap();
     // Not sampled: nobody asked for it, and the ratio is 0.
     client.create_participant(of("demo", request("contact-1"))).await.unwrap();
     let channel = gateway.channel().await;
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
-    health.check(within(&trace_id(), tonic_health::pb::HealthCheckRequest::default())).await.unwrap();
+    health
+        .check(within(&trace_id(), tonic_health::pb::HealthCheckRequest::default()))
+        .await
+        .unwrap();
     end(&mut gateway).await;
 
     let spans = collector.trace(&refused, 1).await;
     let own = server(&spans);
     // The caller's fault, and so no error of this span's.
-    assert_eq!((own.attribute("rpc.response.status_code"), own.is_error), ("INVALID_ARGUMENT", false));
+    assert_eq!(
+        (own.attribute("rpc.response.status_code"), own.is_error),
+        ("INVALID_ARGUMENT", false)
+    );
     assert_eq!(spans.len(), 1);
     assert_eq!(collector.trace(&first, 2).await.len(), 2);
     let spans = collector.trace(&joined, 1).await;
@@ -185,11 +221,15 @@ async fn a_collector_that_is_gone_costs_no_call_anything() {
         }
         if addr == down_at {
             let waiting = async {
-                while super::series(&gateway).await["participant_gateway_telemetry_dropped_total"] < 1.0 {
+                while super::series(&gateway).await["participant_gateway_telemetry_dropped_total"]
+                    < 1.0
+                {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(15), waiting).await.expect("what was dropped was not counted");
+            tokio::time::timeout(Duration::from_secs(15), waiting)
+                .await
+                .expect("what was dropped was not counted");
         }
         let started = Instant::now();
         end(&mut gateway).await;
@@ -215,17 +255,28 @@ async fn the_environment_switches_export_on_and_says_how() {
     let mut gateway = Running::start(serve);
     let ready: serde_json::Value = serde_json::from_str(&gateway.line_with("\"ready\"")).unwrap();
     let endpoint = format!("http://{}", ready["address"].as_str().unwrap());
-    let channel = tonic::transport::Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
-    let mut client = participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(channel);
+    let channel = tonic::transport::Endpoint::from_shared(endpoint)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut client =
+        participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(
+            channel,
+        );
     client.create_participant(of("demo", request(""))).await.unwrap_err();
-    let line: serde_json::Value = serde_json::from_str(&gateway.line_with("INVALID_ARGUMENT")).unwrap();
+    let line: serde_json::Value =
+        serde_json::from_str(&gateway.line_with("INVALID_ARGUMENT")).unwrap();
     gateway.signal("TERM");
     let (code, _) = tokio::task::spawn_blocking(|| gateway.end()).await.unwrap();
     assert_eq!(code, Some(0));
 
     let spans = collector.spans();
     assert_eq!(spans.len(), 1);
-    assert_eq!((line["trace_id"].as_str(), line["span_id"].as_str()), (Some(&*spans[0].trace_id), Some(&*spans[0].id)));
+    assert_eq!(
+        (line["trace_id"].as_str(), line["span_id"].as_str()),
+        (Some(&*spans[0].trace_id), Some(&*spans[0].id))
+    );
     assert_eq!(collector.tokens(), ["secret"]);
     let resource = &collector.resources()[0];
     assert_eq!(resource["service.name"], "mine");

@@ -1,6 +1,7 @@
 //! Who decides a call, at which limits, and who settles it.
 
 use super::*;
+use crate::sync::lock;
 
 #[tokio::test(start_paused = true)]
 async fn local_limits_are_a_share_of_every_limit() {
@@ -40,7 +41,7 @@ async fn a_later_outage_begins_with_fresh_local_state_and_a_flapping_store_does_
     }
     assert_eq!(bench.locals(), 1);
 
-    let kept = Arc::downgrade(&bench.locals.lock().unwrap().remove(0));
+    let kept = Arc::downgrade(&lock(&bench.locals).remove(0));
     sleep(local::REST).await;
     assert_eq!(bench.admits(1000).await, PRIMARY);
     advance(LEASE).await;
@@ -65,7 +66,10 @@ async fn a_call_granted_locally_stays_there_when_the_store_is_back() {
     let again = bench.store.admit(&attempt(1, Some(LOCAL))).await.unwrap();
     assert_eq!(granted(&again), LOCAL);
     let before = bench.primary.seen().len();
-    let settled = bench.store.settle(&Settlement { throttled: Some(LOCAL), ..settlement(1) }).await;
+    let settled = bench
+        .store
+        .settle(&Settlement { throttled: Some(LOCAL), ..settlement(1) })
+        .await;
     assert_eq!(settled.unwrap(), Settled::Closed);
     let seen = bench.last_local().seen();
     assert_eq!(seen.last(), Some(&Seen::Settle(Nonce(1), Some(LOCAL))));
@@ -86,7 +90,13 @@ async fn a_call_that_lost_its_store_goes_on_locally_and_is_settled_on_both() {
     assert!(matches!(seen.last(), Some(Seen::Admit(Stage::First, None, _))), "{seen:?}");
 
     let began = Instant::now();
-    assert!(bench.store.settle(&Settlement { throttled: Some(LOCAL), ..settlement(1) }).await.is_ok());
+    assert!(
+        bench
+            .store
+            .settle(&Settlement { throttled: Some(LOCAL), ..settlement(1) })
+            .await
+            .is_ok()
+    );
     assert_eq!(began.elapsed(), Duration::ZERO);
     bench.primary.turns(Mood::Up);
     sleep(Duration::from_secs(4)).await;

@@ -1,6 +1,7 @@
 //! Losing the primary, and finding it again.
 
 use super::*;
+use crate::sync::lock;
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_store_costs_three_timeouts_in_a_row_and_then_nothing() {
@@ -172,9 +173,13 @@ async fn the_watch_ends_with_the_store() {
 async fn the_log_has_a_line_a_turn_and_none_a_call() {
     let log = Log::default();
     let lines = log.clone();
-    let format = tracing_subscriber::fmt().with_writer(move || log.clone()).with_ansi(false).without_time();
+    let format = tracing_subscriber::fmt()
+        .with_writer(move || log.clone())
+        .with_ansi(false)
+        .without_time();
     let _guard = tracing::subscriber::set_default(format.finish());
-    // While only one subscriber lives, a line's first meeting with another test's thread would switch it off for all.
+    // While only one subscriber lives, a line's first meeting with another test's thread would
+    // switch it off for all.
     let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     tracing::callsite::rebuild_interest_cache();
 
@@ -194,8 +199,11 @@ async fn the_log_has_a_line_a_turn_and_none_a_call() {
         bench.admits(nonce).await;
         sleep(Duration::from_millis(100)).await;
     }
-    let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<_> = lines.lines().map(|line| line.trim().split_once("primary: ").unwrap().1).collect();
+    let lines = String::from_utf8(lock(&lines.0).clone()).unwrap();
+    let lines: Vec<_> = lines
+        .lines()
+        .map(|line| line.trim().split_once("primary: ").unwrap().1)
+        .collect();
     assert_eq!(lines, ["store lost error=store: LOADING on_loss=\"local\"", "store is back"]);
 }
 
@@ -204,7 +212,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
+        lock(&self.0).extend(bytes);
         Ok(bytes.len())
     }
 
@@ -225,11 +233,14 @@ async fn a_store_that_only_moves_a_slot_is_waited_for_and_not_lost() {
     assert_eq!(granted(&answer.unwrap()), PRIMARY);
     assert!(!bench.store.health().degraded());
 
-    // One that takes longer than the caller can wait is decided without it, and is still not lost for the others.
+    // One that takes longer than the caller can wait is decided without it, and is still not lost
+    // for the others.
     bench.primary.turns(Mood::Refuses("TRYAGAIN"));
     let asked = Instant::now();
     assert_eq!(bench.admits(2).await, LOCAL);
-    assert!(asked.elapsed() >= Duration::from_secs(1) && asked.elapsed() < Duration::from_millis(1_200));
+    assert!(
+        asked.elapsed() >= Duration::from_secs(1) && asked.elapsed() < Duration::from_millis(1_200)
+    );
     for nonce in 3..8 {
         assert_eq!(bench.admits(nonce).await, LOCAL);
     }

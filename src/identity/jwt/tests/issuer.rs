@@ -1,5 +1,7 @@
 //! An issuer of tokens, with keys of its own and without scruples.
 
+#![allow(clippy::disallowed_methods, reason = "the integration tests use this file, too")]
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,17 +10,14 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    RsaEncoding, RsaKeyPair,
+    self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+    Ed25519KeyPair, KeyPair, RsaEncoding, RsaKeyPair,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-
-pub const ISSUER: &str = "https://issuer.test";
-pub const AUDIENCE: &str = "participant-gateway";
 
 /// One key pair of an issuer.
 pub struct Signer {
@@ -61,7 +60,9 @@ impl Signer {
                 let curve = if self.algorithm == "ES256" { "P-256" } else { "P-384" };
                 json!({ "kty": "EC", "crv": curve, "x": encode(x), "y": encode(y) })
             }
-            Key::Ed(key) => json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(key.public_key().as_ref()) }),
+            Key::Ed(key) => {
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(key.public_key().as_ref()) })
+            }
         };
         jwk["kid"] = self.id.into();
         jwk["use"] = "sig".into();
@@ -122,7 +123,8 @@ pub fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A real HTTP server that answers every request alike, and counts them. It ends with the test's runtime.
+/// A real HTTP server that answers every request alike, and counts them. It ends with the test's
+/// runtime.
 #[derive(Clone)]
 pub struct Endpoint {
     pub addr: SocketAddr,
@@ -181,3 +183,6 @@ impl Endpoint {
 fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
+
+pub const ISSUER: &str = "https://issuer.test";
+pub const AUDIENCE: &str = "participant-gateway";

@@ -14,8 +14,6 @@ struct World {
     told: Rc<Cell<u32>>,
 }
 
-const A_SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"AAAA"}]}"#;
-
 /// A cache over a source that takes 100 ms, run by a local task.
 fn world() -> World {
     let world = World {
@@ -31,7 +29,10 @@ fn world() -> World {
         let answer = Rc::clone(&answer);
         async move {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            answer.get().map(|text| Bytes::from_static(text.as_bytes())).ok_or(FetchError::TimedOut)
+            answer
+                .get()
+                .map(|text| Bytes::from_static(text.as_bytes()))
+                .ok_or(FetchError::TimedOut)
         }
     };
     tokio::task::spawn_local(async move { cache.run(fetch, |_| told.set(told.get() + 1)).await });
@@ -142,3 +143,5 @@ async fn a_failure_is_retried_soon_told_once_and_leaves_the_old_set() {
     })
     .await;
 }
+
+const A_SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"AAAA"}]}"#;

@@ -6,20 +6,6 @@ use serde_json::{Value, json};
 use super::issuer::{encode, unsigned};
 use super::*;
 
-const EVERY: [Algorithm; 9] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDsa,
-];
-
-const NOW: SystemTime = SystemTime::UNIX_EPOCH;
-
 fn now() -> SystemTime {
     NOW + Duration::from_secs(1_800_000_000)
 }
@@ -48,12 +34,17 @@ fn without(name: &str) -> Value {
 
 #[test]
 fn every_configured_algorithm_verifies_and_none_that_is_not_configured() {
-    for (algorithm, name) in
-        EVERY.iter().zip(["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"])
+    for (algorithm, name) in EVERY
+        .iter()
+        .zip(["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"])
     {
         let signer = Signer::new("a", name);
         let (token, keys) = (signer.token(&claims("bot", now())), set(&[signer.jwk()]));
-        assert_eq!(rules(&[*algorithm]).subject(&token, Some(&keys), now()), Ok("bot".to_owned()), "{name}");
+        assert_eq!(
+            rules(&[*algorithm]).subject(&token, Some(&keys), now()),
+            Ok("bot".to_owned()),
+            "{name}"
+        );
         let others: Vec<_> = EVERY.into_iter().filter(|other| other != algorithm).collect();
         let refused = rules(&others).subject(&token, Some(&keys), now());
         assert_eq!(refused, Err(Refusal::Final("the token's algorithm is not allowed")), "{name}");
@@ -98,20 +89,29 @@ fn every_claim_is_checked_with_a_leeway_of_a_minute() {
         with(json!({ "aud": AUDIENCE })),
         with(json!({ "aud": ["another", AUDIENCE] })),
     ] {
-        assert_eq!(rules.subject(&signer.token(&claims), Some(&keys), now()), Ok("bot".to_owned()), "{claims}");
+        assert_eq!(
+            rules.subject(&signer.token(&claims), Some(&keys), now()),
+            Ok("bot".to_owned()),
+            "{claims}"
+        );
     }
 }
 
 #[test]
 fn the_subject_claim_is_configurable() {
     let signer = Signer::new("a", "ES256");
-    let settings =
-        config::Jwt { subject_claim: "client_id".to_owned(), ..settings(KeySource::File("unused".into()), &EVERY) };
+    let settings = config::Jwt {
+        subject_claim: "client_id".to_owned(),
+        ..settings(KeySource::File("unused".into()), &EVERY)
+    };
     let (rules, keys) = (Rules::new(&settings), set(&[signer.jwk()]));
     let token = signer.token(&with(json!({ "client_id": "chat" })));
     assert_eq!(rules.subject(&token, Some(&keys), now()), Ok("chat".to_owned()));
     let token = signer.token(&claims("bot", now()));
-    assert_eq!(rules.subject(&token, Some(&keys), now()), Err(Refusal::Final("the token has no subject")));
+    assert_eq!(
+        rules.subject(&token, Some(&keys), now()),
+        Err(Refusal::Final("the token has no subject"))
+    );
 }
 
 #[test]
@@ -121,12 +121,21 @@ fn a_token_without_a_signature_is_refused_whatever_its_header_says() {
     let claims = claims("bot", now());
     for algorithm in ["none", "None", "NONE", "nOnE", ""] {
         for signature in ["", "e30", &encode(&[0; 256])] {
-            let token = format!("{}.{signature}", unsigned(&json!({ "alg": algorithm, "kid": "a" }), &claims));
-            assert!(matches!(rules.subject(&token, Some(&keys), now()), Err(Refusal::Final(_))), "{algorithm}");
+            let token = format!(
+                "{}.{signature}",
+                unsigned(&json!({ "alg": algorithm, "kid": "a" }), &claims)
+            );
+            assert!(
+                matches!(rules.subject(&token, Some(&keys), now()), Err(Refusal::Final(_))),
+                "{algorithm}"
+            );
         }
     }
     let token = format!("{}.", unsigned(&json!({ "alg": "RS256", "kid": "a" }), &claims));
-    assert_eq!(rules.subject(&token, Some(&keys), now()), Err(Refusal::Final("the token's signature is wrong")));
+    assert_eq!(
+        rules.subject(&token, Some(&keys), now()),
+        Err(Refusal::Final("the token's signature is wrong"))
+    );
 }
 
 #[test]
@@ -137,7 +146,10 @@ fn a_public_key_is_no_shared_secret() {
     let message = unsigned(&json!({ "alg": "HS256", "kid": "a" }), &claims);
     for secret in [jwk["n"].as_str().unwrap().as_bytes(), jwk.to_string().as_bytes()] {
         let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
-        let token = format!("{message}.{}", encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()).as_ref()));
+        let token = format!(
+            "{message}.{}",
+            encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()).as_ref())
+        );
         let refused = rules(&EVERY).subject(&token, Some(&set(std::slice::from_ref(&jwk))), now());
         assert_eq!(refused, Err(Refusal::Final("the token's algorithm is not allowed")));
     }
@@ -151,17 +163,19 @@ fn a_key_serves_only_what_its_kind_use_and_algorithm_allow() {
     let (rsa, ec) = (Signer::new("a", "RS256"), Signer::new("a", "ES256"));
     let rules = rules(&EVERY);
     let token = rsa.token(&claims("bot", now()));
-    let refused = |jwk: Value, other: Value| match rules.subject(&token, Some(&set(&[jwk, other])), now()) {
-        Err(refusal) => refusal.reason(),
-        Ok(subject) => panic!("{subject}"),
-    };
+    let refused =
+        |jwk: Value, other: Value| match rules.subject(&token, Some(&set(&[jwk, other])), now()) {
+            Err(refusal) => refusal.reason(),
+            Ok(subject) => panic!("{subject}"),
+        };
     let other = Signer::new("b", "ES256").jwk();
     let but = |name: &str, value: Value| {
         let mut jwk = rsa.jwk();
         jwk[name] = value;
         jwk
     };
-    let (unfit, unknown) = ("the token's key is not for its algorithm", "the token is signed by an unknown key");
+    let (unfit, unknown) =
+        ("the token's key is not for its algorithm", "the token is signed by an unknown key");
     assert_eq!(refused(ec.jwk(), other.clone()), unfit);
     assert_eq!(refused(but("alg", json!("PS256")), other.clone()), unfit);
     assert_eq!(refused(but("alg", json!("RSA-OAEP")), other.clone()), unfit);
@@ -171,18 +185,28 @@ fn a_key_serves_only_what_its_kind_use_and_algorithm_allow() {
     assert_eq!(refused(but("n", json!(encode(&[0xff; 128]))), other.clone()), unknown);
     assert_eq!(refused(but("n", json!("+/ no base64url")), other), unknown);
     // A set may have one id twice, for two algorithms.
-    assert_eq!(rules.subject(&token, Some(&set(&[ec.jwk(), rsa.jwk()])), now()), Ok("bot".to_owned()));
+    assert_eq!(
+        rules.subject(&token, Some(&set(&[ec.jwk(), rsa.jwk()])), now()),
+        Ok("bot".to_owned())
+    );
 }
 
 #[test]
 fn a_token_that_names_no_key_needs_a_set_with_one_that_would_do() {
-    let (rsa, ec, more) = (Signer::new("a", "RS256"), Signer::new("b", "ES256"), Signer::new("c", "ES256"));
+    let (rsa, ec, more) =
+        (Signer::new("a", "RS256"), Signer::new("b", "ES256"), Signer::new("c", "ES256"));
     let rules = rules(&EVERY);
     let token = ec.token_with(&json!({ "alg": "ES256" }), &claims("bot", now()));
     let subject = |keys: &[Value]| rules.subject(&token, Some(&set(keys)), now());
     assert_eq!(subject(&[rsa.jwk(), ec.jwk()]), Ok("bot".to_owned()));
-    assert_eq!(subject(&[ec.jwk(), more.jwk()]), Err(Refusal::Final("the token names no key, and several would do")));
-    assert_eq!(subject(&[rsa.jwk()]), Err(Refusal::UnknownKey("the token is signed by an unknown key")));
+    assert_eq!(
+        subject(&[ec.jwk(), more.jwk()]),
+        Err(Refusal::Final("the token names no key, and several would do"))
+    );
+    assert_eq!(
+        subject(&[rsa.jwk()]),
+        Err(Refusal::UnknownKey("the token is signed by an unknown key"))
+    );
 }
 
 #[test]
@@ -196,7 +220,10 @@ fn what_a_token_brings_along_is_not_trusted() {
         json!({ "alg": "ES256", "kid": "a", "x5u": "http://127.0.0.1:9/keys" }),
         json!({ "alg": "ES256", "kid": "../../a" }),
     ] {
-        assert!(rules.subject(&own.token_with(&header, &claims), Some(&keys), now()).is_err(), "{header}");
+        assert!(
+            rules.subject(&own.token_with(&header, &claims), Some(&keys), now()).is_err(),
+            "{header}"
+        );
     }
     let critical = json!({ "alg": "ES256", "kid": "a", "crit": ["b64"], "b64": false });
     let refused = rules.subject(&trusted.token_with(&critical, &claims), Some(&keys), now());
@@ -237,3 +264,16 @@ proptest! {
         prop_assert!(rules(&EVERY).subject(&damaged, Some(&keys), now()).is_err(), "{}", damaged);
     }
 }
+
+const EVERY: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDsa,
+];
+const NOW: SystemTime = SystemTime::UNIX_EPOCH;
