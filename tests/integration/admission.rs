@@ -7,16 +7,13 @@ use participant_gateway::proto;
 use participant_gateway::proto::quota_service_client::QuotaServiceClient;
 use participant_gateway::simulator::Options;
 use serde_json::json;
+use tonic::Code;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::support::redis::RedisServer;
+use crate::support::status::{reason, seen};
 use crate::support::{Fixture, Plan, are_one_call, gateway, of, request, request_with_token};
-
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
-}
 
 fn ratelimit(metadata: &MetadataMap) -> (u64, u64, u64) {
     let figure = |name| {
@@ -72,10 +69,7 @@ async fn a_token_with_other_content_is_refused_without_saying_what_differs() {
         let mut answers = Vec::new();
         for other in [request_with_token("contact-2", "token-1"), other_name] {
             let status = gateway.call(other).await.unwrap_err();
-            assert_eq!(
-                (status.code(), reason(&status).as_str()),
-                (Code::InvalidArgument, "CLIENT_TOKEN_REUSED")
-            );
+            assert_eq!(seen(&status), (Code::InvalidArgument, "CLIENT_TOKEN_REUSED"));
             let violations = status.get_details_bad_request().unwrap().field_violations;
             assert_eq!(violations[0].field, "client_token");
             answers.push((status.message().to_owned(), violations[0].description.clone()));
@@ -141,7 +135,7 @@ async fn duplicates_of_a_throttled_call_share_its_end_where_none_of_them_could_w
         async move { client.create_participant(call).await.unwrap_err() }
     });
     for status in join_all(calls).await {
-        assert_eq!(status.get_details_error_info().unwrap().reason, "UPSTREAM_THROTTLED");
+        assert_eq!(reason(&status), "UPSTREAM_THROTTLED");
     }
     assert_eq!(gateway.journal.attempt_count(), 1);
 }
@@ -162,10 +156,7 @@ async fn a_duplicate_with_more_time_waits_for_what_the_first_one_could_not() {
         second.create_participant(call("8S")).await
     });
     for answer in [hasty, patient] {
-        assert_eq!(
-            answer.unwrap_err().get_details_error_info().unwrap().reason,
-            "UPSTREAM_THROTTLED"
-        );
+        assert_eq!(reason(&answer.unwrap_err()), "UPSTREAM_THROTTLED");
     }
     // The first's; and the other's own with the one that a throttle is granted.
     assert_eq!(gateway.journal.attempt_count(), 3);
@@ -228,10 +219,7 @@ async fn a_result_whose_credentials_have_expired_is_never_made_anew() {
             .call(request_with_token("sim-expires-20000", "token-1"))
             .await
             .unwrap_err();
-        assert_eq!(
-            (status.code(), reason(&status).as_str()),
-            (Code::FailedPrecondition, "RESULT_EXPIRED")
-        );
+        assert_eq!(seen(&status), (Code::FailedPrecondition, "RESULT_EXPIRED"));
         assert!(status.get_details_precondition_failure().is_some());
         assert_eq!(gateway.journal.attempt_count(), 1);
 
@@ -310,10 +298,7 @@ async fn a_tenant_above_its_rate_is_refused_and_admitted_at_the_hint() {
             call().await.unwrap();
         }
         let status = call().await.unwrap_err();
-        assert_eq!(
-            (status.code(), reason(&status).as_str()),
-            (Code::ResourceExhausted, "TENANT_RATE_LIMITED")
-        );
+        assert_eq!(seen(&status), (Code::ResourceExhausted, "TENANT_RATE_LIMITED"));
         assert_eq!(status.get_details_error_info().unwrap().metadata["limit"], "tenant_rate");
         assert_eq!(
             status.get_details_quota_failure().unwrap().violations[0].subject,
@@ -349,10 +334,7 @@ async fn a_tenants_calls_in_flight_are_bounded() {
             .collect();
         gateway.attempted(2).await;
         let status = gateway.call(request("contact-1")).await.unwrap_err();
-        assert_eq!(
-            (status.code(), reason(&status).as_str()),
-            (Code::ResourceExhausted, "TENANT_IN_FLIGHT_LIMITED")
-        );
+        assert_eq!(seen(&status), (Code::ResourceExhausted, "TENANT_IN_FLIGHT_LIMITED"));
         assert_eq!(quota(&gateway).await.in_flight, 2);
         for call in slow {
             call.await.unwrap().unwrap();

@@ -9,9 +9,9 @@ use participant_gateway::simulator::{self, Journal, Options, Simulator};
 use serde_json::json;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
-use tonic_types::StatusExt;
 
 use crate::support::process::{self, Serving};
+use crate::support::status::reason;
 use crate::support::{of, request_with_token};
 
 /// Hands out the simulator's key, and keeps what it was asked.
@@ -125,7 +125,7 @@ async fn credentials_that_take_longer_than_an_attempt_come_all_the_same() {
     let sts = Sts::start(Duration::from_millis(1_200), Duration::from_secs(3600)).await;
     let mut world = serve(&sts).await;
     let status = world.call("token-1").await.unwrap_err();
-    assert_eq!(status.get_details_error_info().unwrap().reason, "UPSTREAM_CREDENTIALS_UNAVAILABLE");
+    assert_eq!(reason(&status), "UPSTREAM_CREDENTIALS_UNAVAILABLE");
     crate::support::redis::until("credentials are there", async || {
         world.call("token-1").await.is_ok()
     })

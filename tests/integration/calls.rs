@@ -5,11 +5,8 @@ use serde_json::json;
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
+use crate::support::status::{reason, seen};
 use crate::support::{gateway, of, request, request_with_token};
-
-fn reason(status: &tonic::Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
-}
 
 #[tokio::test]
 async fn a_call_returns_the_participant_that_connect_created() {
@@ -77,24 +74,15 @@ async fn callers_without_exactly_one_identity_are_unauthenticated() {
     let gateway = gateway().start().await;
     let mut client = gateway.client().await;
     let status = client.create_participant(Request::new(request("contact-1"))).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::Unauthenticated, "UNAUTHENTICATED")
-    );
+    assert_eq!(seen(&status), (Code::Unauthenticated, "UNAUTHENTICATED"));
 
     let mut twice = of("demo", request("contact-1"));
     twice.metadata_mut().append("x-tenant-id", "demo".parse().unwrap());
     let status = client.create_participant(twice).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::Unauthenticated, "UNAUTHENTICATED")
-    );
+    assert_eq!(seen(&status), (Code::Unauthenticated, "UNAUTHENTICATED"));
 
     let status = client.create_participant(of("nobody", request("contact-1"))).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::PermissionDenied, "TENANT_UNKNOWN")
-    );
+    assert_eq!(seen(&status), (Code::PermissionDenied, "TENANT_UNKNOWN"));
     assert_eq!(gateway.journal.attempt_count(), 0);
 }
 
@@ -117,10 +105,7 @@ async fn all_violations_come_together_and_before_any_permission() {
         })
         .await
         .unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::InvalidArgument, "INVALID_REQUEST")
-    );
+    assert_eq!(seen(&status), (Code::InvalidArgument, "INVALID_REQUEST"));
     let violations = status.get_details_bad_request().unwrap().field_violations;
     let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
     assert_eq!(
@@ -167,10 +152,7 @@ async fn an_instance_of_another_tenant_and_one_of_nobody_get_the_same_answer() {
 async fn a_role_that_is_not_on_the_tenants_list_is_refused() {
     let gateway = gateway().with("/tenants/demo/roles", json!(["CUSTOMER"])).start().await;
     let status = gateway.call(request("contact-1")).await.unwrap_err();
-    assert_eq!(
-        (status.code(), reason(&status).as_str()),
-        (Code::PermissionDenied, "ROLE_NOT_ALLOWED")
-    );
+    assert_eq!(seen(&status), (Code::PermissionDenied, "ROLE_NOT_ALLOWED"));
 }
 
 #[tokio::test]
@@ -197,7 +179,7 @@ async fn health_and_reflection_ask_for_no_identity() {
     }
     let unknown = tonic_health::pb::HealthCheckRequest { service: "nobody".to_owned() };
     let status = health.check(unknown).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "NOT_FOUND"));
+    assert_eq!(seen(&status), (Code::NotFound, "NOT_FOUND"));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
+use crate::support::status::reason;
 use crate::support::{gateway, http_get, of, request};
 
 #[tokio::test]
@@ -108,7 +109,7 @@ async fn what_is_left_when_the_drain_timeout_runs_out_is_told_so() {
     gateway.shut_down();
     let status = call.await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(status.get_details_error_info().unwrap().reason, "SHUTTING_DOWN");
+    assert_eq!(reason(&status), "SHUTTING_DOWN");
     assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
     (&mut gateway.running).await.unwrap().unwrap();
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());

@@ -7,32 +7,8 @@ use participant_gateway::simulator::{Options, Throttle};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+use crate::support::status::{Seen, reason, seen};
 use crate::support::{Fixture, gateway, of, request, request_with_token};
-
-/// What a caller can tell of an error.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    code: Code,
-    reason: String,
-    retry: Option<Duration>,
-    pushback: Option<String>,
-}
-
-fn seen(status: &Status) -> Seen {
-    let info = status.get_details_error_info().expect("no ErrorInfo");
-    assert_eq!(info.domain, "participantgateway.v1");
-    assert!(!status.get_details_request_info().expect("no RequestInfo").request_id.is_empty());
-    assert!(status.details().len() <= 4096);
-    Seen {
-        code: status.code(),
-        reason: info.reason,
-        retry: status.get_details_retry_info().and_then(|info| info.retry_delay),
-        pushback: status
-            .metadata()
-            .get("grpc-retry-pushback-ms")
-            .map(|value| value.to_str().unwrap().to_owned()),
-    }
-}
 
 fn expected(code: Code, reason: &str, retry_ms: Option<u64>) -> Seen {
     let (retry, pushback) =
@@ -212,19 +188,17 @@ async fn five_failed_calls_open_the_circuit_and_a_probe_closes_it() {
 async fn callers_without_time_for_a_retry_see_a_failed_call_all_the_same() {
     let gateway = gateway().start().await;
     let mut client = gateway.client().await;
-    for _ in 0..20 {
+    let mut call = async || {
         let mut call = of("demo", request("sim-internal"));
         // The next attempt would come after 50 ms at the earliest.
         call.metadata_mut().insert("grpc-timeout", "60m".parse().unwrap());
-        let status = client.create_participant(call).await.unwrap_err();
-        if status
-            .get_details_error_info()
-            .is_some_and(|info| info.reason == "CIRCUIT_OPEN")
-        {
-            return;
-        }
+        reason(&client.create_participant(call).await.unwrap_err())
+    };
+    for _ in 0..5 {
+        assert_ne!(call().await, "CIRCUIT_OPEN");
     }
-    panic!("the circuit stayed closed over {} failures", gateway.journal.attempt_count());
+    assert_eq!(call().await, "CIRCUIT_OPEN");
+    assert_eq!(gateway.journal.attempt_count(), 5, "a call went out through an open circuit");
 }
 
 #[tokio::test]

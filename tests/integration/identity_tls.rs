@@ -18,9 +18,9 @@ use serde_json::json;
 use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
 
 use crate::support::process::{printed, shell};
+use crate::support::status::seen;
 use crate::support::{Fixture, Plan, gateway, of, request};
 use authority::{Authority, Pair};
 use issuer::{AUDIENCE, Endpoint as KeyEndpoint, ISSUER, Signer, claims, key_set};
@@ -105,13 +105,7 @@ async fn with_tokens(gateway: &Fixture, tokens: &[&str], instance: &str) -> Resu
     gateway.client().await.create_participant(call).await.map(drop)
 }
 
-fn seen(status: Status) -> (Code, String) {
-    (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())
-}
-
-fn unauthenticated() -> (Code, String) {
-    (Code::Unauthenticated, "UNAUTHENTICATED".to_owned())
-}
+const UNAUTHENTICATED: (Code, &str) = (Code::Unauthenticated, "UNAUTHENTICATED");
 
 #[tokio::test]
 async fn only_a_good_token_gets_a_participant_whatever_the_tenant_header_says() {
@@ -136,12 +130,12 @@ async fn only_a_good_token_gets_a_participant_whatever_the_tenant_header_says() 
         &[&*stranger.token(&claims(BOT, now))],
     ] {
         let status = with_tokens(&gateway, tokens, "instance-1").await.unwrap_err();
-        assert_eq!(seen(status), unauthenticated(), "{tokens:?}");
+        assert_eq!(seen(&status), UNAUTHENTICATED, "{tokens:?}");
     }
     let nobody = with_tokens(&gateway, &[&signer.token(&claims("demo", now))], "instance-1")
         .await
         .unwrap_err();
-    assert_eq!(seen(nobody), (Code::PermissionDenied, "TENANT_UNKNOWN".to_owned()));
+    assert_eq!(seen(&nobody), (Code::PermissionDenied, "TENANT_UNKNOWN"));
     assert_eq!(gateway.journal.attempt_count(), 1);
 }
 
@@ -160,7 +154,7 @@ async fn another_tenants_instance_looks_like_nobodys() {
     let theirs = with_tokens(&gateway, &[&token], "theirs").await.unwrap_err();
     let nobodys = with_tokens(&gateway, &[&token], "nobodys").await.unwrap_err();
     assert_eq!(theirs.message(), nobodys.message());
-    assert_eq!(seen(theirs), seen(nobodys));
+    assert_eq!(seen(&theirs), seen(&nobodys));
 }
 
 #[tokio::test]
@@ -171,12 +165,12 @@ async fn a_client_certificate_is_its_tenant_and_health_needs_none() {
     assert!(files.call(&gateway, Some(&client)).await.unwrap().is_ok());
 
     let none = files.call(&gateway, None).await.unwrap().unwrap_err();
-    assert_eq!(seen(none), unauthenticated());
+    assert_eq!(seen(&none), UNAUTHENTICATED);
     let stranger = files
         .call(&gateway, Some(&files.authority.client(&["spiffe://corp/x"])))
         .await
         .unwrap();
-    assert_eq!(seen(stranger.unwrap_err()), (Code::PermissionDenied, "TENANT_UNKNOWN".to_owned()));
+    assert_eq!(seen(&stranger.unwrap_err()), (Code::PermissionDenied, "TENANT_UNKNOWN"));
     for pair in
         [Authority::new().client(&[SPIFFE]), files.authority.client_between(&[SPIFFE], 2020, 2021)]
     {

@@ -7,14 +7,10 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
 
 use crate::support::raw::{METHOD, framed, post};
+use crate::support::status::seen;
 use crate::support::{gateway, of, request};
-
-fn seen(status: &Status) -> (Code, String) {
-    (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())
-}
 
 #[tokio::test]
 async fn a_request_over_the_limit_is_refused_before_it_is_buffered() {
@@ -22,12 +18,12 @@ async fn a_request_over_the_limit_is_refused_before_it_is_buffered() {
     let mut large = request("contact-1");
     large.client_token = "x".repeat(2000);
     let status = gateway.call(large).await.unwrap_err();
-    assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()));
+    assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
 
     // Only the length is sent: where the body were awaited, this would end at the deadline.
     let head = Bytes::from_static(&[0, 0x7f, 0xff, 0xff, 0xff]);
     let status = post(&gateway, METHOD, &[("x-tenant-id", "demo")], head).await;
-    assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()));
+    assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"));
 }
 
 type Unfinished = http_body_util::StreamBody<
@@ -100,7 +96,7 @@ async fn streams_that_ask_for_no_identity_are_bounded_and_checks_go_on() {
     }
     let mut health = HealthClient::new(gateway.channel().await);
     let refused = health.watch(HealthCheckRequest::default()).await.unwrap_err();
-    assert_eq!(seen(&refused), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+    assert_eq!(seen(&refused), (Code::ResourceExhausted, "OVERLOADED"));
     health.check(HealthCheckRequest::default()).await.unwrap();
     watches.clear();
     crate::support::redis::until("places come back", async || {
@@ -120,11 +116,7 @@ async fn health_asks_for_no_identity_but_buffers_no_more_than_calls_and_waits_no
     let large = Bytes::from_static(&[0, 0x00, 0x3f, 0xff, 0xff]);
     for path in ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"] {
         let status = post(&gateway, path, &[], large.clone()).await;
-        assert_eq!(
-            seen(&status),
-            (Code::ResourceExhausted, "REQUEST_TOO_LARGE".to_owned()),
-            "{path}"
-        );
+        assert_eq!(seen(&status), (Code::ResourceExhausted, "REQUEST_TOO_LARGE"), "{path}");
     }
 
     let mut sender = connect(gateway.addr).await;
@@ -151,11 +143,7 @@ async fn what_cannot_be_read_is_malformed() {
         ("not UTF-8", framed(0, &[0x0a, 0x01, 0xff])),
     ] {
         let status = post(&gateway, METHOD, &[("x-tenant-id", "demo")], body).await;
-        assert_eq!(
-            seen(&status),
-            (Code::InvalidArgument, "MALFORMED_REQUEST".to_owned()),
-            "{name}"
-        );
+        assert_eq!(seen(&status), (Code::InvalidArgument, "MALFORMED_REQUEST"), "{name}");
     }
     assert_eq!(gateway.journal.attempt_count(), 0);
 }
@@ -166,7 +154,7 @@ async fn a_compressed_request_is_refused_as_such() {
     let body = framed(1, &request("contact-1").encode_to_vec());
     let status =
         post(&gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-encoding", "gzip")], body).await;
-    assert_eq!(seen(&status), (Code::Unimplemented, "UNSUPPORTED_ENCODING".to_owned()));
+    assert_eq!(seen(&status), (Code::Unimplemented, "UNSUPPORTED_ENCODING"));
 }
 
 #[tokio::test]
@@ -201,7 +189,7 @@ async fn what_is_not_grpc_is_told_so_in_https_own_terms() {
 async fn the_caller_is_known_before_the_message_is_read() {
     let gateway = gateway().start().await;
     let status = post(&gateway, METHOD, &[], framed(0, &[0xff; 16])).await;
-    assert_eq!(seen(&status), (Code::Unauthenticated, "UNAUTHENTICATED".to_owned()));
+    assert_eq!(seen(&status), (Code::Unauthenticated, "UNAUTHENTICATED"));
 }
 
 #[tokio::test]
@@ -213,7 +201,7 @@ async fn unknown_methods_and_services_are_unimplemented() {
         "/",
     ] {
         let status = post(&gateway, path, &[], framed(0, &[])).await;
-        assert_eq!(seen(&status), (Code::Unimplemented, "UNKNOWN_METHOD".to_owned()), "{path}");
+        assert_eq!(seen(&status), (Code::Unimplemented, "UNKNOWN_METHOD"), "{path}");
     }
 }
 

@@ -4,15 +4,12 @@ use std::time::{Duration, Instant};
 
 use participant_gateway::proto;
 use serde_json::json;
-use tonic::{Code, Status};
+use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::support::redis::{RedisCluster, RedisServer, free_port};
+use crate::support::status::{reason, seen};
 use crate::support::{Plan, gateway, of, request, request_with_token, until};
-
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
-}
 
 fn rejecting(plan: Plan) -> Plan {
     plan.with("/store/on_loss", "reject")
@@ -52,7 +49,7 @@ async fn a_gateway_that_rejects_is_not_ready_until_redis_was_reached_once() {
         .status;
     assert_eq!(told, tonic_health::pb::health_check_response::ServingStatus::NotServing as i32);
     let status = gateway.call(request("contact-1")).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"));
+    assert_eq!(seen(&status), (Code::Unavailable, "STORE_UNAVAILABLE"));
     assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
     assert_eq!(gateway.journal.attempt_count(), 0);
 }

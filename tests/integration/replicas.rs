@@ -10,6 +10,7 @@ use tonic_types::StatusExt;
 
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::redis::RedisServer;
+use crate::support::status::reason;
 use crate::support::{
     Fixture, Plan, are_one_call, gateway, key_file, of, request, request_with_token,
 };
@@ -62,7 +63,7 @@ async fn a_duplicate_elsewhere_hears_of_the_one_in_flight_before_its_deadline() 
         let body = framed(0, &request_with_token("sim-slow-1500", "token-1").encode_to_vec());
         let status =
             post(gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-timeout", "400m")], body).await;
-        assert_eq!(status.get_details_error_info().unwrap().reason, "REQUEST_IN_PROGRESS");
+        assert_eq!(reason(&status), "REQUEST_IN_PROGRESS");
         let hint = status.get_details_retry_info().unwrap().retry_delay.unwrap();
         assert!(hint > Duration::ZERO && hint <= Duration::from_secs(1), "{hint:?}");
     }

@@ -3,6 +3,7 @@
 pub mod process;
 pub mod raw;
 pub mod redis;
+pub mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -15,10 +15,11 @@ use tonic::{Code, Request};
 
 use super::authority::{Authority, Pair};
 use super::issuer::{AUDIENCE, Endpoint as KeyEndpoint, ISSUER, Signer, claims, key_set};
-use super::{BOT, seen, unauthenticated};
+use super::{BOT, UNAUTHENTICATED};
 use crate::support::process::{self, Serving};
 use crate::support::redis::until;
 use crate::support::request;
+use crate::support::status::{Seen, seen};
 
 /// TLS in front of the plain server.
 async fn tls_before(server: SocketAddr, pair: &Pair) -> SocketAddr {
@@ -65,7 +66,7 @@ fn serve(keys: SocketAddr, trusted: &Authority) -> Serving {
 }
 
 /// How a call with a good token ends, for an instance that is not the tenant's: nothing is sent.
-async fn ends(addr: SocketAddr, signer: &Signer) -> (Code, String) {
+async fn ends(addr: SocketAddr, signer: &Signer) -> Seen {
     let channel = Endpoint::from_shared(format!("http://{addr}"))
         .unwrap()
         .connect()
@@ -76,7 +77,7 @@ async fn ends(addr: SocketAddr, signer: &Signer) -> (Code, String) {
     call.metadata_mut()
         .insert("authorization", format!("Bearer {token}").parse().unwrap());
     seen(
-        ParticipantServiceClient::new(channel)
+        &ParticipantServiceClient::new(channel)
             .create_participant(call)
             .await
             .unwrap_err(),
@@ -89,7 +90,7 @@ async fn a_key_set_is_had_over_https_from_whom_the_system_trusts() {
     let endpoint = KeyEndpoint::serving(&key_set([&signer])).await;
     let keys = tls_before(endpoint.addr, &authority.server(4000)).await;
     let gateway = serve(keys, &authority);
-    let known = (Code::PermissionDenied, "INSTANCE_NOT_ALLOWED".to_owned());
+    let known = (Code::PermissionDenied, "INSTANCE_NOT_ALLOWED");
     until("the keys are there", async || ends(gateway.addr, &signer).await == known).await;
 }
 
@@ -102,5 +103,5 @@ async fn a_key_set_from_anybody_else_is_not_trusted() {
     let mut gateway = serve(keys, &Authority::new());
     let line = gateway.running.line_with("key set not loaded");
     assert!(line.contains("UnknownIssuer"), "{line}");
-    assert_eq!(ends(gateway.addr, &signer).await, unauthenticated());
+    assert_eq!(ends(gateway.addr, &signer).await, UNAUTHENTICATED);
 }
