@@ -4,15 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
-use participant_gateway::simulator::{self, Journal, Options, Simulator};
-use serde_json::json;
+use participant_gateway::simulator;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
-use crate::support::process::{self, Serving};
+use crate::support::gateway::Child;
 use crate::support::status::reason;
-use crate::support::{of, request_with_token};
+use crate::support::{Front, gateway, request_with_token, until};
 
 /// Hands out the simulator's key, and keeps what it was asked.
 #[derive(Clone)]
@@ -63,49 +60,28 @@ fn credentials(life: Duration) -> String {
     )
 }
 
-struct World {
-    client: ParticipantServiceClient<Channel>,
-    journal: Journal,
-    _serving: Serving,
-}
-
-async fn serve(sts: &Sts) -> World {
-    let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), Options::default()).await.unwrap();
-    let (endpoint_url, journal) = (simulator.endpoint_url(), simulator.journal());
-    tokio::spawn(simulator.run(std::future::pending()));
-    let config = json!({
-        "identity": { "mode": "header" },
-        "tenants": { "demo": { "instances": ["*"], "rate": "1000/s", "burst": 1000 } },
-        "upstreams": { "main": {
-            "region": "us-east-1", "instances": ["*"], "rate": "1000/s", "burst": 1000, "endpoint_url": endpoint_url,
-            "role_arn": "arn:aws:iam::123456789012:role/connect", "external_id": "gateway-1",
-            "attempt_timeout": "500ms", "max_attempts": 1,
-        } },
-    });
+async fn serve(sts: &Sts) -> Child {
+    let plan = gateway()
+        .with("/upstreams/main/role_arn", "arn:aws:iam::123456789012:role/connect")
+        .with("/upstreams/main/external_id", "gateway-1")
+        .with("/upstreams/main/attempt_timeout", "500ms")
+        .with("/upstreams/main/max_attempts", 1);
     let sts = format!("http://{}", sts.addr);
     // The gateway's own, which STS alone gets to see.
     let own = [("AWS_ACCESS_KEY_ID", "BASEKEY"), ("AWS_SECRET_ACCESS_KEY", "base-secret")];
-    let serving = process::serve(config, &[&own[..], &[("AWS_ENDPOINT_URL_STS", &sts)]].concat());
-    let endpoint = format!("http://{}", serving.addr);
-    let channel = Endpoint::from_shared(endpoint).unwrap().connect().await.unwrap();
-    World { client: ParticipantServiceClient::new(channel), journal, _serving: serving }
+    plan.serve_in(&[&own[..], &[("AWS_ENDPOINT_URL_STS", &sts)]].concat()).await
 }
 
-impl World {
-    async fn call(&mut self, token: &str) -> Result<(), Status> {
-        self.client
-            .create_participant(of("demo", request_with_token("contact-1", token)))
-            .await
-            .map(drop)
-    }
+async fn call(gateway: &Front, token: &str) -> Result<(), Status> {
+    gateway.call(request_with_token("contact-1", token)).await.map(drop)
 }
 
 #[tokio::test]
 async fn a_role_is_assumed_with_its_external_id_once_for_many_calls() {
     let sts = Sts::start(Duration::ZERO, Duration::from_secs(3600)).await;
-    let mut world = serve(&sts).await;
+    let gateway = serve(&sts).await;
     for number in 0..3 {
-        world.call(&format!("token-{number}")).await.unwrap();
+        call(&gateway, &format!("token-{number}")).await.unwrap();
     }
     let asked = sts.asked.lock().unwrap().clone();
     let [form] = asked.as_slice() else { panic!("{asked:?}") };
@@ -117,19 +93,16 @@ async fn a_role_is_assumed_with_its_external_id_once_for_many_calls() {
     ] {
         assert!(form.contains(part), "{part} is not in {form}");
     }
-    assert_eq!(world.journal.participant_count(), 3);
+    assert_eq!(gateway.journal.participant_count(), 3);
 }
 
 #[tokio::test]
 async fn credentials_that_take_longer_than_an_attempt_come_all_the_same() {
     let sts = Sts::start(Duration::from_millis(1_200), Duration::from_secs(3600)).await;
-    let mut world = serve(&sts).await;
-    let status = world.call("token-1").await.unwrap_err();
+    let gateway = serve(&sts).await;
+    let status = call(&gateway, "token-1").await.unwrap_err();
     assert_eq!(reason(&status), "UPSTREAM_CREDENTIALS_UNAVAILABLE");
-    crate::support::redis::until("credentials are there", async || {
-        world.call("token-1").await.is_ok()
-    })
-    .await;
+    until("credentials are there", async || call(&gateway, "token-1").await.is_ok()).await;
     assert_eq!(sts.count(), 1, "each attempt began anew");
 }
 
@@ -138,19 +111,19 @@ async fn credentials_that_are_valid_serve_while_their_refresh_hangs() {
     // So close to their end that they are loaded anew, ten seconds after the last load at the
     // earliest.
     let sts = Sts::start(Duration::ZERO, Duration::from_secs(120)).await;
-    let mut world = serve(&sts).await;
-    world.call("token-1").await.unwrap();
+    let gateway = serve(&sts).await;
+    call(&gateway, "token-1").await.unwrap();
     sts.turns(Duration::from_secs(3600));
     let begun = std::time::Instant::now();
     let mut fresh = (2..).map(|number| format!("token-{number}"));
     while sts.count() < 2 {
         assert!(begun.elapsed() < Duration::from_secs(30), "no refresh began");
-        world.call(&fresh.next().unwrap()).await.unwrap();
+        call(&gateway, &fresh.next().unwrap()).await.unwrap();
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     for token in fresh.take(4) {
         let started = std::time::Instant::now();
-        world.call(&token).await.unwrap();
+        call(&gateway, &token).await.unwrap();
         assert!(started.elapsed() < Duration::from_millis(450), "{:?}", started.elapsed());
     }
 }

@@ -20,8 +20,7 @@ use participant_gateway::proto::quota_service_client::QuotaServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use crate::support::of;
-use crate::support::redis::until;
+use crate::support::{of, until};
 
 const CALLERS: u64 = 16;
 const FAULTS: u32 = 20;
@@ -143,12 +142,12 @@ async fn suffer(house: &mut House, rng: &mut fastrand::Rng, bill: &mut Bill) {
         11 => {
             house.replicas[ended].kill();
             tokio::time::sleep(span / 4).await;
-            house.replicas[ended].start();
+            house.replicas[ended].start().await;
         }
         _ => {
             let code = house.replicas[ended].terminate().await;
             assert_eq!(code, Some(0), "a drain's exit code");
-            house.replicas[ended].start();
+            house.replicas[ended].start().await;
         }
     }
 }

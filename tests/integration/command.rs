@@ -5,7 +5,9 @@ use std::io::Write;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::support::process::{Running, printed, program, run};
+use crate::support::gateway::client;
+use crate::support::process::{Running, printed, program, run, serve};
+use crate::support::{gateway, of, request};
 
 fn file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
@@ -30,7 +32,7 @@ upstreams:
 #[test]
 fn help_and_version_are_on_every_command() {
     assert!(printed(&run(&["--version"])).starts_with("participant-gateway "));
-    for command in ["dev", "serve", "check", "schema", "simulate"] {
+    for command in ["dev", "serve", "check", "schema", "simulate", "keygen"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(printed(&output).contains("Usage:"), "{command}");
@@ -115,20 +117,20 @@ fn the_schema_is_json_and_knows_every_section() {
     assert_eq!(schema["additionalProperties"], false);
 }
 
-#[test]
-fn sigterm_and_sigint_end_the_program_with_0() {
+#[tokio::test]
+async fn sigterm_and_sigint_end_the_program_with_0() {
     for signal in ["TERM", "INT"] {
         let mut dev = program();
         dev.args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         let mut dev = Running::start(dev);
-        dev.line_with("ready");
+        dev.line_with("ready").await;
         dev.signal(signal);
-        assert_eq!(dev.end().0, Some(0), "{signal}");
+        assert_eq!(dev.end().await.0, Some(0), "{signal}");
     }
 }
 
-#[test]
-fn the_simulator_prints_lines_for_a_shell() {
+#[tokio::test]
+async fn the_simulator_prints_lines_for_a_shell() {
     let mut simulate = program();
     simulate.args([
         "simulate",
@@ -142,16 +144,37 @@ fn the_simulator_prints_lines_for_a_shell() {
         "1ms",
     ]);
     let mut simulate = Running::start(simulate);
+    simulate.line_with("AWS_ENDPOINT_URL_CONNECT").await;
     for name in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
-        let line = simulate.line_with(name);
-        let value = line.strip_prefix(&format!("export {name}=")).unwrap();
-        assert!(!value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric()), "{line}");
+        let value = exported(&mut simulate, name).await;
+        assert!(!value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric()), "{value}");
     }
-    assert!(
-        simulate
-            .line_with("AWS_ENDPOINT_URL_CONNECT")
-            .starts_with("export AWS_ENDPOINT_URL_CONNECT=http://127.")
-    );
+    let url = exported(&mut simulate, "AWS_ENDPOINT_URL_CONNECT").await;
+    assert!(url.starts_with("http://127."), "{url}");
     simulate.signal("TERM");
-    assert_eq!(simulate.end().0, Some(0));
+    assert_eq!(simulate.end().await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_gateway_in_the_simulators_environment_calls_the_simulator() {
+    let mut simulate = program();
+    simulate.args(["simulate", "--listen", "127.0.0.1:0"]);
+    let mut simulate = Running::start(simulate);
+    let mut environment = Vec::new();
+    for name in ["AWS_ENDPOINT_URL_CONNECT", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        environment.push((name, exported(&mut simulate, name).await));
+    }
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let config = NamedTempFile::new().unwrap();
+    gateway().write(config.path());
+    let serving = serve(config.path(), &environment).await;
+    let mut client = client(serving.addr).await;
+    client.create_participant(of("demo", request("contact-1"))).await.unwrap();
+}
+
+/// The value of the line `export NAME=VALUE`.
+async fn exported(simulate: &mut Running, name: &str) -> String {
+    let line = simulate.line_with(&format!("export {name}=")).await;
+    line.split_once('=').unwrap().1.to_owned()
 }

@@ -10,8 +10,9 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
+use crate::support::gateway::client;
 use crate::support::status::reason;
-use crate::support::{gateway, http_get, of, request};
+use crate::support::{gateway, http_get, of, request, until};
 
 #[tokio::test]
 async fn a_call_in_flight_finishes_and_health_says_not_serving_meanwhile() {
@@ -45,19 +46,19 @@ async fn callers_that_obey_goaway_see_no_error_while_one_replica_of_two_ends() {
         let second = staying.addr;
         tokio::spawn(async move {
             // As a load balancer does: new calls go elsewhere once the replica is no longer ready.
-            let mut client = connect(first).await;
+            let mut gateway = client(first).await;
             let mut moved = false;
             for _ in 0..60 {
                 if !moved && shut_down.load(Ordering::Acquire) {
-                    client = connect(second).await;
+                    gateway = client(second).await;
                     moved = true;
                 }
                 let mut answer =
-                    client.create_participant(of("demo", request("sim-slow-20"))).await;
+                    gateway.create_participant(of("demo", request("sim-slow-20"))).await;
                 if answer.as_ref().is_err_and(was_not_taken) {
-                    client = connect(second).await;
+                    gateway = client(second).await;
                     moved = true;
-                    answer = client.create_participant(of("demo", request("sim-slow-20"))).await;
+                    answer = gateway.create_participant(of("demo", request("sim-slow-20"))).await;
                 }
                 answer.expect("a call was lost");
                 done.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +66,7 @@ async fn callers_that_obey_goaway_see_no_error_while_one_replica_of_two_ends() {
         })
     });
     let callers: Vec<_> = callers.collect();
-    crate::support::until(|| done.load(Ordering::Relaxed) > 200).await;
+    until("calls are on their way", async || done.load(Ordering::Relaxed) > 200).await;
     shut_down.store(true, Ordering::Release);
     ending.shut_down();
     for caller in callers {
@@ -84,17 +85,6 @@ fn was_not_taken(status: &tonic::Status) -> bool {
     http2.any(|error| {
         error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
     })
-}
-
-async fn connect(
-    addr: std::net::SocketAddr,
-) -> participant_gateway::proto::participant_service_client::ParticipantServiceClient<
-    tonic::transport::Channel,
-> {
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).unwrap();
-    participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(
-        endpoint.connect().await.unwrap(),
-    )
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ mod authority;
 #[allow(dead_code, reason = "shared with the unit tests")]
 mod issuer;
 
-mod floods;
 mod https_keys;
 
 use std::fs;
@@ -19,9 +18,9 @@ use tempfile::TempDir;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
-use crate::support::process::{printed, shell};
+use crate::support::process::{printed, shell, tool};
 use crate::support::status::seen;
-use crate::support::{Fixture, Plan, gateway, of, request};
+use crate::support::{Front, Plan, gateway, of, request};
 use authority::{Authority, Pair};
 use issuer::{AUDIENCE, Endpoint as KeyEndpoint, ISSUER, Signer, claims, key_set};
 
@@ -54,7 +53,7 @@ impl Files {
 
     async fn channel(
         &self,
-        gateway: &Fixture,
+        gateway: &Front,
         shows: Option<&Pair>,
     ) -> Result<Channel, tonic::transport::Error> {
         let mut tls =
@@ -67,7 +66,7 @@ impl Files {
     }
 
     /// One call over a connection of its own; `None` where there was no connection to be had.
-    async fn call(&self, gateway: &Fixture, shows: Option<&Pair>) -> Option<Result<(), Status>> {
+    async fn call(&self, gateway: &Front, shows: Option<&Pair>) -> Option<Result<(), Status>> {
         let channel = self.channel(gateway, shows).await.ok()?;
         let called = ParticipantServiceClient::new(channel)
             .create_participant(Request::new(request("c")))
@@ -82,19 +81,19 @@ fn mtls() -> Plan {
         .with("/tenants/demo/subjects", json!([SPIFFE]))
 }
 
-fn jwt(endpoint: &KeyEndpoint) -> Plan {
+fn jwt(key_set_url: &str) -> Plan {
     gateway()
         .with("/identity/mode", "jwt")
         .with(
             "/identity/jwt",
-            json!({ "issuer": ISSUER, "audience": AUDIENCE, "jwks_url": endpoint.url() }),
+            json!({ "issuer": ISSUER, "audience": AUDIENCE, "jwks_url": key_set_url }),
         )
         .with("/tenants/demo/subjects", json!([BOT]))
 }
 
 /// A call of one contact with these bearer tokens, and the tenant's name in a header that must not
 /// count.
-async fn with_tokens(gateway: &Fixture, tokens: &[&str], instance: &str) -> Result<(), Status> {
+async fn with_tokens(gateway: &Front, tokens: &[&str], instance: &str) -> Result<(), Status> {
     let mut message = request("contact-1");
     instance.clone_into(&mut message.instance_id);
     let mut call = of("demo", message);
@@ -111,7 +110,7 @@ const UNAUTHENTICATED: (Code, &str) = (Code::Unauthenticated, "UNAUTHENTICATED")
 async fn only_a_good_token_gets_a_participant_whatever_the_tenant_header_says() {
     let (signer, stranger) = (Signer::new("a", "RS256"), Signer::new("a", "RS256"));
     let endpoint = KeyEndpoint::serving(&key_set([&signer])).await;
-    let gateway = jwt(&endpoint).start().await;
+    let gateway = jwt(&endpoint.url()).start().await;
     let now = SystemTime::now();
     let good = signer.token(&claims(BOT, now));
     with_tokens(&gateway, &[&good], "instance-1").await.unwrap();
@@ -145,7 +144,7 @@ async fn another_tenants_instance_looks_like_nobodys() {
     let endpoint = KeyEndpoint::serving(&key_set([&signer])).await;
     let other =
         json!({ "subjects": ["other"], "instances": ["theirs"], "rate": "1/s", "burst": 1 });
-    let plan = jwt(&endpoint)
+    let plan = jwt(&endpoint.url())
         .with("/tenants/demo/instances", json!(["own"]))
         .with("/tenants/other", other);
     let gateway = plan.with("/upstreams/main/instances", json!(["own", "theirs"])).start().await;
@@ -191,6 +190,7 @@ async fn a_client_certificate_is_its_tenant_and_health_needs_none() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpcurl_calls_with_its_certificate() {
+    let Some(_) = tool("grpcurl") else { return };
     let files = Files::new();
     let gateway = files.under(mtls()).start().await;
     fs::create_dir(files.path("client")).unwrap();

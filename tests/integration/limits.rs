@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::status::seen;
-use crate::support::{gateway, of, request};
+use crate::support::{gateway, of, request, until};
 
 #[tokio::test]
 async fn a_request_over_the_limit_is_refused_before_it_is_buffered() {
@@ -99,10 +99,8 @@ async fn streams_that_ask_for_no_identity_are_bounded_and_checks_go_on() {
     assert_eq!(seen(&refused), (Code::ResourceExhausted, "OVERLOADED"));
     health.check(HealthCheckRequest::default()).await.unwrap();
     watches.clear();
-    crate::support::redis::until("places come back", async || {
-        health.watch(HealthCheckRequest::default()).await.is_ok()
-    })
-    .await;
+    until("places come back", async || health.watch(HealthCheckRequest::default()).await.is_ok())
+        .await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tonic_types::StatusExt;
 
 use crate::support::redis::{RedisCluster, RedisServer, free_port};
 use crate::support::status::{reason, seen};
-use crate::support::{Plan, gateway, of, request, request_with_token, until};
+use crate::support::{Plan, gateway, of, request, request_with_token, until_within};
 
 fn rejecting(plan: Plan) -> Plan {
     plan.with("/store/on_loss", "reject")
@@ -69,11 +69,10 @@ async fn losing_redis_unreadies_nobody_and_its_return_needs_no_restart() {
     assert_eq!(gateway.admin("/readyz").await.0, 200);
 
     server.restart().await;
-    let back = Instant::now();
-    while gateway.call(request("contact-1")).await.is_err() {
-        assert!(back.elapsed() < Duration::from_secs(3), "not back in use");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_within(Duration::from_secs(2), "redis is back in use", async || {
+        gateway.call(request("contact-1")).await.is_ok()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -154,10 +153,7 @@ async fn a_frozen_redis_holds_back_no_answer_and_is_paid_for_once() {
         let reply = gateway.call(request_with_token("sim-slow-200", "token-1")).await;
         reply.is_ok_and(|reply| reply.into_inner().replayed)
     };
-    let started = Instant::now();
-    while !replayed().await {
-        assert!(started.elapsed() < Duration::from_secs(10), "the result was never settled");
-    }
+    until_within(Duration::from_secs(10), "the result is settled", replayed).await;
     assert!(gateway.journal.attempt_count() <= attempts + 1);
     assert_eq!(
         gateway
@@ -192,12 +188,11 @@ async fn a_wrong_password_counts_as_a_lost_redis() {
 
     // The file is read again for each connection, so that it can be mended.
     std::fs::write(password.path(), "right\n").unwrap();
-    let started = Instant::now();
-    while gateway.call(request("contact-1")).await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(5), "the right password is not used");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    until(|| gateway.journal.attempt_count() == 1).await;
+    until_within(Duration::from_secs(5), "the right password is used", async || {
+        gateway.call(request("contact-1")).await.is_ok()
+    })
+    .await;
+    assert_eq!(gateway.journal.attempt_count(), 1);
 }
 
 #[tokio::test]

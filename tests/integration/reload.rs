@@ -1,33 +1,21 @@
 //! A changed file is in use without a restart; one that does not validate changes nothing.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::http_get;
-use crate::support::process::{Running, program};
+use crate::support::process::serve;
+use crate::support::{Plan, gateway, http_get, until};
 
-fn config(burst: u32) -> String {
-    format!(
-        "server: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\nidentity: {{mode: header}}\n\
-         tenants: {{demo: {{instances: ['*'], rate: 50/s, burst: {burst}}}}}\n\
-         upstreams: {{main: {{region: us-east-1, instances: ['*']}}}}\n"
-    )
+/// A config that is told apart by its burst.
+fn config(burst: u32) -> Plan {
+    gateway().with("/tenants/demo/burst", burst)
 }
 
-fn serve(file: &Path) -> (Running, std::net::SocketAddr) {
-    let mut serve = program();
-    serve.args(["serve", "--config"]).arg(file);
-    let mut gateway = Running::start(serve);
-    let line: Value = serde_json::from_str(&gateway.line_with("\"ready\"")).unwrap();
-    let admin = line["admin_address"].as_str().unwrap().parse().unwrap();
-    (gateway, admin)
-}
-
-async fn burst(admin: std::net::SocketAddr) -> Value {
+async fn burst(admin: SocketAddr) -> Value {
     let config: Value = serde_json::from_str(&http_get(admin, "/config").await.1).unwrap();
     config["tenants"]["demo"]["burst"].clone()
 }
@@ -36,27 +24,27 @@ async fn burst(admin: std::net::SocketAddr) -> Value {
 async fn a_changed_file_is_in_use_and_a_broken_one_is_not() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yaml");
-    fs::write(&file, config(1)).unwrap();
-    let (mut gateway, admin) = serve(&file);
-    assert_eq!(burst(admin).await, 1);
+    config(1).write(&file);
+    let mut gateway = serve(&file, &[]).await;
+    assert_eq!(burst(gateway.admin).await, 1);
 
-    fs::write(&file, config(2)).unwrap();
-    gateway.next_with("config reloaded");
-    assert_eq!(burst(admin).await, 2);
+    config(2).write(&file);
+    gateway.running.next_with("config reloaded").await;
+    assert_eq!(burst(gateway.admin).await, 2);
 
-    fs::write(&file, config(0)).unwrap();
-    let line = gateway.next_with("config not reloaded");
+    config(0).write(&file);
+    let line = gateway.running.next_with("config not reloaded").await;
     assert!(line.contains("tenants.demo.burst"), "{line}");
-    assert_eq!(burst(admin).await, 2);
+    assert_eq!(burst(gateway.admin).await, 2);
 
-    fs::write(&file, format!("{}store: {{on_loss: reject}}\n", config(3))).unwrap();
-    gateway.next_with("config reloaded");
-    let line = gateway.next_with("needs a restart");
+    config(3).with("/store/on_loss", "reject").write(&file);
+    gateway.running.next_with("config reloaded").await;
+    let line = gateway.running.next_with("needs a restart").await;
     assert!(line.contains("\"store\""), "{line}");
-    assert_eq!(burst(admin).await, 3);
-    let shown: Value = serde_json::from_str(&http_get(admin, "/config").await.1).unwrap();
+    assert_eq!(burst(gateway.admin).await, 3);
+    let shown: Value = serde_json::from_str(&http_get(gateway.admin, "/config").await.1).unwrap();
     assert_eq!(shown["store"]["on_loss"], "local", "what needs a restart was shown as in use");
-    let (_, metrics) = http_get(admin, "/metrics").await;
+    let (_, metrics) = http_get(gateway.admin, "/metrics").await;
     for (result, count) in [("success", 2), ("failure", 1)] {
         let line =
             format!("participant_gateway_config_reloads_total{{result=\"{result}\"}} {count}");
@@ -69,114 +57,104 @@ async fn the_swap_of_a_config_maps_link_is_noticed() {
     let folder = TempDir::new().unwrap();
     let version = |name: &str, burst| {
         fs::create_dir(folder.path().join(name)).unwrap();
-        fs::write(folder.path().join(name).join("config.yaml"), config(burst)).unwrap();
+        config(burst).write(&folder.path().join(name).join("config.yaml"));
     };
     version("..v1", 1);
     version("..v2", 2);
     symlink("..v1", folder.path().join("..data")).unwrap();
     symlink("..data/config.yaml", folder.path().join("config.yaml")).unwrap();
-    let (mut gateway, admin) = serve(&folder.path().join("config.yaml"));
+    let mut gateway = serve(&folder.path().join("config.yaml"), &[]).await;
 
     symlink("..v2", folder.path().join("..data_tmp")).unwrap();
     fs::rename(folder.path().join("..data_tmp"), folder.path().join("..data")).unwrap();
-    gateway.next_with("config reloaded");
-    assert_eq!(burst(admin).await, 2);
+    gateway.running.next_with("config reloaded").await;
+    assert_eq!(burst(gateway.admin).await, 2);
 }
 
 #[tokio::test]
 async fn sighup_reloads_at_once() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yaml");
-    fs::write(&file, config(1)).unwrap();
-    let (mut gateway, _) = serve(&file);
-    gateway.signal("HUP");
-    gateway.next_with("config reloaded");
+    config(1).write(&file);
+    let mut gateway = serve(&file, &[]).await;
+    gateway.running.signal("HUP");
+    gateway.running.next_with("config reloaded").await;
 }
 
 #[tokio::test]
 async fn the_log_level_changes_while_running() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yaml");
-    fs::write(&file, config(1)).unwrap();
-    let (gateway, _) = serve(&file);
-    fs::write(&file, format!("{}telemetry: {{log: {{level: error}}}}\n", config(1))).unwrap();
+    config(1).write(&file);
+    let gateway = serve(&file, &[]).await;
+    config(2).with("/telemetry/log/level", "error").write(&file);
     // At this level even the word of the reload is left out, so the end is quiet, too.
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
-    gateway.signal("TERM");
-    let (code, lines) = gateway.end();
+    until("the level is in use", async || burst(gateway.admin).await == 2).await;
+    gateway.running.signal("TERM");
+    let (code, lines) = gateway.running.end().await;
     assert_eq!(code, Some(0));
     assert!(!lines.iter().any(|line| line.contains("draining")), "{lines:#?}");
-}
-
-/// A config that is valid by itself: this identity, these tenants and these upstreams.
-fn whole(identity: &str, tenants: &str, upstreams: &str) -> String {
-    format!(
-        "server: {{listen: '127.0.0.1:0'}}\nadmin: {{listen: '127.0.0.1:0'}}\nidentity: {identity}\n\
-         tenants: {{{tenants}}}\nupstreams: {{{upstreams}}}\n"
-    )
 }
 
 #[tokio::test]
 async fn tenants_that_do_not_fit_the_identity_in_use_change_nothing() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yaml");
-    let upstreams = "main: {region: us-east-1, instances: ['*']}";
-    let jwt = "{mode: jwt, jwt: {issuer: i, audience: a, jwks_url: 'http://127.0.0.1:9/keys'}}";
-    let tenants = "demo: {instances: ['*'], rate: 50/s, burst: 1, subjects: [s]}";
-    fs::write(&file, whole(jwt, tenants, upstreams)).unwrap();
-    let (mut gateway, admin) = serve(&file);
+    let keys = "http://127.0.0.1:9/keys";
+    let jwt = json!({ "mode": "jwt", "jwt": { "issuer": "i", "audience": "a", "jwks_url": keys } });
+    let config = |burst| config(burst).with("/tenants/demo/subjects", json!(["s"]));
+    config(1).with("/identity", jwt).write(&file);
+    let mut gateway = serve(&file, &[]).await;
 
-    let other = "demo: {instances: ['*'], rate: 50/s, burst: 2}";
-    fs::write(&file, whole("{mode: header}", other, upstreams)).unwrap();
-    let line = gateway.next_with("config not reloaded");
+    self::config(2).write(&file);
+    let line = gateway.running.next_with("config not reloaded").await;
     assert!(line.contains("tenants.demo.subjects"), "{line}");
-    let line = gateway.next_with("needs a restart");
+    let line = gateway.running.next_with("needs a restart").await;
     assert!(line.contains("\"identity\""), "{line}");
-    assert_eq!(burst(admin).await, 1);
+    assert_eq!(burst(gateway.admin).await, 1);
 }
 
 #[tokio::test]
 async fn a_tenant_is_not_sent_to_another_account_than_the_file_says() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yaml");
-    let old = "demo: {instances: [i-1], rate: 50/s, burst: 1}";
-    fs::write(&file, whole("{mode: header}", old, "any: {region: us-east-1, instances: ['*']}"))
-        .unwrap();
-    let (mut gateway, admin) = serve(&file);
+    let config =
+        |burst, instances: &[&str]| config(burst).with("/tenants/demo/instances", json!(instances));
+    config(1, &["i-1"]).write(&file);
+    let mut gateway = serve(&file, &[]).await;
 
-    let two =
-        "any: {region: us-east-1, instances: ['*']}, new: {region: eu-west-1, instances: [i-2]}";
-    let tenants = "demo: {instances: [i-1, i-2], rate: 50/s, burst: 2}";
-    fs::write(&file, whole("{mode: header}", tenants, two)).unwrap();
-    let line = gateway.next_with("config not reloaded");
+    let new = json!({ "region": "eu-west-1", "instances": ["i-2"] });
+    config(2, &["i-1", "i-2"]).with("/upstreams/new", new.clone()).write(&file);
+    let line = gateway.running.next_with("config not reloaded").await;
     assert!(line.contains("tenants.demo.instances") && line.contains("i-2"), "{line}");
-    let line = gateway.next_with("needs a restart");
+    let line = gateway.running.next_with("needs a restart").await;
     assert!(line.contains("upstreams.new"), "{line}");
-    assert_eq!(burst(admin).await, 1);
+    assert_eq!(burst(gateway.admin).await, 1);
 
     // A tenant that needs nothing of the new upstream is changed all the same.
-    let tenants = "demo: {instances: [i-1], rate: 50/s, burst: 3}";
-    fs::write(&file, whole("{mode: header}", tenants, two)).unwrap();
-    gateway.next_with("config reloaded");
-    assert_eq!(burst(admin).await, 3);
+    config(3, &["i-1"]).with("/upstreams/new", new).write(&file);
+    gateway.running.next_with("config reloaded").await;
+    assert_eq!(burst(gateway.admin).await, 3);
 }
 
 #[tokio::test]
 async fn shares_are_summed_up_over_the_upstreams_in_use() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yaml");
-    let tenants = |share: u32| {
-        let tenant = format!("{{instances: [i-1], rate: 50/s, burst: 1, committed: {share}/s}}");
-        format!("demo: {tenant}, second: {tenant}")
+    let config = |share: u32, upstreams: Value| {
+        let tenant = json!({
+            "instances": ["i-1"], "rate": "50/s", "burst": 1, "committed": format!("{share}/s"),
+        });
+        let tenants = json!({ "demo": tenant, "second": tenant });
+        gateway().with("/tenants", tenants).with("/upstreams", upstreams)
     };
-    let upstreams = "main: {region: us-east-1, instances: [i-1], rate: 3/s}";
-    fs::write(&file, whole("{mode: header}", &tenants(1), upstreams)).unwrap();
-    let (mut gateway, _) = serve(&file);
+    let upstream = |instance: &str, rate: &str| json!({ "region": "us-east-1", "instances": [instance], "rate": rate });
+    config(1, json!({ "main": upstream("i-1", "3/s") })).write(&file);
+    let mut gateway = serve(&file, &[]).await;
 
-    let upstreams = "main: {region: us-east-1, instances: [i-2], rate: 3/s}, \
-                     two: {region: us-east-1, instances: [i-1], rate: 9/s}";
-    fs::write(&file, whole("{mode: header}", &tenants(2), upstreams)).unwrap();
-    let line = gateway.next_with("config not reloaded");
+    let two = json!({ "main": upstream("i-2", "3/s"), "two": upstream("i-1", "9/s") });
+    config(2, two).write(&file);
+    let line = gateway.running.next_with("config not reloaded").await;
     assert!(line.contains("upstreams.main.rate"), "{line}");
 }
 
@@ -187,20 +165,21 @@ async fn sealing_keys_may_move_to_another_file() {
     let sealing = |name: &str| {
         let path = folder.path().join(name);
         fs::write(&path, participant_gateway::admission::keygen().unwrap().as_bytes()).unwrap();
-        format!("{}idempotency: {{sealing_keys_file: '{}'}}\n", config(1), path.display())
+        config(1)
+            .with("/idempotency/sealing_keys_file", path.display().to_string())
+            .write(&file);
     };
-    fs::write(&file, sealing("one")).unwrap();
-    let (mut gateway, admin) = serve(&file);
-    fs::write(&file, sealing("two")).unwrap();
-    gateway.next_with("config reloaded");
-    let shown: Value = serde_json::from_str(&http_get(admin, "/config").await.1).unwrap();
+    sealing("one");
+    let mut gateway = serve(&file, &[]).await;
+    sealing("two");
+    gateway.running.next_with("config reloaded").await;
+    let shown: Value = serde_json::from_str(&http_get(gateway.admin, "/config").await.1).unwrap();
     assert!(shown["idempotency"]["sealing_keys_file"].as_str().unwrap().ends_with("two"));
-    gateway.signal("HUP");
-    gateway.next_with("config reloaded");
+    gateway.running.signal("HUP");
+    gateway.running.next_with("config reloaded").await;
     assert!(
-        !gateway.seen().iter().any(|line| line.contains("needs a restart")),
-        "{:#?}",
-        gateway.seen()
+        !gateway.running.seen().iter().any(|line| line.contains("needs a restart")),
+        "a new file is no reason for a restart"
     );
 }
 
@@ -209,14 +188,14 @@ async fn a_config_whose_files_come_after_it_is_used_once_they_are_there() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("config.yaml");
     let keys = folder.path().join("keys");
-    fs::write(&file, config(1)).unwrap();
-    let (mut gateway, admin) = serve(&file);
-    let with_keys =
-        format!("{}idempotency: {{sealing_keys_file: '{}'}}\n", config(2), keys.display());
-    fs::write(&file, with_keys).unwrap();
-    gateway.next_with("config not reloaded");
-    assert_eq!(burst(admin).await, 1);
+    config(1).write(&file);
+    let mut gateway = serve(&file, &[]).await;
+    config(2)
+        .with("/idempotency/sealing_keys_file", keys.display().to_string())
+        .write(&file);
+    gateway.running.next_with("config not reloaded").await;
+    assert_eq!(burst(gateway.admin).await, 1);
     fs::write(&keys, participant_gateway::admission::keygen().unwrap().as_bytes()).unwrap();
-    gateway.next_with("config reloaded");
-    assert_eq!(burst(admin).await, 2);
+    gateway.running.next_with("config reloaded").await;
+    assert_eq!(burst(gateway.admin).await, 2);
 }

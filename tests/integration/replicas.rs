@@ -5,15 +5,12 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use participant_gateway::proto;
 use prost::Message;
-use serde_json::json;
 use tonic_types::StatusExt;
 
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::redis::RedisServer;
 use crate::support::status::reason;
-use crate::support::{
-    Fixture, Plan, are_one_call, gateway, key_file, of, request, request_with_token,
-};
+use crate::support::{Fixture, Plan, are_one_call, gateway, of, request, request_with_token};
 
 /// Three gateways that share everything.
 async fn three(server: &RedisServer, plan: impl Fn() -> Plan) -> [Fixture; 3] {
@@ -109,32 +106,15 @@ async fn three_gateways_admit_what_one_would() {
 
 #[tokio::test]
 async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_lease() {
-    use crate::support::process::serve;
     let server = RedisServer::start().await;
     let other = patient(gateway().on_redis(&server.url(), "pg")).start().await;
-    let config = json!({
-        "identity": { "mode": "header" },
-        "tenants": { "demo": { "instances": ["*"], "rate": "1000/s", "burst": 1000 } },
-        "upstreams": { "main": {
-            "region": "us-east-1", "instances": ["*"], "rate": "1000/s", "burst": 1000,
-            "endpoint_url": other.endpoint_url, "attempt_timeout": "100ms",
-        } },
-        "store": { "kind": "redis", "redis": { "urls": [server.url()] } },
-        "idempotency": { "root_key_file": key_file("root") },
-    });
-    let keys = [
-        ("AWS_ACCESS_KEY_ID", participant_gateway::simulator::ACCESS_KEY_ID),
-        ("AWS_SECRET_ACCESS_KEY", participant_gateway::simulator::SECRET_ACCESS_KEY),
-    ];
-    let doomed = serve(config, &keys);
-    let endpoint = format!("http://{}", doomed.addr);
-    let channel = tonic::transport::Endpoint::from_shared(endpoint)
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let mut client = proto::participant_service_client::ParticipantServiceClient::new(channel);
-
+    let doomed = gateway()
+        .on_redis(&server.url(), "pg")
+        .with("/upstreams/main/attempt_timeout", "100ms")
+        .beside(&other)
+        .serve()
+        .await;
+    let mut client = doomed.client().await;
     let mut call = of("demo", request_with_token("sim-slow-90", "token-1"));
     call.set_timeout(Duration::from_millis(500));
     let cut = tokio::spawn(async move { client.create_participant(call).await });

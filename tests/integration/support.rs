@@ -1,5 +1,6 @@
 //! Fixtures: a gateway over a simulated Connect, both real servers on ports that the system picks.
 
+pub mod gateway;
 pub mod process;
 pub mod raw;
 pub mod redis;
@@ -7,185 +8,17 @@ pub mod status;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
-use participant_gateway::app::{App, Parts};
-use participant_gateway::config::{Level, Settings, shape};
-use participant_gateway::connect::StaticCredentials;
 use participant_gateway::proto;
-use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
-use participant_gateway::simulator::{self, Journal, Options, Simulator};
-use participant_gateway::telemetry;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
+pub use gateway::{Fixture, Front, Plan, gateway};
+
 pub type Reply = Result<Response<proto::CreateParticipantResponse>, Status>;
-
-/// A gateway to be.
-pub struct Plan {
-    config: Value,
-    connect: Connect,
-    credentials: bool,
-}
-
-/// Which Connect a gateway goes to.
-enum Connect {
-    Own(Options),
-    OneOf(String, Journal, DropGuardOf),
-}
-
-/// The simulator ends with the last gateway that goes to it.
-type DropGuardOf = Arc<DropGuard>;
-
-/// A gateway that serves, over a simulator of its own. Both end with it.
-pub struct Fixture {
-    pub addr: SocketAddr,
-    pub admin: SocketAddr,
-    pub journal: Journal,
-    pub running: JoinHandle<std::io::Result<()>>,
-    pub endpoint_url: String,
-    shutdown: CancellationToken,
-    simulating: DropGuardOf,
-}
-
-/// A gateway with tenant `demo` for any instance, over a simulator without quirks.
-pub fn gateway() -> Plan {
-    let config = json!({
-        "server": { "listen": "127.0.0.1:0" },
-        "admin": { "listen": "127.0.0.1:0" },
-        "identity": { "mode": "header" },
-        "tenants": { "demo": { "instances": ["*"], "rate": "1000/s", "burst": 1000, "max_in_flight": 1000 } },
-        "upstreams": {
-            "main": { "region": "us-east-1", "instances": ["*"], "rate": "1000/s", "burst": 1000 },
-        },
-    });
-    Plan { config, connect: Connect::Own(Options::default()), credentials: true }
-}
-
-impl Plan {
-    /// Sets the config's key at this JSON pointer.
-    pub fn with(mut self, pointer: &str, value: impl Into<Value>) -> Self {
-        set(&mut self.config, pointer, value.into());
-        self
-    }
-
-    /// Changes how Connect behaves.
-    pub fn over(mut self, simulator: Options) -> Self {
-        self.connect = Connect::Own(simulator);
-        self
-    }
-
-    /// Goes to the same Connect as the other gateway.
-    pub fn beside(mut self, other: &Fixture) -> Self {
-        let simulating = Arc::clone(&other.simulating);
-        self.connect =
-            Connect::OneOf(other.endpoint_url.clone(), other.journal.clone(), simulating);
-        self
-    }
-
-    /// Keeps claims and levels in this Redis, below a prefix of the test's own.
-    pub fn on_redis(self, url: &str, prefix: &str) -> Self {
-        self.with("/store/kind", "redis")
-            .with("/store/redis/urls", json!([url]))
-            .with("/store/redis/key_prefix", prefix)
-            .with("/idempotency/root_key_file", key_file("root").display().to_string())
-    }
-
-    /// Signs with keys that the simulator does not know.
-    pub fn with_wrong_keys(mut self) -> Self {
-        self.credentials = false;
-        self
-    }
-
-    pub async fn start(mut self) -> Fixture {
-        let (endpoint_url, journal, simulating) = match self.connect {
-            Connect::OneOf(endpoint_url, journal, simulating) => {
-                (endpoint_url, journal, simulating)
-            }
-            Connect::Own(options) => {
-                let simulator = Simulator::bind(([127, 0, 0, 1], 0).into(), options).await.unwrap();
-                let (endpoint_url, journal) = (simulator.endpoint_url(), simulator.journal());
-                let simulating = CancellationToken::new();
-                tokio::spawn(simulator.run(simulating.clone().cancelled_owned()));
-                (endpoint_url, journal, Arc::new(simulating.drop_guard()))
-            }
-        };
-        if self.config.pointer("/upstreams/main/endpoint_url").is_none() {
-            set(&mut self.config, "/upstreams/main/endpoint_url", endpoint_url.as_str().into());
-        }
-        let secret = if self.credentials { simulator::SECRET_ACCESS_KEY } else { "wrong" };
-        let credentials = StaticCredentials {
-            access_key_id: simulator::ACCESS_KEY_ID.to_owned(),
-            secret_access_key: secret.to_owned(),
-        };
-
-        let settings = Settings::parse(&self.config.to_string(), [])
-            .unwrap_or_else(|problems| panic!("{problems}"));
-        let log_level = telemetry::init(shape::LogFormat::Text, Level::Error);
-        let parts = Parts { settings, reload: None, credentials: Some(credentials), log_level };
-        let app = App::bind(parts).await.unwrap();
-        let (addr, admin) = (app.addr().unwrap(), app.admin_addr().unwrap());
-        let shutdown = CancellationToken::new();
-        let running = tokio::spawn(app.run(shutdown.clone().cancelled_owned()));
-        until_ready(admin).await;
-        Fixture { addr, admin, journal, running, endpoint_url, shutdown, simulating }
-    }
-}
-
-impl Fixture {
-    /// A connection of its own.
-    pub async fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.addr))
-            .unwrap()
-            .connect()
-            .await
-            .unwrap()
-    }
-
-    pub async fn client(&self) -> ParticipantServiceClient<Channel> {
-        ParticipantServiceClient::new(self.channel().await)
-    }
-
-    /// One call of tenant `demo`, on a connection of its own.
-    pub async fn call(&self, request: proto::CreateParticipantRequest) -> Reply {
-        self.client().await.create_participant(of("demo", request)).await
-    }
-
-    /// Tells the gateway to end.
-    pub fn shut_down(&self) {
-        self.shutdown.cancel();
-    }
-
-    /// The tokens that Connect has seen, an entry an attempt.
-    pub fn tokens(&self) -> Vec<Option<String>> {
-        self.journal
-            .attempts()
-            .iter()
-            .map(|attempt| attempt.client_token.clone())
-            .collect()
-    }
-
-    /// What the admin port answers.
-    pub async fn admin(&self, path: &str) -> (u16, String) {
-        http_get(self.admin, path).await
-    }
-
-    /// Waits until Connect has seen this many attempts.
-    pub async fn attempted(&self, count: u64) {
-        until(|| self.journal.attempt_count() >= count).await;
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        self.running.abort();
-    }
-}
 
 /// A valid request without a client token.
 pub fn request(contact: &str) -> proto::CreateParticipantRequest {
@@ -249,23 +82,17 @@ pub fn set(value: &mut Value, pointer: &str, new: Value) {
     *at = new;
 }
 
-/// Waits for the event, and fails where it does not come.
-pub async fn until(mut happened: impl FnMut() -> bool) {
-    let waiting = async {
-        while !happened() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting)
-        .await
-        .expect("it did not happen");
+/// Waits for an event, and fails where it does not come.
+pub async fn until(what: &str, happened: impl AsyncFnMut() -> bool) {
+    until_within(PATIENCE, what, happened).await;
 }
 
-/// Waits until the process has taken its ports and its store into use, or said that it waits for
-/// the store.
-async fn until_ready(admin: SocketAddr) {
-    while http_get(admin, "/readyz").await.1.starts_with("starting") {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+/// The same, for an event that was promised within this time.
+pub async fn until_within(limit: Duration, what: &str, mut happened: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !happened().await {
+        assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -280,3 +107,8 @@ pub async fn http_get(addr: SocketAddr, path: &str) -> (u16, String) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
+
+/// How long anything may take that no time was promised for; generous, for a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(5);

@@ -2,7 +2,6 @@
 //! own to both.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::links::Link;
-use crate::support::process::{Running, program};
+use crate::support::process::{self, Running};
 use crate::support::redis::RedisServer;
 use crate::support::{http_get, key_file};
 
@@ -73,7 +72,7 @@ impl House {
                 running: None,
                 folder,
             };
-            replica.start();
+            replica.start().await;
             replicas.push(replica);
         }
         Self { redis, journal, replicas, _simulating: simulating.drop_guard() }
@@ -82,14 +81,15 @@ impl House {
 
 impl Replica {
     /// Begins an incarnation, and waits until it serves.
-    pub fn start(&mut self) {
-        let mut running = Running::start(serve(self.folder.path()));
-        let ready = tokio::task::block_in_place(|| running.line_with("\"ready\""));
-        let ready: Value = serde_json::from_str(&ready).unwrap();
-        let address = |name: &str| ready[name].as_str().unwrap().parse::<SocketAddr>().unwrap();
-        self.admin = address("admin_address");
-        *self.addr.lock().unwrap() = Some(address("address"));
-        self.running = Some(running);
+    pub async fn start(&mut self) {
+        let keys = [
+            ("AWS_ACCESS_KEY_ID", simulator::ACCESS_KEY_ID),
+            ("AWS_SECRET_ACCESS_KEY", simulator::SECRET_ACCESS_KEY),
+        ];
+        let serving = process::serve(&self.folder.path().join("config.yaml"), &keys).await;
+        self.admin = serving.admin;
+        *self.addr.lock().unwrap() = Some(serving.addr);
+        self.running = Some(serving.running);
     }
 
     /// Ends it as SIGKILL does.
@@ -105,7 +105,7 @@ impl Replica {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let running = self.running.take().unwrap();
         running.signal("TERM");
-        tokio::task::spawn_blocking(|| running.end().0).await.unwrap()
+        running.end().await.0
     }
 
     /// The sum of a metric's series that hold this text; 0 where there is none.
@@ -118,14 +118,6 @@ impl Replica {
             .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
             .sum()
     }
-}
-
-fn serve(folder: &Path) -> std::process::Command {
-    let mut serve = program();
-    serve.args(["serve", "--config"]).arg(folder.join("config.yaml"));
-    serve.env("AWS_ACCESS_KEY_ID", simulator::ACCESS_KEY_ID);
-    serve.env("AWS_SECRET_ACCESS_KEY", simulator::SECRET_ACCESS_KEY);
-    serve
 }
 
 fn config(to_redis: &Link, to_connect: &Link) -> Value {

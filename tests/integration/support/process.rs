@@ -1,18 +1,15 @@
 //! The program itself, as a child process.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::NamedTempFile;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
 
-use super::set;
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use super::{PATIENCE, until};
 
 /// The program, not started.
 pub fn program() -> Command {
@@ -34,15 +31,37 @@ pub fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
 }
 
-/// Where `make tools` puts the tools.
-pub fn tools() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin")
+/// A program that is no part of this repository, with its fellows on its path. Where it is missing,
+/// the test fails, or with `ALLOW_MISSING_TOOLS=1` is skipped: nothing then.
+pub fn tool(name: &str) -> Option<Command> {
+    let path = format!("{}:{}", tools().display(), std::env::var("PATH").unwrap());
+    if let Some(program) = std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|program| program.exists())
+    {
+        let mut command = Command::new(program);
+        command.env("PATH", path);
+        return Some(command);
+    }
+    assert!(
+        std::env::var("ALLOW_MISSING_TOOLS").is_ok_and(|allowed| allowed == "1"),
+        "there is no {name}: `make tools` installs it, ALLOW_MISSING_TOOLS=1 skips its tests"
+    );
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    // Not by print, which a test that passes does not show.
+    let _ = writeln!(std::io::stderr(), "SKIPPED, as there is no {name}: {test}");
+    None
 }
 
 /// A shell line with the tools on its path.
 pub fn shell(line: &str) -> Output {
-    let path = format!("{}:{}", tools().display(), std::env::var("PATH").unwrap());
-    Command::new("sh").args(["-c", line]).env("PATH", path).output().unwrap()
+    let mut shell = tool("sh").expect("a shell");
+    shell.args(["-c", line]).output().unwrap()
+}
+
+/// Where `make tools` puts the tools.
+fn tools() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin")
 }
 
 /// What a program printed, both streams.
@@ -57,14 +76,14 @@ pub fn printed(output: &Output) -> String {
 /// The program while it runs; it ends with the test.
 pub struct Running {
     child: Child,
-    lines: Receiver<String>,
+    lines: UnboundedReceiver<String>,
     seen: Vec<String>,
 }
 
 impl Running {
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
-        let (sender, lines) = channel();
+        let (sender, lines) = unbounded_channel();
         let output = child.stdout.take().unwrap();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -75,18 +94,19 @@ impl Running {
     }
 
     /// The first line that holds the text, seen or yet to come.
-    pub fn line_with(&mut self, text: &str) -> String {
+    pub async fn line_with(&mut self, text: &str) -> String {
         if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
             return line.clone();
         }
-        self.next_with(text)
+        self.next_with(text).await
     }
 
     /// The next line that holds the text.
-    pub fn next_with(&mut self, text: &str) -> String {
+    pub async fn next_with(&mut self, text: &str) -> String {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} in {:#?}", self.seen));
+            let Ok(Some(line)) = timeout(PATIENCE, self.lines.recv()).await else {
+                panic!("no line with {text:?} in {:#?}", self.seen);
+            };
             self.seen.push(line.clone());
             if line.contains(text) {
                 return line;
@@ -95,8 +115,22 @@ impl Running {
     }
 
     /// All lines so far.
-    pub fn seen(&self) -> &[String] {
+    pub fn seen(&mut self) -> &[String] {
+        while let Ok(line) = self.lines.try_recv() {
+            self.seen.push(line);
+        }
         &self.seen
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The memory that it holds, in MiB.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
 
     pub fn signal(&self, name: &str) {
@@ -108,12 +142,17 @@ impl Running {
     }
 
     /// Waits for the end: the exit code, and all that was printed.
-    pub fn end(mut self) -> (Option<i32>, Vec<String>) {
-        let status = self.child.wait().unwrap();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+    pub async fn end(mut self) -> (Option<i32>, Vec<String>) {
+        while let Ok(Some(line)) = timeout(PATIENCE, self.lines.recv()).await {
             self.seen.push(line);
         }
-        (status.code(), std::mem::take(&mut self.seen))
+        let mut status = None;
+        until("the program has ended", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        (status.unwrap().code(), std::mem::take(&mut self.seen))
     }
 }
 
@@ -121,25 +160,28 @@ impl Running {
 pub struct Serving {
     pub running: Running,
     pub addr: SocketAddr,
-    _config: NamedTempFile,
+    pub admin: SocketAddr,
 }
 
-/// Serves by this config, on ports that the system picks, in this environment besides.
-pub fn serve(mut config: Value, environment: &[(&str, &str)]) -> Serving {
-    for section in ["server", "admin"] {
-        set(&mut config, &format!("/{section}/listen"), "127.0.0.1:0".into());
-    }
-    let file = NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), config.to_string()).unwrap();
-    let mut command = program();
+/// Serves by this file, in this environment besides.
+pub async fn serve(config: &Path, environment: &[(&str, &str)]) -> Serving {
+    serve_by(program(), config, environment).await
+}
+
+/// The same, by a command that ends in the program's arguments.
+pub async fn serve_by(
+    mut command: Command,
+    config: &Path,
+    environment: &[(&str, &str)],
+) -> Serving {
     command
         .args(["serve", "--config"])
-        .arg(file.path())
+        .arg(config)
         .envs(environment.iter().copied());
     let mut running = Running::start(command);
-    let ready: Value = serde_json::from_str(&running.line_with("\"ready\"")).unwrap();
-    let addr = ready["address"].as_str().unwrap().parse().unwrap();
-    Serving { running, addr, _config: file }
+    let ready: Value = serde_json::from_str(&running.line_with("\"ready\"").await).unwrap();
+    let address = |name: &str| ready[name].as_str().unwrap().parse().unwrap();
+    Serving { addr: address("address"), admin: address("admin_address"), running }
 }
 
 impl Drop for Running {

@@ -6,13 +6,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tonic::Status;
 
-use super::Fixture;
+use super::Front;
 
 pub const METHOD: &str = "/participantgateway.v1.ParticipantService/CreateParticipant";
 
 /// Posts raw bytes as one gRPC message stream, and returns the status. Unlike tonic's channel, it
 /// has no deadline of its own.
-pub async fn post(gateway: &Fixture, path: &str, headers: &[(&str, &str)], body: Bytes) -> Status {
+pub async fn post(gateway: &Front, path: &str, headers: &[(&str, &str)], body: Bytes) -> Status {
     let stream = TcpStream::connect(gateway.addr).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-/// How long a child may take to do what it was started for; generous, for a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{PATIENCE, until};
 
 /// A server of its own.
 pub struct RedisServer {
@@ -323,15 +322,6 @@ impl RedisSentinel {
         .await;
         until("the old master follows", async || self.master.replication_says("role:slave").await)
             .await;
-    }
-}
-
-/// Waits for what another process does.
-pub async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let started = Instant::now();
-    while !done().await {
-        assert!(started.elapsed() < PATIENCE, "in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

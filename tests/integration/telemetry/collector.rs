@@ -85,7 +85,7 @@ impl Collector {
             spans.sort_by_key(|span| span.started);
             spans
         };
-        until(|| of_trace().len() >= count).await;
+        until("the trace has arrived", async || of_trace().len() >= count).await;
         of_trace()
     }
 }

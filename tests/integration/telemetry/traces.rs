@@ -7,10 +7,9 @@ use tokio::net::TcpListener;
 use tonic::Request;
 
 use super::collector::{Collector, Seen};
-use crate::support::process::{Running, program};
 use crate::support::raw::METHOD;
 use crate::support::redis::RedisServer;
-use crate::support::{Fixture, Plan, gateway, of, request, request_with_token};
+use crate::support::{Fixture, Plan, gateway, of, request, request_with_token, until_within};
 
 /// The caller's own span.
 const PARENT: &str = "00f067aa0ba902b7";
@@ -220,16 +219,11 @@ async fn a_collector_that_is_gone_costs_no_call_anything() {
             assert!(started.elapsed() < Duration::from_secs(1), "a call waited for the collector");
         }
         if addr == down_at {
-            let waiting = async {
-                while super::series(&gateway).await["participant_gateway_telemetry_dropped_total"]
-                    < 1.0
-                {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(15), waiting)
-                .await
-                .expect("what was dropped was not counted");
+            until_within(Duration::from_secs(15), "what was dropped is counted", async || {
+                let series = super::series(&gateway).await;
+                series["participant_gateway_telemetry_dropped_total"] >= 1.0
+            })
+            .await;
         }
         let started = Instant::now();
         end(&mut gateway).await;
@@ -241,34 +235,19 @@ async fn a_collector_that_is_gone_costs_no_call_anything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_environment_switches_export_on_and_says_how() {
     let collector = Collector::start().await;
-    let config = tempfile::NamedTempFile::new().unwrap();
-    let text = "server: {listen: '127.0.0.1:0'}\nadmin: {listen: '127.0.0.1:0'}\nidentity: {mode: header}\n\
-                tenants: {demo: {instances: ['*'], rate: 50/s, burst: 50}}\nupstreams: {main: {region: us-east-1, instances: ['*']}}\n";
-    std::fs::write(config.path(), text).unwrap();
-    let mut serve = program();
-    serve.args(["serve", "--config"]).arg(config.path());
-    serve
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint())
-        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-collector-token=secret")
-        .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.name=mine")
-        .env("OTEL_TRACES_SAMPLER", "always_on");
-    let mut gateway = Running::start(serve);
-    let ready: serde_json::Value = serde_json::from_str(&gateway.line_with("\"ready\"")).unwrap();
-    let endpoint = format!("http://{}", ready["address"].as_str().unwrap());
-    let channel = tonic::transport::Endpoint::from_shared(endpoint)
-        .unwrap()
-        .connect()
-        .await
-        .unwrap();
-    let mut client =
-        participant_gateway::proto::participant_service_client::ParticipantServiceClient::new(
-            channel,
-        );
-    client.create_participant(of("demo", request(""))).await.unwrap_err();
+    let mut gateway = gateway()
+        .serve_in(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint()),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-collector-token=secret"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.name=mine"),
+            ("OTEL_TRACES_SAMPLER", "always_on"),
+        ])
+        .await;
+    gateway.call(request("")).await.unwrap_err();
     let line: serde_json::Value =
-        serde_json::from_str(&gateway.line_with("INVALID_ARGUMENT")).unwrap();
-    gateway.signal("TERM");
-    let (code, _) = tokio::task::spawn_blocking(|| gateway.end()).await.unwrap();
+        serde_json::from_str(&gateway.running.line_with("INVALID_ARGUMENT").await).unwrap();
+    gateway.running.signal("TERM");
+    let (code, _) = gateway.running.end().await;
     assert_eq!(code, Some(0));
 
     let spans = collector.spans();
