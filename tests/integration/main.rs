@@ -18,6 +18,7 @@ mod config;
 mod deadlines;
 mod drain;
 mod errors;
+mod floods;
 mod fuzz_corpus;
 mod grpcurl;
 mod identity_tls;
