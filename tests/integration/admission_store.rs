@@ -7,6 +7,8 @@ mod invariants;
 mod limits;
 mod link;
 mod model;
+mod record_history;
 mod redis_keys;
+mod results;
 mod topologies;
 mod world;

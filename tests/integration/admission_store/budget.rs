@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use participant_gateway::admission::{Ask, Decision, Moment, Scope};
+use participant_gateway::admission::{Ask, Decision, Scope};
 use participant_gateway::domain::share_burst;
 use participant_gateway::error::Limit;
 
@@ -27,7 +27,7 @@ store_contract! {
 }
 
 async fn the_budget_is_never_given_back(mut world: World) {
-    tight(0.001, 1)(&mut world.scope);
+    world.budget(0.001, 1);
     let call = world.call();
     world.granted(&call).await;
     world.settle(&call, refund()).await;
@@ -35,7 +35,7 @@ async fn the_budget_is_never_given_back(mut world: World) {
 }
 
 async fn the_budget_starts_what_it_holds_and_queues_the_rest_in_order(mut world: World) {
-    tight(10.0, 2)(&mut world.scope);
+    world.budget(10.0, 2);
     world.granted(&world.call()).await;
     world.granted(&world.call()).await;
     let queued: Vec<Ask> = (0..5).map(|_| waiting(world.call(), 10_000)).collect();
@@ -49,7 +49,7 @@ async fn the_budget_starts_what_it_holds_and_queues_the_rest_in_order(mut world:
 }
 
 async fn a_queued_call_holds_nothing(mut world: World) {
-    tight(10.0, 1)(&mut world.scope);
+    world.budget(10.0, 1);
     world.granted(&world.call()).await;
     let before = world.quota().await;
     let queued = waiting(world.keyed("a", "x"), 1_000);
@@ -63,7 +63,7 @@ async fn a_queued_call_holds_nothing(mut world: World) {
 }
 
 async fn what_does_not_fit_the_wait_is_refused_with_the_excess(mut world: World) {
-    tight(2.0, 1)(&mut world.scope);
+    world.budget(2.0, 1);
     world.granted(&world.call()).await;
     let queued = waiting(world.call(), 500);
     world.told_to_ask_again(&queued).await;
@@ -77,7 +77,7 @@ async fn what_does_not_fit_the_wait_is_refused_with_the_excess(mut world: World)
 }
 
 async fn a_queue_that_nobody_kept_is_no_longer_in_the_way(mut world: World) {
-    tight(10.0, 5)(&mut world.scope);
+    world.budget(10.0, 5);
     for _ in 0..5 {
         world.granted(&world.call()).await;
     }
@@ -100,7 +100,7 @@ fn bank(world: &World) -> Scope {
 }
 
 fn committed_world(world: &mut World, burst: u32) {
-    tight(10.0, burst)(&mut world.scope);
+    world.budget(10.0, burst);
     world.scope.committed_burst = share_burst(rate(2.0));
 }
 
@@ -145,7 +145,7 @@ async fn a_share_that_is_used_up_makes_the_next_call_a_spare_one(mut world: Worl
 }
 
 async fn a_queued_attempt_asks_again_without_queueing_twice(mut world: World) {
-    tight(10.0, 1)(&mut world.scope);
+    world.budget(10.0, 1);
     let call = world.keyed("a", "x");
     world.granted(&call).await;
     let second = waiting(attempt(&call), 1_000);
@@ -165,13 +165,13 @@ async fn a_throttle_halves_the_factor_once_a_second_at_most(world: World) {
     let mut granted = Vec::new();
     for call in &calls {
         world.pass(0.001);
-        granted.push(world.granted(call).await.0);
+        granted.push(world.granted(call).await.at);
     }
     assert!((factor(&world).await - 1.0).abs() < 1e-9);
     world.throttle(&calls[0], granted[0]).await;
     assert!((factor(&world).await - 0.5).abs() < 1e-9);
     world.pass(0.01);
-    let (at, _) = world.granted(&world.call()).await;
+    let at = world.granted(&world.call()).await.at;
     world.throttle(&calls[1], at).await;
     assert!((factor(&world).await - 0.5).abs() < 0.01, "not twice within a second");
     world.pass(1.0);
@@ -180,10 +180,10 @@ async fn a_throttle_halves_the_factor_once_a_second_at_most(world: World) {
 }
 
 async fn a_throttle_of_an_attempt_granted_before_the_last_halving_is_old_news(world: World) {
-    let (old, _) = world.granted(&world.call()).await;
+    let old = world.granted(&world.call()).await.at;
     let call = world.call();
     world.pass(0.001);
-    let (at, _) = world.granted(&call).await;
+    let at = world.granted(&call).await.at;
     world.throttle(&call, at).await;
     world.pass(2.0);
     let before = factor(&world).await;
@@ -193,9 +193,9 @@ async fn a_throttle_of_an_attempt_granted_before_the_last_halving_is_old_news(wo
 }
 
 async fn a_throttle_of_a_further_attempt_slows_it_at_once(mut world: World) {
-    tight(10.0, 1)(&mut world.scope);
+    world.budget(10.0, 1);
     let call = waiting(world.keyed("a", "x"), 1_000);
-    let (at, _) = world.granted(&call).await;
+    let at = world.granted(&call).await.at;
     let throttled = Ask { throttled: Some(at), ..attempt(&call) };
     assert_eq!(world.told_to_ask_again(&throttled).await, Duration::from_millis(200));
 }
@@ -204,8 +204,8 @@ async fn the_factor_falls_no_lower_than_a_sixteenth_and_recovers_by_time_alone(w
     for _ in 0..10 {
         world.pass(1.0);
         let call = world.call();
-        let (Moment(at), _) = world.granted(&call).await;
-        world.throttle(&call, Moment(at)).await;
+        let at = world.granted(&call).await.at;
+        world.throttle(&call, at).await;
     }
     let low = factor(&world).await;
     assert!((1.0 / 16.0..0.13).contains(&low), "{low}");
@@ -216,7 +216,7 @@ async fn the_factor_falls_no_lower_than_a_sixteenth_and_recovers_by_time_alone(w
 }
 
 async fn a_gap_is_refilled_at_the_factor_of_its_own_time(mut world: World) {
-    tight(8.0, 100)(&mut world.scope);
+    world.budget(8.0, 100);
     world.scope.limits.burst = 1_000;
     world.scope.limits.rate = rate(1_000.0);
     world.scope.limits.max_in_flight = 1_000;
@@ -224,7 +224,7 @@ async fn a_gap_is_refilled_at_the_factor_of_its_own_time(mut world: World) {
         world.granted(&world.call()).await;
     }
     let call = world.call();
-    let (at, _) = world.granted(&call).await;
+    let at = world.granted(&call).await.at;
     world.throttle(&call, at).await;
     // f goes from 1/2 to 3/4 in 4 s: 8/s × 2.5 s = 20 tokens; neither 16 (the old f) nor 24 (the
     // new).
@@ -236,8 +236,8 @@ async fn a_gap_is_refilled_at_the_factor_of_its_own_time(mut world: World) {
 }
 
 async fn a_clock_that_steps_back_neither_freezes_nor_refills(mut world: World) {
-    tight(10.0, 1)(&mut world.scope);
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(10.0), 2);
+    world.budget(10.0, 1);
+    world.tenant_limit(10.0, 2);
     world.granted(&world.call()).await;
     world.clock.set(START - 3_600_000_000);
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 100));

@@ -1,4 +1,4 @@
-//! The contract of the idempotency record, over every store.
+//! The contract of the idempotency record, over every store: who holds a claim, and for how long.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use super::world::*;
 store_contract! {
     a_new_call_is_granted_its_own_upstream_token,
     a_call_without_a_client_token_has_no_upstream_token_and_never_collides,
-    a_finished_call_is_replayed_and_charges_nothing,
     a_duplicate_of_a_call_in_flight_hears_what_is_left_of_its_lease,
     other_content_is_a_mismatch_in_every_state,
     another_version_of_the_encoding_is_a_mismatch_that_names_the_version,
@@ -21,10 +20,6 @@ store_contract! {
     an_uncertain_attempt_makes_the_record_uncertain_for_good,
     a_claim_settled_after_its_lease_is_still_its_owners_while_nobody_took_over,
     settling_twice_acts_once,
-    a_result_ends_half_a_minute_before_its_credentials_and_leaves_a_tombstone,
-    a_result_whose_life_is_already_over_is_a_tombstone_at_once,
-    a_result_without_an_end_lives_for_the_retention_from_the_first_claim,
-    a_tombstone_is_forgotten_with_the_retention,
     a_record_outlives_its_retention_only_for_its_lease,
     an_admit_that_finds_its_own_nonce_gets_the_same_grant_uncharged,
     a_mended_grant_knows_of_the_takeover,
@@ -32,13 +27,6 @@ store_contract! {
     a_further_attempt_charges_the_budget_only_and_renews_the_leases,
     a_stale_attempt_gets_what_a_duplicate_gets,
     an_attempt_whose_claim_nobody_holds_is_lost_and_may_claim_afresh,
-    a_result_that_cannot_be_opened_is_taken_over_and_kept_until_it_is_replaced,
-    a_takeover_for_resealing_that_never_ends_leaves_the_old_result,
-    distrust_of_a_result_that_was_replaced_meanwhile_replays_the_new_one,
-    a_result_under_resealing_still_ends_in_a_tombstone,
-    a_mismatch_that_cannot_be_verified_is_taken_over,
-    distrust_of_another_mac_changes_nothing,
-    a_record_of_the_same_content_with_a_foreign_mac_or_token_is_taken_over,
     records_of_two_upstreams_or_names_are_independent,
     a_clock_that_steps_back_neither_ends_nor_extends_a_lease,
     of_many_duplicates_at_once_exactly_one_is_granted,
@@ -46,27 +34,15 @@ store_contract! {
 }
 
 async fn a_new_call_is_granted_its_own_upstream_token(world: World) {
-    let (at, takeover) = world.granted(&world.keyed("a", "x")).await;
-    assert!(!takeover);
-    assert_eq!((at.0 * 1e6).round() as u64, START);
+    let grant = world.granted(&world.keyed("a", "x")).await;
+    assert!(!grant.takeover);
+    assert_eq!((grant.at.0 * 1e6).round() as u64, START);
 }
 
 async fn a_call_without_a_client_token_has_no_upstream_token_and_never_collides(world: World) {
     world.granted(&world.call()).await;
     world.granted(&world.call()).await;
     assert_eq!(world.quota().await.in_flight, 2);
-}
-
-async fn a_finished_call_is_replayed_and_charges_nothing(world: World) {
-    let call = world.keyed("a", "x");
-    world.granted(&call).await;
-    assert_eq!(world.settle(&call, done("sealed")).await, Settled::Closed);
-    let before = world.quota().await;
-    let duplicate = world.keyed("a", "x");
-    let answer = world.admit(&duplicate).await;
-    assert_eq!(answer.decision, replay("sealed", &duplicate));
-    assert_eq!(answer.quota, before);
-    assert_eq!((before.in_flight, before.remaining), (0, 99));
 }
 
 async fn a_duplicate_of_a_call_in_flight_hears_what_is_left_of_its_lease(world: World) {
@@ -112,24 +88,21 @@ async fn a_release_forgets_the_record(world: World) {
     let call = world.keyed("a", "x");
     world.granted(&call).await;
     assert_eq!(world.settle(&call, release()).await, Settled::Closed);
-    let (_, takeover) = world.granted(&world.keyed("a", "y")).await;
-    assert!(!takeover);
+    assert!(!world.granted(&world.keyed("a", "y")).await.takeover);
 }
 
 async fn an_uncertain_claim_is_taken_over_at_once_with_the_same_token(world: World) {
     let call = world.keyed("a", "x");
     world.granted(&call).await;
     world.settle(&call, Verdict::Uncertain).await;
-    let (_, takeover) = world.granted(&world.keyed("a", "x")).await;
-    assert!(takeover);
+    assert!(world.granted(&world.keyed("a", "x")).await.takeover);
 }
 
 async fn a_lease_that_ran_out_is_taken_over_and_the_first_owner_is_fenced_off(world: World) {
     let (first, second) = (world.keyed("a", "x"), world.keyed("a", "x"));
     world.granted(&first).await;
     world.pass(15.0);
-    let (_, takeover) = world.granted(&second).await;
-    assert!(takeover);
+    assert!(world.granted(&second).await.takeover);
     for verdict in [done("stale"), release(), Verdict::Uncertain] {
         assert_eq!(world.settle(&first, verdict).await, Settled::NotOurs);
     }
@@ -149,7 +122,7 @@ async fn once_uncertain_a_release_never_forgets(world: World) {
     for token in ["a", "b"] {
         for _ in 0..2 {
             let next = world.keyed(token, "x");
-            assert!(world.granted(&next).await.1);
+            assert!(world.granted(&next).await.takeover);
             assert_eq!(world.settle(&next, release()).await, Settled::Closed);
             assert!(matches!(
                 world.decide(&world.keyed(token, "y")).await,
@@ -161,10 +134,10 @@ async fn once_uncertain_a_release_never_forgets(world: World) {
 
 async fn an_uncertain_attempt_makes_the_record_uncertain_for_good(world: World) {
     let call = world.keyed("a", "x");
-    assert!(!world.granted(&call).await.1);
-    assert!(!world.granted(&attempt(&call)).await.1);
-    assert!(world.granted(&uncertain_attempt(&call)).await.1);
-    assert!(world.granted(&attempt(&call)).await.1, "the bit is sticky");
+    assert!(!world.granted(&call).await.takeover);
+    assert!(!world.granted(&attempt(&call)).await.takeover);
+    assert!(world.granted(&uncertain_attempt(&call)).await.takeover);
+    assert!(world.granted(&attempt(&call)).await.takeover, "the bit is sticky");
     world.settle(&call, release()).await;
     assert!(matches!(world.decide(&world.keyed("a", "y")).await, Decision::Mismatch { .. }));
 }
@@ -191,66 +164,25 @@ async fn settling_twice_acts_once(mut world: World) {
     assert_eq!(world.quota().await.remaining, 98, "one of three was given back, once");
 }
 
-async fn a_result_ends_half_a_minute_before_its_credentials_and_leaves_a_tombstone(world: World) {
-    let call = world.keyed("a", "x");
-    world.granted(&call).await;
-    world.pass(10.0);
-    world.settle(&call, done_until("sealed", 100)).await;
-    world.pass(59.9);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("sealed", &call));
-    world.pass(0.1);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, Decision::Tombstone);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, Decision::Tombstone);
-}
-
-async fn a_result_whose_life_is_already_over_is_a_tombstone_at_once(world: World) {
-    for (token, expires_s) in [("a", 30), ("b", 0), ("c", 5)] {
-        let call = world.keyed(token, "x");
-        world.granted(&call).await;
-        assert_eq!(world.settle(&call, done_until("sealed", expires_s)).await, Settled::Closed);
-        assert_eq!(world.decide(&world.keyed(token, "x")).await, Decision::Tombstone);
-    }
-}
-
-async fn a_result_without_an_end_lives_for_the_retention_from_the_first_claim(world: World) {
-    let call = world.keyed("a", "x");
-    world.granted(&call).await;
-    world.pass(10.0);
-    world.settle(&call, done("sealed")).await;
-    world.pass(86_389.0);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("sealed", &call));
-    world.pass(1.0);
-    assert!(!world.granted(&world.keyed("a", "y")).await.1, "forgotten, to the second");
-}
-
-async fn a_tombstone_is_forgotten_with_the_retention(world: World) {
-    let call = world.keyed("a", "x");
-    world.granted(&call).await;
-    world.settle(&call, done_until("sealed", 60)).await;
-    world.pass(86_399.0);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, Decision::Tombstone);
-    world.pass(1.0);
-    assert!(!world.granted(&world.keyed("a", "x")).await.1);
-}
-
 async fn a_record_outlives_its_retention_only_for_its_lease(world: World) {
     let call = world.keyed("a", "x");
     world.granted(&call).await;
     world.settle(&call, Verdict::Uncertain).await;
     world.pass(86_395.0);
     let late = world.keyed("a", "x");
-    assert!(world.granted(&late).await.1);
+    assert!(world.granted(&late).await.takeover);
     world.pass(10.0);
     assert!(matches!(world.decide(&world.keyed("a", "x")).await, Decision::Busy { .. }));
     assert_eq!(world.settle(&late, done("sealed")).await, Settled::Closed);
     assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("sealed", &late));
     world.pass(5.0);
-    assert!(!world.granted(&world.keyed("a", "y")).await.1);
+    assert!(!world.granted(&world.keyed("a", "y")).await.takeover);
 }
 
 async fn an_admit_that_finds_its_own_nonce_gets_the_same_grant_uncharged(mut world: World) {
-    (world.scope.limits.rate, world.scope.rate) = (rate(0.001), rate(0.001));
-    (world.scope.limits.burst, world.scope.burst, world.scope.limits.max_in_flight) = (1, 1, 1);
+    world.tenant_limit(0.001, 1);
+    world.scope.limits.max_in_flight = 1;
+    world.budget(0.001, 1);
     let call = world.keyed("a", "x");
     let first = world.granted(&call).await;
     let quota = world.quota().await;
@@ -276,13 +208,14 @@ async fn a_mended_grant_knows_of_the_takeover(world: World) {
     world.granted(&call).await;
     world.settle(&call, Verdict::Uncertain).await;
     let next = world.keyed("a", "x");
-    assert!(world.granted(&next).await.1);
-    assert!(world.granted(&next).await.1);
+    assert!(world.granted(&next).await.takeover);
+    assert!(world.granted(&next).await.takeover);
 }
 
 async fn without_a_record_the_lease_itself_mends_a_lost_reply(mut world: World) {
-    (world.scope.limits.rate, world.scope.rate) = (rate(0.001), rate(0.001));
-    (world.scope.limits.burst, world.scope.burst, world.scope.limits.max_in_flight) = (1, 1, 1);
+    world.tenant_limit(0.001, 1);
+    world.scope.limits.max_in_flight = 1;
+    world.budget(0.001, 1);
     let call = world.call();
     world.granted(&call).await;
     let quota = world.quota().await;
@@ -297,9 +230,9 @@ async fn without_a_record_the_lease_itself_mends_a_lost_reply(mut world: World) 
 }
 
 async fn a_further_attempt_charges_the_budget_only_and_renews_the_leases(mut world: World) {
-    (world.scope.limits.rate, world.scope.limits.burst, world.scope.limits.max_in_flight) =
-        (rate(0.001), 1, 1);
-    (world.scope.rate, world.scope.burst) = (rate(0.001), 3);
+    world.tenant_limit(0.001, 1);
+    world.scope.limits.max_in_flight = 1;
+    world.budget(0.001, 3);
     for call in [world.keyed("a", "x"), world.call()] {
         world.granted(&call).await;
         world.pass(10.0);
@@ -347,100 +280,17 @@ async fn an_attempt_whose_claim_nobody_holds_is_lost_and_may_claim_afresh(world:
     let before = world.quota().await;
     assert_eq!(world.decide(&attempt(&first)).await, Decision::Lost);
     assert_eq!(world.quota().await, before);
-    assert!(world.granted(&first).await.1);
+    assert!(world.granted(&first).await.takeover);
     world.granted(&attempt(&first)).await;
     assert_eq!(world.decide(&attempt(&world.keyed("never claimed", "x"))).await, Decision::Lost);
-}
-
-async fn a_result_that_cannot_be_opened_is_taken_over_and_kept_until_it_is_replaced(world: World) {
-    let call = world.keyed("a", "x");
-    world.granted(&call).await;
-    world.settle(&call, done("old")).await;
-    let taker = distrusting(&world.keyed("a", "x"), b"old");
-    assert!(world.granted(&taker).await.1);
-    assert!(matches!(world.decide(&world.keyed("a", "x")).await, Decision::Busy { .. }));
-    for verdict in [Verdict::Uncertain, release()] {
-        assert_eq!(world.settle(&taker, verdict).await, Settled::Closed);
-        assert_eq!(
-            world.decide(&world.keyed("a", "x")).await,
-            replay("old", &call),
-            "another replica may open it"
-        );
-        world.granted(&taker).await;
-    }
-    world.settle(&taker, done("new")).await;
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("new", &call));
-}
-
-async fn a_takeover_for_resealing_that_never_ends_leaves_the_old_result(world: World) {
-    let call = world.keyed("a", "x");
-    world.granted(&call).await;
-    world.settle(&call, done("old")).await;
-    world.granted(&distrusting(&world.keyed("a", "x"), b"old")).await;
-    world.pass(15.0);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("old", &call));
-}
-
-async fn distrust_of_a_result_that_was_replaced_meanwhile_replays_the_new_one(world: World) {
-    let call = world.keyed("a", "x");
-    world.granted(&call).await;
-    world.settle(&call, done("new")).await;
-    assert_eq!(world.decide(&distrusting(&call, b"old")).await, replay("new", &call));
-}
-
-async fn a_result_under_resealing_still_ends_in_a_tombstone(world: World) {
-    let call = world.keyed("a", "x");
-    world.granted(&call).await;
-    world.settle(&call, done_until("old", 100)).await;
-    let taker = distrusting(&world.keyed("a", "x"), b"old");
-    world.pass(69.0);
-    world.granted(&taker).await;
-    world.pass(2.0);
-    assert_eq!(world.settle(&taker, Verdict::Uncertain).await, Settled::Closed);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, Decision::Tombstone);
-}
-
-async fn a_mismatch_that_cannot_be_verified_is_taken_over(world: World) {
-    world.granted(&world.keyed("a", "garbled")).await;
-    let call = world.keyed("a", "x");
-    let Decision::Mismatch { mac, .. } = world.decide(&call).await else { panic!("no mismatch") };
-    let call = distrusting(&call, mac.as_bytes());
-    assert!(world.granted(&call).await.1, "never a mismatch, and uncertain for good");
-    world.settle(&call, release()).await;
-    assert!(matches!(world.decide(&world.keyed("a", "y")).await, Decision::Mismatch { .. }));
-    assert!(world.granted(&world.keyed("a", "x")).await.1);
-}
-
-async fn distrust_of_another_mac_changes_nothing(world: World) {
-    world.granted(&world.keyed("a", "x")).await;
-    let ask = distrusting(&world.keyed("a", "y"), b"mac-of-something-else");
-    assert!(matches!(world.decide(&ask).await, Decision::Mismatch { .. }));
-}
-
-async fn a_record_of_the_same_content_with_a_foreign_mac_or_token_is_taken_over(world: World) {
-    let forge: [fn(&mut Ask); 2] = [
-        |ask| ask.record.as_mut().unwrap().mac = "forged".into(),
-        |ask| ask.record.as_mut().unwrap().upstream_token = record("a", "another").upstream_token,
-    ];
-    for forge in forge {
-        let mut forged = world.keyed("a", "x");
-        forge(&mut forged);
-        world.settle(&forged, release()).await;
-        world.decide(&forged).await;
-        world.settle(&forged, done("forged")).await;
-        let call = world.keyed("a", "x");
-        assert!(world.granted(&call).await.1);
-        world.settle(&call, done("ours")).await;
-        assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("ours", &call));
-    }
 }
 
 async fn records_of_two_upstreams_or_names_are_independent(world: World) {
     world.granted(&world.keyed("a", "x")).await;
     let mut elsewhere = world.keyed("a", "y");
     elsewhere.scope.upstream = name("other");
-    assert!(!world.granted(&elsewhere).await.1);
-    assert!(!world.granted(&world.keyed("b", "y")).await.1);
+    assert!(!world.granted(&elsewhere).await.takeover);
+    assert!(!world.granted(&world.keyed("b", "y")).await.takeover);
     assert_eq!(world.quota().await.in_flight, 2);
 }
 
@@ -457,7 +307,7 @@ async fn a_clock_that_steps_back_neither_ends_nor_extends_a_lease(world: World) 
     world.clock.set(START);
     let mut duplicate = world.keyed("a", "x");
     duplicate.stage = Stage::Again;
-    assert!(world.granted(&duplicate).await.1, "a jump forward is time");
+    assert!(world.granted(&duplicate).await.takeover, "a jump forward is time");
 }
 
 async fn of_many_duplicates_at_once_exactly_one_is_granted(world: World) {
@@ -493,7 +343,7 @@ async fn a_look_hears_what_the_record_says_and_claims_nothing(world: World) {
     let before = world.quota().await;
     assert_eq!(world.decide(&look("x")).await, Decision::Lost);
     assert_eq!(world.quota().await, before);
-    assert!(world.granted(&call).await.1);
+    assert!(world.granted(&call).await.takeover);
     world.settle(&call, done_until("sealed", 100)).await;
     assert_eq!(world.decide(&look("x")).await, replay("sealed", &call));
     world.pass(100.0);

@@ -1,5 +1,5 @@
-//! What must hold whatever happens: the budget's (a) to (d), and the record's state machine. On the
-//! in-memory store, for speed; the model test holds Redis equal to it.
+//! What must hold whatever happens to the budget: (a) to (d). On the in-memory store, for speed; the
+//! model test holds Redis equal to it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use participant_gateway::admission::memory::MemoryStore;
 use participant_gateway::admission::{
-    Answer, Ask, Decision, ManualClock, Nonce, Scope, Settled, Settlement, Stage, Store, Verdict,
+    Answer, Ask, Decision, ManualClock, Scope, Settlement, Stage, Store,
 };
 use participant_gateway::domain::share_burst;
 use participant_gateway::error::Limit;
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseResult;
 
-use super::model::{CONFIGS, History, Who, cases, step};
+use super::model::{CONFIGS, History, Step, Who, for_all, step};
 use super::world::*;
 
 /// The budget as the invariants speak of it, kept from the answers' factor alone.
@@ -149,318 +150,258 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         })
 }
 
+/// A scenario while it runs.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    crowd: Crowd,
+    random: fastrand::Rng,
+    events: BinaryHeap<Reverse<Event>>,
+    order: usize,
+    /// Asks that were told to come again.
+    queued: Vec<Ask>,
+    /// How many calls of each committed tenant wait.
+    waits: Vec<u32>,
+    /// When the next token is there, for the committed call that waits for it.
+    token_due: u64,
+}
+
+/// A tenant asks. Events of one time keep their order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Event {
+    at: u64,
+    order: usize,
+    tenant: usize,
+    /// Where it asks again: since when it waits, and which of the queued asks it is.
+    again: Option<(u64, usize)>,
+}
+
+impl<'a> Run<'a> {
+    fn new(scenario: &'a Scenario) -> Self {
+        let tenants = scenario.committed.len() + scenario.spare;
+        let mut random = fastrand::Rng::with_seed(scenario.seed);
+        let first = |tenant| {
+            let at = START + random.u64(0..100_000);
+            Reverse(Event { at, order: tenant, tenant, again: None })
+        };
+        Self {
+            events: (0..tenants).map(first).collect(),
+            scenario,
+            crowd: crowd(scenario.rate, scenario.burst, &scenario.committed, scenario.spare),
+            random,
+            order: tenants,
+            queued: Vec::new(),
+            waits: vec![0; scenario.committed.len()],
+            token_due: u64::MAX,
+        }
+    }
+
+    fn is_committed(&self, tenant: usize) -> bool {
+        tenant < self.scenario.committed.len()
+    }
+
+    fn to_the_end(mut self) -> TestCaseResult {
+        let end = START + (200.0 / self.scenario.rate * 1e6) as u64;
+        while let Some(Reverse(event)) = self.events.pop()
+            && event.at <= end
+        {
+            self.crowd.go_to(event.at);
+            self.order += 1;
+            if let Some(ask) = self.ask(&event) {
+                let answer = self.crowd.ask(&ask);
+                self.note(&event, ask, &answer)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the tenant asks; nothing where a committed one has used its share up.
+    fn ask(&mut self, event: &Event) -> Option<Ask> {
+        let tenant = event.tenant;
+        let max_wait = Duration::from_millis(self.scenario.max_wait_ms);
+        if let Some((since, queued)) = event.again {
+            let mut ask = again(&self.queued[queued]);
+            if !self.is_committed(tenant) {
+                ask.wait = max_wait.saturating_sub(Duration::from_micros(event.at - since));
+            }
+            return Some(ask);
+        }
+        self.plan_next(event);
+        if !self.is_committed(tenant) {
+            return Some(self.crowd.call(tenant, max_wait));
+        }
+        // A share is charged when the call starts: the calls that wait have theirs still to come.
+        let needed = 1.0 + f64::from(self.waits[tenant]) + 1e-6;
+        let holds_a_call = self.crowd.ghost.shares[tenant] >= needed;
+        holds_a_call.then(|| self.crowd.call(tenant, Duration::from_secs(3_600)))
+    }
+
+    /// The tenant's next call, whatever becomes of this one.
+    fn plan_next(&mut self, event: &Event) {
+        let press = match self.scenario.committed.get(event.tenant) {
+            Some(committed) => committed * 2.0,
+            None => self.scenario.rate * 3.0,
+        };
+        let gap = (-self.random.f64().max(1e-9).ln() / press * 1e6) as u64;
+        let at = event.at + gap + 1;
+        self.events.push(Reverse(Event {
+            at,
+            order: self.order,
+            tenant: event.tenant,
+            again: None,
+        }));
+    }
+
+    fn note(&mut self, event: &Event, ask: Ask, answer: &Answer) -> TestCaseResult {
+        let committed = self.is_committed(event.tenant);
+        match answer.decision {
+            Decision::Granted { .. } => {
+                if self.random.f64() < self.scenario.throttling {
+                    self.crowd.throttle(&ask, answer);
+                }
+            }
+            Decision::AskAgain { after } => {
+                prop_assert!(after > Duration::ZERO);
+                let since = event.again.map_or(event.at, |(since, _)| since);
+                self.queued.push(ask);
+                self.events.push(Reverse(Event {
+                    at: event.at + after.as_micros() as u64,
+                    order: self.order,
+                    tenant: event.tenant,
+                    again: Some((since, self.queued.len() - 1)),
+                }));
+            }
+            ref other => {
+                prop_assert!(!committed, "(b): a committed call was refused: {:?}", other);
+            }
+        }
+        if !committed {
+            return Ok(());
+        }
+        self.no_committed_call_suffers(event, matches!(answer.decision, Decision::Granted { .. }))
+    }
+
+    /// (b), after an ask of a committed tenant.
+    fn no_committed_call_suffers(&mut self, event: &Event, started: bool) -> TestCaseResult {
+        let (tenant, first) = (event.tenant, event.again.is_none());
+        let committed_burst = self.crowd.scopes[0].committed_burst;
+        if started {
+            self.crowd.ghost.shares[tenant] -= 1.0;
+            self.waits[tenant] -= u32::from(!first);
+        } else {
+            prop_assert!(
+                committed_burst >= self.scenario.burst,
+                "(b): a committed call was delayed"
+            );
+            self.waits[tenant] += u32::from(first);
+        }
+        // A burst of 1 reserves nothing: spare calls then race the committed for every token.
+        if self.scenario.burst == 1 {
+            return Ok(());
+        }
+        // So many at most wait, and one of them starts with every token: served in order, none
+        // waits longer than (Σb − res)/R.
+        let waiting: u32 = self.waits.iter().sum();
+        let most = f64::from(committed_burst) - self.crowd.reserve();
+        prop_assert!(f64::from(waiting) <= most, "(b): {} wait", waiting);
+        if started || (first && waiting == 1) {
+            self.token_due = event.at + (1e6 / self.scenario.rate) as u64 + 2;
+        }
+        let in_time = self.scenario.throttling > 0.0 || event.at <= self.token_due;
+        prop_assert!(in_time, "(b): a token was given to somebody else");
+        Ok(())
+    }
+}
+
 /// Spare tenants press with three times the rate; the committed call whenever their own share holds
 /// a call.
 #[test]
 fn no_more_start_than_the_account_allows_and_no_committed_call_suffers() {
-    proptest!(cases(200), |(scenario in scenario())| {
-        let mut random = fastrand::Rng::with_seed(scenario.seed);
-        let mut crowd = crowd(scenario.rate, scenario.burst, &scenario.committed, scenario.spare);
-        let committed_burst = f64::from(crowd.scopes[0].committed_burst);
-        let protected = crowd.scopes[0].committed_burst < scenario.burst;
-        let most_waiting = committed_burst - crowd.reserve();
-        let mut token_due = u64::MAX;
-        let max_wait = Duration::from_millis(scenario.max_wait_ms);
-        let tenants = scenario.committed.len() + scenario.spare;
-        let mut waits = vec![0_u32; scenario.committed.len()];
-        // (when, order, tenant, since when it waits, its ask where it asks again)
-        let mut events = BinaryHeap::new();
-        let mut asks: Vec<Ask> = Vec::new();
-        let mut order = 0;
-        for tenant in 0..tenants {
-            events.push(Reverse((START + random.u64(0..100_000), tenant, tenant, START, usize::MAX)));
-        }
-        let end = START + (200.0 / scenario.rate * 1e6) as u64;
-        while let Some(Reverse((at, _, tenant, since, waiting))) = events.pop() {
-            if at > end {
-                break;
-            }
-            crowd.go_to(at);
-            order += 1;
-            let is_committed = tenant < scenario.committed.len();
-            let first = waiting == usize::MAX;
-            let mut ask = if first {
-                // The next call, come what may.
-                let press = if is_committed { scenario.committed[tenant] * 2.0 } else { scenario.rate * 3.0 };
-                let gap = (-random.f64().max(1e-9).ln() / press * 1e6) as u64;
-                events.push(Reverse((at + gap + 1, order + tenants, tenant, START, usize::MAX)));
-                // A share is charged when the call starts: the calls that wait have theirs still to
-                // come.
-                if is_committed && crowd.ghost.shares[tenant] < 1.0 + f64::from(waits[tenant]) + 1e-6 {
-                    continue;
-                }
-                let wait = if is_committed { Duration::from_secs(3_600) } else { max_wait };
-                crowd.call(tenant, wait)
-            } else {
-                again(&asks[waiting])
-            };
-            let since = if first { at } else { since };
-            if !is_committed {
-                ask.wait = max_wait.saturating_sub(Duration::from_micros(at - since));
-            }
-            let answer = crowd.ask(&ask);
-            match answer.decision {
-                Decision::Granted { .. } if random.f64() < scenario.throttling => crowd.throttle(&ask, &answer),
-                Decision::Granted { .. } => {}
-                Decision::AskAgain { after } => {
-                    prop_assert!(after > Duration::ZERO);
-                    asks.push(ask);
-                    let next = at + after.as_micros() as u64;
-                    events.push(Reverse((next, order + tenants, tenant, since, asks.len() - 1)));
-                }
-                ref other => prop_assert!(!is_committed, "(b): a committed call was refused: {:?}", other),
-            }
-            let started = matches!(answer.decision, Decision::Granted { .. });
-            if is_committed && started {
-                crowd.ghost.shares[tenant] -= 1.0;
-            }
-            if is_committed {
-                waits[tenant] += u32::from(first && !started);
-                waits[tenant] -= u32::from(!first && started);
-            }
-            if is_committed && !started {
-                prop_assert!(!protected, "(b): a committed call was delayed");
-            }
-            // So many at most wait, and one of them starts with every token: served in order, none
-            // waits longer than (Σb − res)/R. A burst of 1 reserves nothing: spare calls then race
-            // the committed for every token.
-            if is_committed && scenario.burst > 1 {
-                let waiting: u32 = waits.iter().sum();
-                prop_assert!(f64::from(waiting) <= most_waiting, "(b): {} wait", waiting);
-                if started || (first && waiting == 1) {
-                    token_due = at + (1e6 / scenario.rate) as u64 + 2;
-                }
-                let in_time = scenario.throttling > 0.0 || at <= token_due;
-                prop_assert!(in_time, "(b): a token was given to somebody else");
-            }
-        }
-    });
+    for_all(200, scenario(), |scenario| Run::new(&scenario).to_the_end());
 }
 
 #[test]
 fn what_the_committed_leave_unused_is_the_others_at_once() {
-    proptest!(cases(40), |(upstream_rate in 1.0..60.0_f64, burst in 2..40_u32, part in 0.0..1.0_f64)| {
-        let mut crowd = crowd(upstream_rate, burst, &[upstream_rate * part], 1);
-        let seconds = 60;
-        let mut waiting: Option<(u64, Ask)> = None;
-        // A call is always waiting, so that no token is ever left lying.
-        let end = START + seconds * 1_000_000;
-        loop {
-            let ask = match waiting.take() {
-                Some((at, ask)) => {
-                    if at > end {
-                        break;
-                    }
-                    crowd.go_to(at);
-                    again(&ask)
-                }
-                None => crowd.call(1, Duration::from_secs(3_600)),
-            };
-            match crowd.ask(&ask).decision {
-                Decision::Granted { .. } => {}
-                Decision::AskAgain { after } => waiting = Some((crowd.ghost.at + after.as_micros() as u64, ask)),
-                other => prop_assert!(false, "{:?}", other),
-            }
-        }
-        let expected = upstream_rate * seconds as f64 + f64::from(burst) - crowd.reserve();
-        prop_assert!(f64::from(crowd.started) > expected - 2.0, "{} of {}", crowd.started, expected);
+    for_all(40, (1.0..60.0_f64, 2..40_u32, 0.0..1.0_f64), |(rate, burst, part)| {
+        unused_shares_are_used(rate, burst, part)
     });
+}
+
+/// Of two tenants the one with a committed share stays silent.
+fn unused_shares_are_used(rate: f64, burst: u32, part: f64) -> TestCaseResult {
+    const SECONDS: u32 = 60;
+    let mut crowd = crowd(rate, burst, &[rate * part], 1);
+    let mut waiting: Option<(u64, Ask)> = None;
+    // A call is always waiting, so that no token is ever left lying.
+    let end = START + u64::from(SECONDS) * 1_000_000;
+    loop {
+        let ask = match waiting.take() {
+            Some((at, _)) if at > end => break,
+            Some((at, ask)) => {
+                crowd.go_to(at);
+                again(&ask)
+            }
+            None => crowd.call(1, Duration::from_secs(3_600)),
+        };
+        match crowd.ask(&ask).decision {
+            Decision::Granted { .. } => {}
+            Decision::AskAgain { after } => {
+                waiting = Some((crowd.ghost.at + after.as_micros() as u64, ask));
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
+    let expected = rate * f64::from(SECONDS) + f64::from(burst) - crowd.reserve();
+    prop_assert!(f64::from(crowd.started) > expected - 2.0, "{} of {expected}", crowd.started);
+    Ok(())
 }
 
 #[test]
 fn a_retry_at_the_hint_is_admitted_if_nobody_came_between() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    proptest!(cases(400), |(
-        steps in prop::collection::vec(step(), 0..80),
-        first in 0..CONFIGS.len(),
-        tenant in 0..3_usize,
-        wait_ms in 0..2_000_u64,
-    )| {
-        let clock = ManualClock::at(START);
-        let stores = [MemoryStore::with_clock(clock.clone()), MemoryStore::with_clock(clock.clone())];
-        let mut history = History::new(clock.clone(), first);
-        for step in &steps {
-            runtime.block_on(history.take(step, [&stores[0], &stores[1]]));
-        }
-        let mut ask = history.ask(Who { tenant, nonce: 0, token: 0, content: 0 });
-        (ask.nonce, ask.lease, ask.wait) = (nonce(), Duration::from_secs(1), Duration::from_millis(wait_ms));
-        let mut refusals = Vec::new();
-        loop {
-            match runtime.block_on(stores[0].admit(&ask)).unwrap().decision {
-                Decision::Granted { .. } => break,
-                Decision::AskAgain { after } => {
-                    prop_assert!(after <= ask.wait + Duration::from_micros(1));
-                    clock.advance(after);
-                    let granted = runtime.block_on(stores[0].admit(&again(&ask))).unwrap().decision;
-                    let is_granted = matches!(granted, Decision::Granted { .. });
-                    prop_assert!(is_granted, "a queued call asked in time: {:?}", granted);
-                    break;
-                }
-                Decision::Refused(refused) => {
-                    prop_assert!(!refusals.contains(&refused.limit), "{:?} refused twice", refused);
-                    if ask.scope.limits.rate.per_second() == 0.0 && refused.limit == Limit::TenantRate {
-                        break;
-                    }
-                    refusals.push(refused.limit);
-                    clock.advance(refused.retry_after);
-                }
-                other => prop_assert!(false, "{:?}", other),
-            }
-        }
+    let steps = prop::collection::vec(step(), 0..80);
+    let histories = (steps, 0..CONFIGS.len(), 0..3_usize, 0..2_000_u64);
+    for_all(400, histories, |(steps, first, tenant, wait_ms)| {
+        let wait = Duration::from_millis(wait_ms);
+        runtime.block_on(a_retry_at_the_hint_is_admitted(&steps, first, tenant, wait))
     });
 }
 
-/// What a test knows of one record from the answers alone.
-#[derive(Default)]
-struct Known {
-    /// The last grant: its nonce, and when its lease ends.
-    owner: Option<(Nonce, u64)>,
-    sticky: bool,
-    /// The result, and when it ends.
-    result: Option<(Vec<u8>, u64)>,
-    until: u64,
-    token: Option<String>,
-}
-
-#[derive(Debug, Clone)]
-enum Move {
-    Pass(u64),
-    Ask { nonce: usize, lease_s: u64, stage: u8 },
-    Settle { nonce: usize, verdict: u8, expires_s: Option<u64> },
-}
-
-fn a_move() -> impl Strategy<Value = Move> {
-    prop_oneof![
-        4 => (0..10_000_000_u64).prop_map(Move::Pass),
-        1 => (0..2_000_000_000_u64).prop_map(Move::Pass),
-        6 => (0..4_usize, 1..20_u64, 0..6_u8).prop_map(|(nonce, lease_s, stage)| Move::Ask { nonce, lease_s, stage }),
-        4 => (0..4_usize, 0..5_u8, prop::option::of(0..300_u64))
-            .prop_map(|(nonce, verdict, expires_s)| Move::Settle { nonce, verdict, expires_s }),
-    ]
-}
-
-/// One owner at a time; the same token for good; once uncertain, never forgotten; a result is
-/// repeated to its end.
-#[test]
-fn a_record_keeps_its_promises_through_any_history() {
-    const RETENTION_S: u64 = 2_000;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    proptest!(cases(600), |(moves in prop::collection::vec(a_move(), 1..120))| {
-        let clock = ManualClock::at(START);
-        let store = MemoryStore::with_clock(clock.clone());
-        let nonces: Vec<Nonce> = (0..4).map(|_| nonce()).collect();
-        let (mut now, mut known, mut results) = (START, Known::default(), 0_u32);
-        let ask = |nonce: usize, content: &str| {
-            let mut record = record("a", content);
-            record.retention = Duration::from_secs(RETENTION_S);
-            Ask {
-                scope: Scope { rate: rate(1e6), burst: 1_000_000, ..scope() },
-                nonce: nonces[nonce],
-                record: Some(record),
-                lease: Duration::from_secs(15),
-                wait: Duration::ZERO,
-            patience: Duration::ZERO,
-                stage: Stage::First,
-                throttled: None,
-            }
-        };
-        for (index, step) in moves.iter().enumerate() {
-            if now >= known.until {
-                known = Known::default();
-            }
-            match *step {
-                Move::Pass(micros) => now += micros,
-                Move::Ask { nonce, lease_s, stage } => {
-                    let mut ask = ask(nonce, "x");
-                    ask.scope.limits.rate = rate(1e6);
-                    ask.lease = Duration::from_secs(lease_s);
-                    ask.stage = match stage {
-                        0..=3 => Stage::First,
-                        4 => Stage::Attempt { uncertain: false, again: false },
-                        _ => Stage::Attempt { uncertain: true, again: false },
-                    };
-                    let mine = known.owner.is_some_and(|(owner, _)| owner == ask.nonce);
-                    let live = known.owner.filter(|(_, lease)| *lease > now);
-                    match runtime.block_on(store.admit(&ask)).unwrap().decision {
-                        Decision::Granted { takeover, upstream_token, .. } => {
-                            prop_assert!(live.is_none() || mine, "{}: two owners", index);
-                            prop_assert!(known.result.is_none(), "{}: a result was run again", index);
-                            prop_assert!(takeover || !known.sticky, "{}: the sticky bit is gone", index);
-                            let token = upstream_token.map(|token| token.as_str().to_owned());
-                            prop_assert!(known.token.is_none() || known.token == token);
-                            if known.until <= now {
-                                known.until = now + RETENTION_S * 1_000_000;
-                            }
-                            let lease = now + lease_s * 1_000_000;
-                            let lease = if mine { lease.max(known.owner.unwrap().1) } else { lease };
-                            let expired = !mine && known.owner.is_some();
-                            known.sticky |= expired || stage > 4;
-                            prop_assert_eq!(takeover, known.sticky, "{}: takeover", index);
-                            (known.owner, known.token) = (Some((ask.nonce, lease)), token);
-                            known.until = known.until.max(lease);
-                        }
-                        Decision::Busy { lease } => {
-                            let left = live.filter(|_| !mine).map(|(_, lease)| Duration::from_micros(lease - now));
-                            prop_assert_eq!(Some(lease), left, "{}: busy", index);
-                        }
-                        Decision::Replay { sealed, .. } => {
-                            let (result, until) = known.result.clone().unwrap();
-                            prop_assert!(sealed == result && now < until, "{}: a wrong result", index);
-                        }
-                        Decision::Tombstone => {
-                            let until = known.result.as_ref().map(|(_, until)| *until);
-                            prop_assert!(until.is_some_and(|until| until <= now), "{}: a live result is gone", index);
-                        }
-                        Decision::Lost => prop_assert!(stage > 3 && !mine && live.is_none() && known.result.is_none()),
-                        other => prop_assert!(false, "{}: {:?}", index, other),
-                    }
-                    // Whatever is held, other content cannot have it.
-                    if known.until > now && known.token.is_some() {
-                        let other = runtime.block_on(store.admit(&self::again(&self::swap(&ask, "y")))).unwrap().decision;
-                        let is_mismatch = matches!(other, Decision::Mismatch { .. });
-                        prop_assert!(is_mismatch, "{}: other content got {:?}", index, other);
-                    }
-                }
-                Move::Settle { nonce, verdict, expires_s } => {
-                    let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_micros(now);
-                    let expires = expires_s.map(|seconds| at + Duration::from_secs(seconds));
-                    results += 1;
-                    let sealed = results.to_be_bytes().to_vec();
-                    let verdict = match verdict {
-                        0 | 1 => Verdict::Done { sealed: sealed.clone(), expires },
-                        2 | 3 => release(),
-                        _ => Verdict::Uncertain,
-                    };
-                    let settlement = settlement(&ask(nonce, "x"), verdict.clone());
-                    let settled = runtime.block_on(store.settle(&settlement)).unwrap();
-                    let mine = known.owner.is_some_and(|(owner, _)| owner == nonces[nonce]);
-                    prop_assert_eq!(settled == Settled::Closed, mine, "{}: the fence", index);
-                    if mine {
-                        known.owner = None;
-                        match verdict {
-                            Verdict::Done { .. } => {
-                                let life = expires_s.map_or(u64::MAX, |s| now + s.saturating_sub(30) * 1_000_000);
-                                known.result = Some((sealed, life.min(known.until)));
-                            }
-                            Verdict::Release { .. } if !known.sticky => known = Known::default(),
-                            Verdict::Release { .. } => {}
-                            Verdict::Uncertain => known.sticky = true,
-                        }
-                    }
-                }
-            }
-            clock.set(now);
-        }
-    });
-}
-
-fn swap(ask: &Ask, content: &str) -> Ask {
-    let retention = ask.record.as_ref().map(|record| record.retention).unwrap_or_default();
-    let mut ask = ask.clone();
-    ask.nonce = nonce();
-    ask.record = Some(record("a", content));
-    if let Some(record) = &mut ask.record {
-        record.retention = retention;
+async fn a_retry_at_the_hint_is_admitted(
+    steps: &[Step],
+    first: usize,
+    tenant: usize,
+    wait: Duration,
+) -> TestCaseResult {
+    let clock = ManualClock::at(START);
+    let store = || AnyStore::Memory(MemoryStore::with_clock(clock.clone()));
+    let stores = [store(), store()];
+    let mut history = History::new(clock.clone(), first);
+    for step in steps {
+        history.take(step, [&stores[0], &stores[1]]).await;
     }
-    ask
+    let mut ask = history.ask(Who { tenant, nonce: 0, token: 0, content: 0 });
+    (ask.nonce, ask.lease, ask.wait) = (nonce(), Duration::from_secs(1), wait);
+    let mut refusals = Vec::new();
+    loop {
+        match stores[0].admit(&ask).await.unwrap().decision {
+            Decision::Granted { .. } => return Ok(()),
+            Decision::AskAgain { after } => {
+                prop_assert!(after <= ask.wait + Duration::from_micros(1));
+                clock.advance(after);
+                let granted = stores[0].admit(&again(&ask)).await.unwrap().decision;
+                let is_granted = matches!(granted, Decision::Granted { .. });
+                prop_assert!(is_granted, "a queued call asked in time: {:?}", granted);
+                return Ok(());
+            }
+            Decision::Refused(refused) => {
+                prop_assert!(!refusals.contains(&refused.limit), "{:?} refused twice", refused);
+                if ask.scope.limits.rate.per_second() == 0.0 && refused.limit == Limit::TenantRate {
+                    return Ok(());
+                }
+                refusals.push(refused.limit);
+                clock.advance(refused.retry_after);
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+    }
 }

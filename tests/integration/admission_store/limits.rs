@@ -29,7 +29,7 @@ store_contract! {
 }
 
 async fn the_tenants_rate_refuses_with_its_own_wait(mut world: World) {
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(4.0), 2);
+    world.tenant_limit(4.0, 2);
     world.granted(&world.call()).await;
     let answer = world.admit(&world.call()).await;
     assert_eq!((answer.quota.remaining, answer.quota.until_full), (0, Duration::from_millis(500)));
@@ -43,7 +43,7 @@ async fn the_tenants_rate_refuses_with_its_own_wait(mut world: World) {
 }
 
 async fn a_hint_is_rounded_up_and_never_zero(mut world: World) {
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(3.0), 1);
+    world.tenant_limit(3.0, 1);
     world.granted(&world.call()).await;
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 334));
     world.pass(0.333_3);
@@ -51,8 +51,8 @@ async fn a_hint_is_rounded_up_and_never_zero(mut world: World) {
 }
 
 async fn a_refusal_by_one_limit_charges_no_other(mut world: World) {
-    tight(0.001, 3)(&mut world.scope);
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(0.001), 3);
+    world.budget(0.001, 3);
+    world.tenant_limit(0.001, 3);
     world.granted(&world.call()).await;
     let before = world.quota().await;
     // The rate refuses: the budget still holds its two.
@@ -73,9 +73,9 @@ async fn a_refusal_by_one_limit_charges_no_other(mut world: World) {
     world.scope.tenant = name("acme");
     assert_eq!(world.refused(&world.keyed("a", "x")).await.limit, Limit::UpstreamBudget);
     assert_eq!(world.quota().await, before);
-    tight(1e6, 3)(&mut world.scope);
+    world.budget(1e6, 3);
     world.pass(0.001);
-    assert!(!world.granted(&world.keyed("a", "y")).await.1);
+    assert!(!world.granted(&world.keyed("a", "y")).await.takeover);
 }
 
 async fn calls_in_flight_refuse_until_the_earliest_lease_ends(mut world: World) {
@@ -158,7 +158,7 @@ async fn a_refund_never_fills_above_the_burst(mut world: World) {
 }
 
 async fn shadow_lets_the_rate_through_and_reports_it(mut world: World) {
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(4.0), 1);
+    world.tenant_limit(4.0, 1);
     world.scope.limits.enforcement = Enforcement::Shadow;
     assert_eq!(world.admit(&world.call()).await.shadowed, None);
     let answer = world.admit(&world.call()).await;
@@ -168,7 +168,7 @@ async fn shadow_lets_the_rate_through_and_reports_it(mut world: World) {
 }
 
 async fn shadow_owes_nothing_later(mut world: World) {
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(4.0), 1);
+    world.tenant_limit(4.0, 1);
     world.scope.limits.enforcement = Enforcement::Shadow;
     for _ in 0..20 {
         world.granted(&world.call()).await;
@@ -184,7 +184,7 @@ async fn shadow_lets_calls_in_flight_through_and_reports_them(mut world: World) 
     let answer = world.admit(&world.call()).await;
     assert!(matches!(answer.decision, Decision::Granted { .. }));
     assert_eq!(answer.shadowed, Some(refused_for(Limit::TenantInFlight, 15_000)));
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(1.0), 1);
+    world.tenant_limit(1.0, 1);
     let both = world.admit(&world.call()).await;
     assert_eq!(both.shadowed.unwrap().limit, Limit::TenantInFlight);
     let both = world.admit(&world.call()).await;
@@ -192,8 +192,8 @@ async fn shadow_lets_calls_in_flight_through_and_reports_them(mut world: World) 
 }
 
 async fn shadow_hides_no_refusal_of_the_budget(mut world: World) {
-    tight(10.0, 1)(&mut world.scope);
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(1.0), 1);
+    world.budget(10.0, 1);
+    world.tenant_limit(1.0, 1);
     world.scope.limits.enforcement = Enforcement::Shadow;
     world.granted(&world.call()).await;
     let answer = world.admit(&world.call()).await;
@@ -202,7 +202,7 @@ async fn shadow_hides_no_refusal_of_the_budget(mut world: World) {
 }
 
 async fn a_changed_config_takes_levels_along(mut world: World) {
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(1.0), 10);
+    world.tenant_limit(1.0, 10);
     for _ in 0..4 {
         world.granted(&world.call()).await;
     }
@@ -214,10 +214,10 @@ async fn a_changed_config_takes_levels_along(mut world: World) {
     world.scope.limits.rate = rate(10.0);
     world.pass(1.0);
     assert_eq!(world.quota().await.remaining, 12);
-    tight(0.001, 2)(&mut world.scope);
+    world.budget(0.001, 2);
     world.granted(&world.call()).await;
     world.granted(&world.call()).await;
-    tight(0.001, 100)(&mut world.scope);
+    world.budget(0.001, 100);
     assert_eq!(world.refused(&world.call()).await.limit, Limit::UpstreamBudget);
     world.scope.limits.committed = rate(3.0);
     world.scope.committed_burst = 3;
@@ -226,14 +226,14 @@ async fn a_changed_config_takes_levels_along(mut world: World) {
 }
 
 async fn a_rate_of_zero_admits_the_burst_and_no_more(mut world: World) {
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(0.0), 1);
+    world.tenant_limit(0.0, 1);
     world.granted(&world.call()).await;
     world.pass(1e6);
     let refused = world.refused(&world.call()).await;
     assert_eq!(refused.limit, Limit::TenantRate);
     world.scope.limits.rate = rate(10.0);
     world.pass(1.0);
-    tight(0.0, 1)(&mut world.scope);
+    world.budget(0.0, 1);
     world.granted(&world.call()).await;
     world.pass(1.0);
     let refused = world.refused(&waiting(world.call(), 500)).await;
@@ -259,7 +259,7 @@ async fn reading_the_quota_charges_nothing_and_keeps_the_clock(world: World) {
 }
 
 async fn tenants_have_ceilings_of_their_own_and_share_the_budget(mut world: World) {
-    tight(1.0, 3)(&mut world.scope);
+    world.budget(1.0, 3);
     world.scope.limits.burst = 2;
     world.scope.limits.rate = rate(0.001);
     world.granted(&world.call()).await;

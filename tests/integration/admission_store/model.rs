@@ -1,14 +1,16 @@
 //! Both stores, side by side through the same random history on one clock, must answer the same to
 //! the last digit.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use participant_gateway::admission::memory::MemoryStore;
 use participant_gateway::admission::{
-    Answer, Ask, Decision, ManualClock, Moment, Nonce, Scope, Settlement, Stage, Store, Verdict,
+    Answer, Ask, Decision, ManualClock, Moment, Nonce, Scope, Settlement, Stage,
 };
 use participant_gateway::domain::{Enforcement, share_burst};
 use proptest::prelude::*;
+use proptest::test_runner::{TestCaseResult, TestRunner};
 
 use super::world::*;
 use crate::support::redis::RedisServer;
@@ -18,8 +20,8 @@ use crate::support::redis::RedisServer;
 pub enum Step {
     Pass { micros: u64 },
     Rewind { micros: u64 },
-    Admit { who: Who, lease_ms: u64, wait_ms: u64, stage: u8, throttled: bool, distrust: bool },
-    Settle { who: Who, verdict: u8, expires_s: Option<u64>, throttled: bool },
+    Admit { who: Who, lease_ms: u64, wait_ms: u64, stage: Stage, throttled: bool, distrust: bool },
+    Settle { who: Who, ending: Ending, throttled: bool },
     Quota { who: Who },
     Reconfigure { config: usize },
 }
@@ -49,6 +51,27 @@ fn who() -> impl Strategy<Value = Who> {
         .prop_map(|(tenant, nonce, token, content)| Who { tenant, nonce, token, content })
 }
 
+fn stage() -> impl Strategy<Value = Stage> {
+    let attempt = |uncertain, again| Just(Stage::Attempt { uncertain, again });
+    prop_oneof![
+        4 => Just(Stage::First),
+        1 => Just(Stage::Again),
+        1 => Just(Stage::Look),
+        1 => attempt(false, false),
+        1 => attempt(false, true),
+        1 => attempt(true, false),
+    ]
+}
+
+fn ending() -> impl Strategy<Value = Ending> {
+    prop_oneof![
+        3 => prop::option::of(0..200_u64).prop_map(|expires_s| Ending::Done { expires_s }),
+        1 => Just(Ending::Release { refund: false }),
+        1 => Just(Ending::Release { refund: true }),
+        1 => Just(Ending::Uncertain),
+    ]
+}
+
 pub fn step() -> impl Strategy<Value = Step> {
     let micros = prop_oneof![
         6 => 0..2_000_000_u64,
@@ -61,13 +84,13 @@ pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => micros.clone().prop_map(|micros| Step::Pass { micros }),
         1 => micros.prop_map(|micros| Step::Rewind { micros }),
-        8 => (who(), lease_ms, wait_ms, 0..9_u8, any::<bool>(), prop::bool::weighted(0.3)).prop_map(
+        8 => (who(), lease_ms, wait_ms, stage(), any::<bool>(), prop::bool::weighted(0.3)).prop_map(
             |(who, lease_ms, wait_ms, stage, throttled, distrust)| Step::Admit {
                 who, lease_ms, wait_ms, stage, throttled, distrust,
             }
         ),
-        5 => (who(), 0..6_u8, prop::option::of(0..200_u64), any::<bool>())
-            .prop_map(|(who, verdict, expires_s, throttled)| Step::Settle { who, verdict, expires_s, throttled }),
+        5 => (who(), ending(), any::<bool>())
+            .prop_map(|(who, ending, throttled)| Step::Settle { who, ending, throttled }),
         1 => who().prop_map(|who| Step::Quota { who }),
         1 => (0..CONFIGS.len()).prop_map(|config| Step::Reconfigure { config }),
     ]
@@ -128,7 +151,7 @@ impl History {
         }
     }
 
-    pub async fn take(&mut self, step: &Step, stores: [&dyn Store; 2]) -> (String, String) {
+    pub async fn take(&mut self, step: &Step, stores: [&AnyStore; 2]) -> (String, String) {
         match *step {
             Step::Pass { micros } => self.now += micros,
             Step::Rewind { micros } => self.now -= micros.min(self.now),
@@ -142,14 +165,7 @@ impl History {
                 let mut ask = self.ask(who);
                 (ask.lease, ask.wait) =
                     (Duration::from_millis(lease_ms), Duration::from_millis(wait_ms));
-                ask.stage = match stage {
-                    0..=3 => Stage::First,
-                    4 => Stage::Again,
-                    5 => Stage::Attempt { uncertain: true, again: false },
-                    6 => Stage::Attempt { uncertain: false, again: true },
-                    7 => Stage::Look,
-                    _ => Stage::Attempt { uncertain: false, again: false },
-                };
+                ask.stage = stage;
                 ask.throttled = self.granted[who.nonce].filter(|_| throttled);
                 if distrust && let Some(record) = &mut ask.record {
                     record.distrust = Some(self.seen.clone());
@@ -159,22 +175,9 @@ impl History {
                 self.note(who, &one);
                 return (format!("{one:?}"), format!("{two:?}"));
             }
-            Step::Settle { who, verdict, expires_s, throttled } => {
+            Step::Settle { who, ending, throttled } => {
                 self.sealed += 1;
-                let expires = expires_s.map(|s| {
-                    SystemTime::UNIX_EPOCH
-                        + Duration::from_micros(self.now)
-                        + Duration::from_secs(s)
-                });
-                let verdict = match verdict {
-                    0..=2 => Verdict::Done {
-                        sealed: format!("sealed {}", self.sealed).into_bytes(),
-                        expires,
-                    },
-                    3 => release(),
-                    4 => refund(),
-                    _ => Verdict::Uncertain,
-                };
+                let verdict = ending.at(self.now, format!("sealed {}", self.sealed).as_bytes());
                 let throttled = self.granted[who.nonce].filter(|_| throttled);
                 let settlement = Settlement { throttled, ..settlement(&self.ask(who), verdict) };
                 let [one, two] = stores.map(|store| store.settle(&settlement));
@@ -186,26 +189,32 @@ impl History {
     }
 }
 
-/// So many cases, or `PROPTEST_CASES`.
-pub fn cases(usual: u32) -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(usual);
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) }
+/// Holds the check for so many random cases, or `PROPTEST_CASES`. The check is a function and no
+/// macro's body, so that rustfmt reaches it.
+pub fn for_all<S: Strategy>(usual: u32, strategy: S, check: impl Fn(S::Value) -> TestCaseResult) {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let config = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(cases.unwrap_or(usual))
+    };
+    TestRunner::new(config)
+        .run(&strategy, check)
+        .unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[test]
 fn redis_and_memory_answer_every_history_alike() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = runtime.block_on(RedisServer::shared());
-    proptest!(cases(150), |(steps in prop::collection::vec(step(), 1..150), first in 0..CONFIGS.len())| {
-        let world = World::on(std::sync::Arc::clone(&server));
-        let memory = MemoryStore::with_clock(world.clock.clone());
+    let histories = (prop::collection::vec(step(), 1..150), 0..CONFIGS.len());
+    for_all(150, histories, |(steps, first)| {
+        let world = World::on(Arc::clone(&server));
+        let memory = AnyStore::Memory(MemoryStore::with_clock(world.clock.clone()));
         let mut history = History::new(world.clock.clone(), first);
         for (index, step) in steps.iter().enumerate() {
-            let (redis, memory) = runtime.block_on(history.take(step, [&*world.store, &memory]));
+            let (redis, memory) = runtime.block_on(history.take(step, [&world.store, &memory]));
             prop_assert_eq!(redis, memory, "at step {}: {:?}", index, step);
         }
+        Ok(())
     });
 }

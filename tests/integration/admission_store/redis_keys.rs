@@ -34,8 +34,8 @@ impl World {
 #[tokio::test]
 async fn four_keys_in_one_slot_and_each_of_them_ends() {
     let mut world = World::redis().await;
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(1.0), 300);
-    (world.scope.rate, world.scope.burst) = (rate(1.0), 600);
+    world.tenant_limit(1.0, 300);
+    world.budget(1.0, 600);
     let call = world.keyed("a", "x");
     world.granted(&call).await;
     let expect = [("u", 86_400), ("t:acme", 300), ("f:acme", 60), ("r:record-of-a", 86_400)];
@@ -82,7 +82,7 @@ async fn every_key_that_any_call_leaves_behind_ends_after_a_minute_at_least() {
 #[tokio::test]
 async fn a_level_outlives_the_refill_of_a_rate_that_was_lowered_after_it() {
     let mut world = World::redis().await;
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(100.0), 1);
+    world.tenant_limit(100.0, 1);
     world.granted(&world.call()).await;
     world.scope.limits.rate = rate(1.0 / 3_600.0);
     world.refused(&world.call()).await;
@@ -160,14 +160,14 @@ async fn a_record_that_we_never_wrote_is_taken_over_and_never_an_error_or_a_mism
             "{corruption:?}"
         );
         let next = world.keyed("a", "x");
-        assert!(world.granted(&next).await.1, "{corruption:?}: uncertain");
+        assert!(world.granted(&next).await.takeover, "{corruption:?}: uncertain");
         assert!(matches!(world.decide(&call).await, Decision::Busy { .. }), "{corruption:?}");
         world.settle(&next, release()).await;
         assert!(
             matches!(world.decide(&world.keyed("a", "y")).await, Decision::Mismatch { .. }),
             "{corruption:?}"
         );
-        assert!(world.granted(&next).await.1);
+        assert!(world.granted(&next).await.takeover);
         world.settle(&next, done("mended")).await;
         assert_eq!(world.decide(&call).await, replay("mended", &call), "{corruption:?}");
     }
@@ -201,7 +201,7 @@ async fn a_claim_with_garbled_times_is_taken_over() {
             let call = world.keyed("a", "x");
             world.granted(&call).await;
             world.garble(&world.key("r:record-of-a"), Some("times"), at, garbled).await;
-            assert!(world.granted(&world.keyed("a", "x")).await.1, "{garbled} at {at}");
+            assert!(world.granted(&world.keyed("a", "x")).await.takeover, "{garbled} at {at}");
             assert_eq!(world.settle(&call, done("fenced off")).await, Settled::NotOurs);
         }
     }
@@ -278,7 +278,7 @@ async fn a_lost_upstream_loses_its_budget_and_no_lease() {
 #[tokio::test]
 async fn an_upstream_lost_after_its_clock_went_ahead_freezes_nothing() {
     let mut world = World::redis().await;
-    (world.scope.limits.rate, world.scope.limits.burst) = (rate(1.0), 3);
+    world.tenant_limit(1.0, 3);
     (world.scope.limits.committed, world.scope.committed_burst) = (rate(1.0), 1);
     world.scope.limits.max_in_flight = 3;
     world.quota().await;
@@ -293,7 +293,7 @@ async fn an_upstream_lost_after_its_clock_went_ahead_freezes_nothing() {
     assert_eq!(world.quota().await.in_flight, 0, "leases hours ahead are no leases");
     assert_eq!(world.refused(&world.keyed("a", "x")).await, refused_for(Limit::TenantRate, 1_000));
     world.pass(1.0);
-    assert!(world.granted(&world.keyed("a", "x")).await.1);
+    assert!(world.granted(&world.keyed("a", "x")).await.takeover);
 }
 
 #[tokio::test]

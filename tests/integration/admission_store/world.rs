@@ -8,7 +8,7 @@ use participant_gateway::admission::memory::MemoryStore;
 use participant_gateway::admission::redis::{RedisSettings, RedisStore};
 use participant_gateway::admission::{
     Answer, Ask, Decision, ManualClock, Moment, Nonce, Quota, RecordAsk, Refused, Scope, Settled,
-    Settlement, Stage, Store, Verdict,
+    Settlement, Stage, Store, StoreError, Verdict,
 };
 use participant_gateway::domain::{Enforcement, Name, Rate, TenantLimits, UpstreamToken};
 use participant_gateway::error::Limit;
@@ -19,17 +19,89 @@ use crate::support::redis::RedisServer;
 pub const START: u64 = 1_763_700_000_123_456;
 
 pub struct World {
-    pub store: Arc<dyn Store>,
+    pub store: Arc<AnyStore>,
     pub clock: ManualClock,
     pub scope: Scope,
     pub prefix: String,
     pub server: Option<Arc<RedisServer>>,
 }
 
+/// A store of either kind.
+pub enum AnyStore {
+    Memory(MemoryStore),
+    Redis(RedisStore),
+}
+
+/// What a call was granted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Grant {
+    pub at: Moment,
+    /// An earlier claim, or an earlier attempt, may have been executed.
+    pub takeover: bool,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy)]
+pub enum Ending {
+    /// With a result whose credentials end this long after it.
+    Done {
+        expires_s: Option<u64>,
+    },
+    Release {
+        refund: bool,
+    },
+    Uncertain,
+}
+
+impl Ending {
+    /// At this time, in microseconds since the epoch, with this result.
+    pub fn at(self, now: u64, sealed: &[u8]) -> Verdict {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_micros(now);
+        match self {
+            Self::Done { expires_s } => Verdict::Done {
+                sealed: sealed.to_owned(),
+                expires: expires_s.map(|seconds| now + Duration::from_secs(seconds)),
+            },
+            Self::Release { refund } => Verdict::Release { refund },
+            Self::Uncertain => Verdict::Uncertain,
+        }
+    }
+}
+
+impl AnyStore {
+    pub async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
+        match self {
+            Self::Memory(store) => store.admit(ask).await,
+            Self::Redis(store) => store.admit(ask).await,
+        }
+    }
+
+    pub async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        match self {
+            Self::Memory(store) => store.settle(settlement).await,
+            Self::Redis(store) => store.settle(settlement).await,
+        }
+    }
+
+    pub async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+        match self {
+            Self::Memory(store) => store.quota(scope).await,
+            Self::Redis(store) => store.quota(scope).await,
+        }
+    }
+
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(store) => store.probe().await,
+            Self::Redis(store) => store.probe().await,
+        }
+    }
+}
+
 impl World {
     pub async fn memory() -> Self {
         let clock = ManualClock::at(START);
-        let store = Arc::new(MemoryStore::with_clock(clock.clone()));
+        let store = Arc::new(AnyStore::Memory(MemoryStore::with_clock(clock.clone())));
         Self { store, clock, scope: scope(), prefix: String::new(), server: None }
     }
 
@@ -44,8 +116,19 @@ impl World {
         let mut settings = RedisSettings::standalone(server.url());
         settings.key_prefix.clone_from(&prefix);
         settings.timeout = Duration::from_secs(10);
-        let store = Arc::new(RedisStore::new(settings).unwrap().with_clock(clock.clone()));
+        let store = RedisStore::new(settings).unwrap().with_clock(clock.clone());
+        let store = Arc::new(AnyStore::Redis(store));
         Self { store, clock, scope: scope(), prefix, server: Some(server) }
+    }
+
+    /// The tenant's rate, in calls a second, and its burst.
+    pub fn tenant_limit(&mut self, rate_s: f64, burst: u32) {
+        (self.scope.limits.rate, self.scope.limits.burst) = (rate(rate_s), burst);
+    }
+
+    /// The upstream's rate, in calls a second, and its burst.
+    pub fn budget(&mut self, rate_s: f64, burst: u32) {
+        (self.scope.rate, self.scope.burst) = (rate(rate_s), burst);
     }
 
     pub fn pass(&self, seconds: f64) {
@@ -60,15 +143,15 @@ impl World {
         self.admit(ask).await.decision
     }
 
-    /// Expects a grant: when, and whether it is a takeover.
-    pub async fn granted(&self, ask: &Ask) -> (Moment, bool) {
+    /// Expects a grant.
+    pub async fn granted(&self, ask: &Ask) -> Grant {
         match self.decide(ask).await {
             Decision::Granted { at, takeover, upstream_token } => {
                 assert_eq!(
                     upstream_token,
                     ask.record.as_ref().map(|record| record.upstream_token.clone())
                 );
-                (at, takeover)
+                Grant { at, takeover }
             }
             other => panic!("not granted: {other:?}"),
         }
@@ -137,11 +220,6 @@ pub fn scope() -> Scope {
         burst: 100,
         committed_burst: 0,
     }
-}
-
-/// This rate and burst for the upstream.
-pub fn tight(rate_s: f64, burst: u32) -> impl Fn(&mut Scope) {
-    move |scope| (scope.rate, scope.burst) = (rate(rate_s), burst)
 }
 
 /// A call that may queue for so long.
