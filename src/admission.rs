@@ -5,56 +5,76 @@
 //! to one contract suite.
 
 mod clock;
-mod degraded;
-mod figures;
 mod fingerprint;
+mod guarded;
 mod keys;
 pub mod memory;
 pub mod redis;
+mod rounding;
 mod seal;
+mod store_error;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
-
 use crate::domain::{Name, Rate, TenantLimits, UpstreamToken};
-use crate::error::Source;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use degraded::{Failure, Fresh, Guarded, OnLoss, Operation, StoreHealth};
 pub use fingerprint::random_token;
+pub use guarded::{Fresh, Guarded, OnLoss, StoreHealth};
 pub use keys::{KeyFault, KeyFile, KeyProblem, Keys, NoRandomness, keygen};
 pub use seal::OpenError;
+pub use store_error::{ServerWord, StoreError};
 
 /// Where claims, levels and leases live. Every answer is atomic over all that it decides.
-#[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Decides a call, a waiting call's next ask, or a further attempt.
     ///
     /// # Errors
     /// [`StoreError`] where no answer was had in time: the claim may or may not stand. Asking again
     /// with the same nonce gives the same grant, uncharged.
-    async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError>;
+    fn admit(&self, ask: &Ask) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 
     /// Closes a granted call. Idempotent: acts only where the claim is still this nonce's.
     ///
     /// # Errors
     /// [`StoreError`] where no answer was had in time; settling again is harmless.
-    async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError>;
+    fn settle(
+        &self,
+        settlement: &Settlement,
+    ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
 
     /// The tenant's levels on an upstream; charges nothing.
     ///
     /// # Errors
     /// [`StoreError`] where no answer was had in time.
-    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError>;
+    fn quota(&self, scope: &Scope) -> impl Future<Output = Result<Quota, StoreError>> + Send;
 
     /// Whether the store answers and takes writes; cheap, and touches no key of a call. A store
     /// that cannot be lost always does.
     ///
     /// # Errors
     /// [`StoreError`] where no answer was had in time.
+    fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
+}
+
+impl<S: Store> Store for Arc<S> {
+    async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
+        (**self).admit(ask).await
+    }
+
+    async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
+        (**self).settle(settlement).await
+    }
+
+    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+        (**self).quota(scope).await
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
-        Ok(())
+        (**self).probe().await
     }
 }
 
@@ -102,12 +122,14 @@ pub struct Ask {
     pub nonce: Nonce,
     /// The idempotency record, where the call has a client token.
     pub record: Option<RecordAsk>,
-    /// How long the claim and the in-flight lease hold.
+    /// How long the claim and the place in flight hold, unless they are renewed.
     pub lease: Duration,
     /// The longest that the call may still queue: what is left of `max_wait`, deadline permitting.
     pub wait: Duration,
     /// The longest that its caller can wait for a store that is well, but asks to be asked again.
     pub patience: Duration,
+    /// What a call to the upstream usually takes: the hint for the limit of calls in flight.
+    pub typical: Duration,
     /// Which ask of the call this is.
     pub stage: Stage,
     /// The call's last attempt was throttled by Connect; it had been granted at this time of the
@@ -118,20 +140,18 @@ pub struct Ask {
 /// Which ask of a call it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The first.
-    First,
-    /// Once more, after [`Decision::AskAgain`].
-    Again,
-    /// Only the record: the call may not be sent for now, as its upstream's circuit is open. Where
-    /// the record has no answer, the decision is [`Decision::Lost`].
-    Look,
+    /// The first, or once more after [`Decision::AskAgain`]: the store knows the call's place.
+    Call,
     /// A further attempt of a granted call: charges the budget only and renews the lease.
     Attempt {
         /// An earlier attempt may have been executed: the record stays uncertain for good.
         uncertain: bool,
-        /// Once more, after [`Decision::AskAgain`] to this very attempt.
-        again: bool,
     },
+    /// Renews the leases of a granted call, and charges nothing.
+    Renew,
+    /// Only the record: the call may not be sent for now, as its upstream's circuit is open. If the
+    /// record has no answer, the decision is [`Decision::Lost`].
+    Look,
 }
 
 /// What identifies an idempotency record, and what it must hold.
@@ -171,7 +191,8 @@ pub struct Answer {
     pub quota: Quota,
 }
 
-/// The ways an ask can end. Whatever is not granted has charged, claimed and leased nothing.
+/// The ways an ask can end. An answer that is neither granted nor "ask again" has charged, claimed
+/// and leased nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
     /// Go ahead.
@@ -184,13 +205,13 @@ pub enum Decision {
         /// An earlier claim of the record, or an earlier attempt of this one, may have been
         /// executed: the sticky bit.
         takeover: bool,
+        /// The record that stood there was not of the shape that a gateway writes.
+        distrusted: bool,
     },
     /// The call has run: its sealed result.
     Replay {
         /// As it was handed to [`Verdict::Done`].
         sealed: Vec<u8>,
-        /// The record's own mac.
-        mac: String,
     },
     /// The record holds another fingerprint.
     Mismatch {
@@ -211,16 +232,15 @@ pub enum Decision {
     },
     /// The result is gone for good.
     Tombstone,
-    /// To [`Stage::Look`]: the record has no answer. To [`Stage::Attempt`]: the claim is not this
-    /// call's any more, and nobody else's either (its lease ran out, another took it over and left
-    /// it uncertain; or the store has lost it). Send nothing; either end the call with its last
-    /// attempt's error, or claim afresh with [`Stage::First`] and the same nonce. A stale attempt
-    /// whose record has a live owner or a result gets what any duplicate gets: busy, replay,
-    /// tombstone, mismatch.
+    /// To [`Stage::Look`]: the record has no answer. To [`Stage::Attempt`] and [`Stage::Renew`]: the
+    /// claim is not this call's any more, and nobody else's either. Send nothing: end the call with
+    /// its last attempt's error. A stale attempt whose record has a live owner or a result gets what
+    /// any duplicate gets: busy, replay, tombstone, mismatch.
     Lost,
     /// A limit refuses.
     Refused(Refused),
-    /// The call may queue: ask again after this long, with [`Stage::Again`].
+    /// The call has a place in the queue: ask again after this long, not later than 250 ms after
+    /// that. Whoever does not ask again settles with [`Verdict::Release`].
     AskAgain {
         /// How long to wait.
         after: Duration,
@@ -294,29 +314,20 @@ pub enum Settled {
     NotOurs,
 }
 
-/// No answer of the store.
-#[derive(Debug, thiserror::Error)]
-#[error("store: {what}")]
-pub struct StoreError {
-    /// In a few words, for the log: refused, timed out, READONLY, … A server may say anything here.
-    pub what: String,
-    /// The chain.
-    #[source]
-    pub source: Option<Source>,
-}
-
-impl StoreError {
-    /// The store is well, and only for a moment cannot say: it moves the upstream's slot to another
-    /// node.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        self.what == "TRYAGAIN"
-    }
-}
-
 /// A result ends this long before its credentials do, so that nobody is handed one that is about to
 /// end.
 pub const EXPIRY_SKEW: Duration = Duration::from_secs(30);
+
+/// How long a claim and a place in flight hold: a gateway that died is taken over from within this
+/// time.
+pub const LEASE: Duration = Duration::from_secs(3);
+
+/// How often a lease is renewed while its call runs.
+pub const RENEW_EVERY: Duration = Duration::from_secs(1);
+
+/// Beyond the caller's deadline and one attempt, a lease may be renewed for this much longer: for
+/// the settlement.
+pub const SETTLE_ALLOWANCE: Duration = Duration::from_secs(2);
 
 /// The longest lease a store grants; longer ones are cut to it. What is in flight for longer is a
 /// broken clock's doing.

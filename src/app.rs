@@ -1,8 +1,8 @@
 //! The only wiring: from settings to a process that serves, and back down again.
 
-mod current;
 mod health;
 mod measured;
+mod reloads;
 mod stack;
 mod stores;
 
@@ -15,28 +15,30 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Readiness};
-use crate::config::{Problem, Settings, shape};
-use crate::connect::{Attempts, Client, StaticCredentials};
+use crate::config::{Problem, Server, ServerTls, Settings, shape};
+use crate::connect::{Client, Endpoint, StaticCredentials};
 use crate::domain::Name;
-use crate::gateway::{Gateway, Levels};
+use crate::gateway::Gateway;
 use crate::identity::{ClientNames, Identity};
 use crate::net;
 use crate::net::tls::{Tls, TlsFiles};
 use crate::telemetry::{LogLevel, Metrics, Telemetry};
-pub use current::Reloading;
-use current::{expect, keep_current, watch};
 use health::Health;
+pub use reloads::Reloading;
+use reloads::{keep_current, start_series_at_zero, watch};
 use stack::Stack;
+use stores::Stores;
 
 /// What an app is built from.
-pub struct Parts {
+pub struct Plan {
     /// The config.
     pub settings: Settings,
-    /// Absent: the config is not reloaded.
+    /// `None`: the config is not reloaded.
     pub reload: Option<Reloading>,
     /// Keys that need no chain: the simulator's.
     pub credentials: Option<StaticCredentials>,
@@ -46,26 +48,56 @@ pub struct Parts {
 
 /// A gateway that is bound to its ports, and serves with [`App::run`].
 pub struct App {
-    parts: Parts,
+    plan: Plan,
     grpc: TcpListener,
     admin: TcpListener,
+}
+
+/// A gateway that serves.
+struct Running {
+    drain_timeout: Duration,
+    telemetry: Telemetry,
+    store: Stores,
+    gateway: Arc<Gateway<Stores>>,
+    readiness: Arc<Readiness>,
+    health: Health,
+    /// One a call in flight.
+    permits: Arc<Semaphore>,
+    max_in_flight: usize,
+    callers: JoinHandle<()>,
+    operators: JoinHandle<io::Result<()>>,
+    watchers: Vec<JoinHandle<()>>,
+    ends: Ends,
+}
+
+/// How the end comes, step by step.
+#[derive(Clone, Default)]
+struct Ends {
+    /// Connections are told to go away.
+    draining: CancellationToken,
+    /// `server.drain_timeout` has run out: calls are cut off.
+    expired: CancellationToken,
+    /// Connections are closed.
+    closing: CancellationToken,
+    /// The admin port closes.
+    ended: CancellationToken,
 }
 
 impl App {
     /// Binds both ports.
     ///
     /// # Errors
-    /// Where an address cannot be bound; the text names it.
-    pub async fn bind(parts: Parts) -> io::Result<Self> {
-        let grpc = bind(parts.settings.shape.server.listen.get()).await?;
-        let admin = bind(parts.settings.shape.admin.listen.get()).await?;
-        Ok(Self { parts, grpc, admin })
+    /// If an address cannot be bound; the text names it.
+    pub async fn bind(plan: Plan) -> io::Result<Self> {
+        let grpc = bind(plan.settings.server.listen).await?;
+        let admin = bind(plan.settings.admin_listen).await?;
+        Ok(Self { plan, grpc, admin })
     }
 
     /// Where callers find it.
     ///
     /// # Errors
-    /// Where the socket is gone.
+    /// If the socket is gone.
     pub fn addr(&self) -> io::Result<SocketAddr> {
         self.grpc.local_addr()
     }
@@ -73,7 +105,7 @@ impl App {
     /// Where operators find it.
     ///
     /// # Errors
-    /// Where the socket is gone.
+    /// If the socket is gone.
     pub fn admin_addr(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
@@ -83,115 +115,129 @@ impl App {
     /// SHUTTING_DOWN.
     ///
     /// # Errors
-    /// Where telemetry, the store, identity, TLS or reflection cannot be set up.
+    /// If telemetry, the store, identity, TLS or reflection cannot be set up.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self { parts: Parts { settings, reload, credentials, log_level }, grpc, admin } = self;
-        let server = settings.shape.server.clone();
+        let running = self.start().await?;
+        shutdown.await;
+        running.drain().await;
+        Ok(())
+    }
+
+    async fn start(self) -> io::Result<Running> {
+        let Self { plan: Plan { settings, reload, credentials, log_level }, grpc, admin } = self;
+        let server = settings.server.clone();
         let telemetry =
-            Telemetry::start(settings.shape.telemetry.otlp.as_ref()).map_err(io::Error::other)?;
+            Telemetry::start(settings.telemetry.otlp.as_ref()).map_err(io::Error::other)?;
         let metrics = Arc::clone(&telemetry.metrics);
-        expect(&settings, &metrics);
-        let upstreams = connect(&settings, credentials, &metrics).await;
-        let store =
-            stores::Stores::start(&settings.shape.store, settings.upstreams.keys(), &metrics)
-                .await?;
+        start_series_at_zero(&settings, &metrics);
+
+        // From the inside out: the store, the gateway, the steps in front of it.
+        let store = Stores::start(&settings.store, settings.upstreams.keys(), &metrics).await?;
+        let endpoints = endpoints(&settings, credentials, &metrics).await;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
-        let tls = tls(&settings.shape)?;
-        let watchers = watch(&identity, tls.as_ref(), &metrics);
-        let keys = Arc::new(ArcSwap::from_pointee(settings.keys.clone()));
+        let tls = tls(server.tls.as_ref())?;
+        let mut watchers = watch(&identity, tls.as_ref(), &metrics);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let levels = Arc::new(Levels::default());
-        let gateway = Gateway::new(
-            upstreams,
-            store.store(),
-            Arc::clone(&keys),
-            Arc::clone(&levels),
-            Arc::clone(&metrics),
-        );
+        let ends = Ends::default();
+        let expired = ends.expired.clone();
+        let gateway = Gateway::new(endpoints, store.clone(), Arc::clone(&metrics), expired.clone());
         let gateway = Arc::new(gateway);
-        let (draining, expired) = (CancellationToken::new(), CancellationToken::new());
-        let closing = expired.child_token();
-        let readiness = Arc::new(Readiness::new(store.readiness()));
+        let max_in_flight = server.max_in_flight as usize;
+        let permits = Arc::new(Semaphore::new(max_in_flight));
+        show_in_flight(&metrics, &permits, max_in_flight);
         let (reporter, health_service) = tonic_health::server::health_reporter();
-        let mut health = Health::starting(reporter).await;
-        let most = server.max_in_flight.get() as usize;
-        let permits = Arc::new(Semaphore::new(most));
-        let in_flight = Arc::clone(&permits);
-        metrics.show_in_flight(move || most.saturating_sub(in_flight.available_permits()) as u64);
-        let stack = Stack {
+        let parts = stack::Parts {
             server: &server,
             settings: Arc::clone(&settings),
             gateway: Arc::clone(&gateway),
             identity,
-            levels,
             metrics: Arc::clone(&metrics),
             tracing: telemetry.tracing.clone(),
             permits: Arc::clone(&permits),
-            expired: expired.clone(),
+            expired,
         };
-        let router = stack.router(health_service)?;
+        let stack = Arc::new(Stack::new(parts, health_service)?);
 
-        let limits = net::Limits {
-            max_concurrent_streams: server.max_concurrent_streams.get(),
-            max_age: server.max_connection_age.get(),
-            grace: server.max_timeout.get() + Duration::from_secs(5),
-        };
-        let admin_address = admin.local_addr()?;
-        let ended = CancellationToken::new();
-        let operators = tokio::spawn(admin::serve(
+        // Both ports open; then health follows readiness.
+        let (address, admin_address) = (grpc.local_addr()?, admin.local_addr()?);
+        let (store_ready, shown) = (store.clone(), Arc::clone(&settings));
+        let readiness = Arc::new(Readiness::new(move || store_ready.is_ready()));
+        let operators = admin::serve(
             admin,
             Arc::clone(&readiness),
-            Arc::clone(&settings),
+            shown,
             Arc::clone(&metrics),
-            ended.clone(),
-        ));
-        let reloads = reload.map(|from| {
-            tokio::spawn(keep_current(from, Arc::clone(&settings), keys, log_level, metrics))
-        });
-        health.follows(Arc::clone(&readiness));
-        let address = grpc.local_addr()?;
-        let client = |certificate: &[u8], shown: &mut http::Extensions| {
-            shown.insert(ClientNames::of(certificate));
-        };
-        let service = net::Service { router, limits, tls, client };
-        let callers = tokio::spawn(net::serve(grpc, service, draining.clone(), closing.clone()));
-        readiness.note_listening();
-        tracing::info!(%address, %admin_address, config_version = settings.load().version, "ready");
-
-        shutdown.await;
-
-        tracing::info!(drain_timeout = %server.drain_timeout, "draining");
-        readiness.note_draining();
-        health.draining().await;
-        draining.cancel();
-        let drained = async {
-            quiet(&permits, most).await;
-            closing.cancel();
-            let _ = callers.await;
-            gateway.idle().await;
-            store.drain(server.drain_timeout.get()).await;
-        };
-        let mut drained = std::pin::pin!(drained);
-        if tokio::time::timeout(server.drain_timeout.get(), drained.as_mut())
-            .await
-            .is_err()
-        {
-            tracing::warn!("drain timeout ran out with calls in flight or unsettled");
-            expired.cancel();
-            let _ = tokio::time::timeout(LAST_ANSWERS, drained).await;
+            ends.ended.clone(),
+        );
+        let operators = tokio::spawn(operators);
+        let service = service(&server, stack, tls);
+        let callers = net::serve(grpc, service, ends.draining.clone(), ends.closing.clone());
+        let callers = tokio::spawn(callers);
+        if let Some(from) = reload {
+            let current = keep_current(from, Arc::clone(&settings), log_level, metrics);
+            watchers.push(tokio::spawn(current));
         }
-        watchers.into_iter().chain(reloads).for_each(|watcher| watcher.abort());
-        // While the operators' port still answers, and after the last call.
-        telemetry.shut_down().await;
-        ended.cancel();
-        let _ = tokio::time::timeout(LAST_ANSWERS, operators).await;
-        tracing::info!("stopped");
-        Ok(())
+        let mut health = Health::starting(reporter).await;
+        readiness.note_listening();
+        health.follows(Arc::clone(&readiness));
+        let config_version = settings.load().version.clone();
+        tracing::info!(%address, %admin_address, config_version, "ready");
+        let drain_timeout = server.drain_timeout;
+        Ok(Running {
+            drain_timeout,
+            telemetry,
+            store,
+            gateway,
+            readiness,
+            health,
+            permits,
+            max_in_flight,
+            callers,
+            operators,
+            watchers,
+            ends,
+        })
     }
 }
 
-/// Waits until no call of ours has been in flight for a while. What else may keep a connection
-/// open, as a health watch or a peer that says nothing, is not waited for.
+impl Running {
+    async fn drain(self) {
+        let Self { drain_timeout, store, gateway, permits, max_in_flight, ends, .. } = self;
+        let limit = humantime::format_duration(drain_timeout);
+        tracing::info!(drain_timeout = %limit, "draining");
+        self.readiness.note_draining();
+        self.health.draining().await;
+        ends.draining.cancel();
+        let mut callers = self.callers;
+        let drained = async {
+            quiet(&permits, max_in_flight).await;
+            ends.closing.cancel();
+            let _ = (&mut callers).await;
+            gateway.idle().await;
+            store.drain(drain_timeout).await;
+        };
+        let mut drained = std::pin::pin!(drained);
+        if timeout(drain_timeout, drained.as_mut()).await.is_err() {
+            tracing::warn!("drain timeout ran out with calls in flight or unsettled");
+            ends.expired.cancel();
+            let cut_off = async {
+                tokio::time::sleep(LAST_ANSWERS / 4).await;
+                ends.closing.cancel();
+                drained.await;
+            };
+            let _ = timeout(LAST_ANSWERS, cut_off).await;
+        }
+        self.watchers.iter().for_each(JoinHandle::abort);
+        // While the operators' port still answers, and after the last call.
+        self.telemetry.shut_down().await;
+        ends.ended.cancel();
+        let _ = timeout(LAST_ANSWERS, self.operators).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Waits until no call of ours has been in flight for a while. Health watches and silent peers also
+/// keep connections open; they are not waited for.
 async fn quiet(permits: &Semaphore, all: usize) {
     let mut since = Instant::now();
     while since.elapsed() < QUIET {
@@ -205,8 +251,8 @@ async fn quiet(permits: &Semaphore, all: usize) {
 /// Every problem of the files that the config names and that only their users can judge.
 #[must_use]
 pub fn examine(config: &shape::Config) -> Vec<Problem> {
-    if let Some(files) = tls_files(config) {
-        return files.check();
+    if let Some(tls) = config.server.tls.as_ref().and_then(ServerTls::of) {
+        return tls_files(&tls).check();
     }
     // Not all are named, but those that are can be looked for.
     let Some(tls) = &config.server.tls else { return Vec::new() };
@@ -227,23 +273,18 @@ pub fn examine(config: &shape::Config) -> Vec<Problem> {
     unreadable.collect()
 }
 
-fn tls_files(config: &shape::Config) -> Option<TlsFiles> {
-    let tls = config.server.tls.as_ref()?;
-    Some(TlsFiles {
-        cert: tls.cert_file.as_ref()?.into(),
-        key: tls.key_file.as_ref()?.into(),
-        client_ca: tls.client_ca_file.as_ref().map(Into::into),
-    })
+fn tls_files(ServerTls { cert, key, client_ca }: &ServerTls) -> TlsFiles {
+    TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() }
 }
 
-fn tls(config: &shape::Config) -> io::Result<Option<Arc<Tls>>> {
+fn tls(config: Option<&ServerTls>) -> io::Result<Option<Arc<Tls>>> {
     let load = |files| {
         Tls::load(files).map(Arc::new).map_err(|problems| {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
             io::Error::other(problems.join("; "))
         })
     };
-    tls_files(config).map(load).transpose()
+    config.map(tls_files).map(load).transpose()
 }
 
 async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -253,40 +294,56 @@ async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-async fn connect(
+async fn endpoints(
     settings: &Settings,
     keys: Option<StaticCredentials>,
     metrics: &Arc<Metrics>,
-) -> BTreeMap<Name, Arc<Attempts>> {
-    let mut upstreams = BTreeMap::new();
+) -> BTreeMap<Name, Arc<Endpoint>> {
+    let mut endpoints = BTreeMap::new();
     for (name, upstream) in &settings.upstreams {
         let client = Client::new(upstream, keys.clone()).await;
-        upstreams.insert(
-            name.clone(),
-            Arc::new(Attempts::new(
-                name.clone(),
-                upstream.region.clone(),
-                client,
-                Arc::clone(metrics),
-            )),
-        );
+        let region = upstream.region.clone();
+        let endpoint = Endpoint::new(name.clone(), region, client, Arc::clone(metrics));
+        endpoints.insert(name.clone(), Arc::new(endpoint));
     }
     // Weak, since each holds the metrics.
-    let circuits: Vec<_> = upstreams
+    let circuits: Vec<_> = endpoints
         .iter()
-        .map(|(name, attempts)| (name.clone(), Arc::downgrade(attempts)))
+        .map(|(name, endpoint)| (name.clone(), Arc::downgrade(endpoint)))
         .collect();
     metrics.show_circuits(move || {
-        let state = |(name, attempts): &(Name, Weak<Attempts>)| {
-            Some((name.clone(), attempts.upgrade()?.circuit()))
+        let state = |(name, endpoint): &(Name, Weak<Endpoint>)| {
+            Some((name.clone(), endpoint.upgrade()?.circuit()))
         };
         circuits.iter().filter_map(state).collect()
     });
-    upstreams
+    endpoints
 }
 
-/// For SHUTTING_DOWN to reach the callers, once `drain_timeout` has run out.
-const LAST_ANSWERS: Duration = Duration::from_millis(200);
+fn show_in_flight(metrics: &Metrics, permits: &Arc<Semaphore>, most: usize) {
+    let permits = Arc::clone(permits);
+    metrics.show_in_flight(move || most.saturating_sub(permits.available_permits()) as u64);
+}
+
+fn service(
+    server: &Server,
+    handler: Arc<Stack<Stores>>,
+    tls: Option<Arc<Tls>>,
+) -> net::Service<Arc<Stack<Stores>>> {
+    let limits = net::Limits {
+        max_concurrent_streams: server.max_concurrent_streams,
+        max_age: server.max_connection_age,
+        grace: server.max_timeout + Duration::from_secs(5),
+    };
+    let client = |certificate: &[u8], shown: &mut http::Extensions| {
+        shown.insert(ClientNames::of(certificate));
+    };
+    net::Service { handler, limits, tls, client }
+}
+
+/// For SHUTTING_DOWN to reach the callers, and for the settlements of calls that are cut off, once
+/// `drain_timeout` has run out.
+const LAST_ANSWERS: Duration = Duration::from_millis(400);
 
 /// Without a call for this long, every caller that listens has heard that it should go away.
 const QUIET: Duration = Duration::from_millis(500);

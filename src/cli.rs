@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use participant_gateway::admission;
-use participant_gateway::app::{self, App, Parts, Reloading};
+use participant_gateway::app::{self, App, Plan, Reloading};
 use participant_gateway::config::{self, Problems, Settings};
 use participant_gateway::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
@@ -120,14 +120,14 @@ async fn serve(file: PathBuf) -> Result<(), Failure> {
     // Before anything else: a signal that comes early must not kill the process.
     let (shutdown, hangup) = (shutdown()?, signal(SignalKind::hangup())?);
     let settings = Settings::load(&file, app::examine)?;
-    let log = &settings.shape.telemetry.log;
+    let log = &settings.telemetry.log;
     let log_level = telemetry::init(log.format, log.level);
     for warning in &settings.warnings {
         tracing::warn!(%warning, "config");
     }
     raise_descriptor_limit();
     let reload = Some(Reloading { file, hangup });
-    let app = App::bind(Parts { settings, reload, credentials: None, log_level }).await?;
+    let app = App::bind(Plan { settings, reload, credentials: None, log_level }).await?;
     Ok(app.run(shutdown).await?)
 }
 

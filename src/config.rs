@@ -9,12 +9,15 @@ mod problem;
 mod read;
 mod reload;
 mod resolve;
+mod resolved;
 pub mod shape;
 mod values;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -24,6 +27,7 @@ use crate::domain::{InstanceId, Instances, Name, Tenant, Upstream};
 pub use identity::{Identity, Jwt, KeySource};
 pub use problem::{Problem, Problems};
 pub use reload::{Reload, Reloaded};
+pub use resolved::{OnLoss, Server, ServerTls, Store};
 pub use values::{Count, Level, Listen, Period, Share, Span};
 
 /// What else must hold of a config: files that only their users can judge.
@@ -32,8 +36,18 @@ pub type Examine = fn(&shape::Config) -> Vec<Problem>;
 /// A config without a problem, ready to run on.
 #[derive(Debug)]
 pub struct Settings {
-    /// The sections that need no resolving, with every default filled in.
-    pub shape: shape::Config,
+    /// The file, with every default filled in: for people, and for the next reload.
+    shape: shape::Config,
+    /// The port that callers use.
+    pub server: Server,
+    /// The address of the port that operators use.
+    pub admin_listen: SocketAddr,
+    /// Where claims and levels live.
+    pub store: Store,
+    /// How long a `client_token` is remembered.
+    pub retention: Duration,
+    /// What the gateway tells of itself.
+    pub telemetry: shape::Telemetry,
     /// How callers are known.
     pub identity: Identity,
     /// By name.

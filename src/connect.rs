@@ -1,14 +1,19 @@
-//! Amazon Connect: one client an upstream, and a call's attempts at it.
+//! Amazon Connect: one endpoint an upstream, and a plan of what is tried again.
 //!
-//! Only this module names the AWS SDK.
+//! This room offers one attempt at a time. The gateway owns the loop: an attempt is paid for
+//! before it is made. Only this module names the AWS SDK.
 
-mod attempts;
 mod breaker;
 mod credentials;
+mod endpoint;
 mod http;
+mod pace;
+mod retry;
 mod sdk;
 mod translate;
 
-pub use attempts::{Attempts, Payer, Terms, is_worth_it};
-pub use breaker::{Breaker, Pass};
+pub use breaker::Pass;
+pub use endpoint::{Attempts, Endpoint};
+pub use pace::Pace;
+pub use retry::{LEAST_LEFT, Retry, is_worth_it};
 pub use sdk::{Client, StaticCredentials};

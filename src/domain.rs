@@ -4,14 +4,14 @@
 //! Pure: no I/O, no clock, no framework. A value of these types has passed every rule that the
 //! contract names for it, so nothing downstream checks again.
 
-mod call;
 mod participant;
+mod request;
 mod tenant;
 mod text;
 mod upstream;
 
-pub use call::{Capabilities, CreateParticipant, Role};
 pub use participant::{Participant, ParticipantToken};
+pub use request::{Capabilities, CreateParticipant, Role};
 pub use tenant::{Enforcement, Instances, Rate, Tenant, TenantLimits, share_burst};
 pub use text::{ClientToken, ContactId, DisplayName, InstanceId, Name, OutOfBounds, UpstreamToken};
 pub use upstream::Upstream;

@@ -6,14 +6,19 @@
 //! somebody has chosen its code, reason and sentence. The text of a source (AWS, Redis, the
 //! network) is for the log. It never reaches a caller.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::domain::OutOfBounds;
 
-/// The text and chain of a failure below us: for the log only.
-pub type Source = Box<dyn std::error::Error + Send + Sync>;
+/// The text and chain of a failure below us: for the log only. Shared, since duplicates of a call
+/// get the same error.
+pub type Source = Arc<dyn std::error::Error + Send + Sync>;
+
+/// A failure below us that is still on its way up.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error with all that is below it, in one line of a log.
 #[must_use]
@@ -23,7 +28,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Why a call has no participant.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// No credentials of the caller, or bad ones; the text says which, for the log.
     #[error("unauthenticated: {0}")]
@@ -77,7 +82,12 @@ pub enum Error {
     Overloaded,
     /// `server.drain_timeout` ran out.
     #[error("shutting down")]
-    ShuttingDown,
+    ShuttingDown {
+        /// Whether Connect may have seen the call.
+        sent: Sent,
+        /// The call has a `client_token`: a repeat makes no second participant.
+        repeatable: bool,
+    },
     /// The store is lost, and `store.on_loss` says reject.
     #[error("store unavailable")]
     StoreUnavailable(#[source] Source),
@@ -92,6 +102,8 @@ pub enum Error {
     DeadlineExceeded {
         /// Whether Connect may have seen the call.
         sent: Sent,
+        /// The call has a `client_token`: a repeat makes no second participant.
+        repeatable: bool,
     },
     /// Connect, or the way to it, failed.
     #[error(transparent)]
@@ -142,7 +154,7 @@ pub enum Sent {
 
 /// What an ended call means for its idempotency record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Aftermath {
     /// Provably not executed: forget the record. `unsent`: not a byte went out, so the tenant's
     /// charge goes back too.
     Release {
@@ -176,7 +188,7 @@ impl Violation {
 }
 
 /// A failure of Connect, or of the way to it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("upstream failed: {fault:?}, sent: {sent:?}, code: {code:?}, request id: {request_id:?}")]
 pub struct UpstreamError {
     /// What it was.
@@ -187,9 +199,10 @@ pub struct UpstreamError {
     pub earlier_uncertain: bool,
     /// Something was sent in an earlier attempt of the same call, even where this one sent nothing.
     pub earlier_sent: bool,
-    /// When a further attempt was due that only the caller's deadline or departure kept from being
-    /// made.
+    /// The time of the next attempt, if only the caller's deadline or hang-up prevented it.
     pub due: Option<Instant>,
+    /// The call has a `client_token`: a repeat makes no second participant.
+    pub repeatable: bool,
     /// AWS's error code, where the answer held one.
     pub code: Option<String>,
     /// AWS's request id, where the answer held one.
@@ -294,6 +307,7 @@ impl UpstreamError {
             earlier_uncertain: false,
             earlier_sent: false,
             due: None,
+            repeatable: false,
             code: None,
             request_id: None,
             retry_after: None,
@@ -303,8 +317,8 @@ impl UpstreamError {
 
     /// The same, with what is below it.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
-        self.source = Some(source.into());
+    pub fn caused_by(mut self, source: impl Into<Cause>) -> Self {
+        self.source = Some(source.into().into());
         self
     }
 
@@ -336,15 +350,17 @@ impl UpstreamError {
 impl Error {
     /// What the error means for the idempotency record of its call.
     #[must_use]
-    pub fn outcome(&self) -> Outcome {
+    pub fn aftermath(&self) -> Aftermath {
         match self {
-            Self::Upstream(upstream) if upstream.may_have_executed() => Outcome::Uncertain,
+            Self::Upstream(upstream) if upstream.may_have_executed() => Aftermath::Uncertain,
             Self::Upstream(upstream) => {
-                Outcome::Release { unsent: upstream.sent == Sent::No && !upstream.earlier_sent }
+                Aftermath::Release { unsent: upstream.sent == Sent::No && !upstream.earlier_sent }
             }
-            Self::DeadlineExceeded { sent } | Self::GatewayBug { sent, .. } => match sent {
-                Sent::No => Outcome::Release { unsent: true },
-                Sent::Maybe | Sent::Answered => Outcome::Uncertain,
+            Self::DeadlineExceeded { sent, .. }
+            | Self::ShuttingDown { sent, .. }
+            | Self::GatewayBug { sent, .. } => match sent {
+                Sent::No => Aftermath::Release { unsent: true },
+                Sent::Maybe | Sent::Answered => Aftermath::Uncertain,
             },
             Self::Unauthenticated(_)
             | Self::TenantUnknown(_)
@@ -360,9 +376,8 @@ impl Error {
             | Self::RequestInProgress { .. }
             | Self::Limited { .. }
             | Self::Overloaded
-            | Self::ShuttingDown
             | Self::StoreUnavailable(_)
-            | Self::CircuitOpen { .. } => Outcome::Release { unsent: true },
+            | Self::CircuitOpen { .. } => Aftermath::Release { unsent: true },
         }
     }
 }

@@ -1,185 +1,114 @@
 //! A call's life, from the moment it is valid until it has an answer.
 //!
-//! The call is not the caller's: from its first ask to its settlement it runs in a task of its own,
-//! so that a caller that hangs up, or whose deadline passes, leaves no claim behind. What was begun
-//! finishes, within one `attempt_timeout`; nothing new begins. Duplicates of a call in this process
-//! join it; those elsewhere wait for it.
+//! `call.rs` has all of it on one screen. Duplicates of a call in this process join it
+//! (`flights.rs`); those elsewhere wait for it (`asking.rs`).
 
+mod asking;
+mod call;
 mod claim;
 mod flights;
-mod levels;
-mod life;
-mod places;
-mod run;
+mod order;
+mod ratelimit;
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Keys, Quota, RecordAsk, Scope, Store};
-use crate::connect::{Attempts, is_worth_it};
-use crate::domain::{CreateParticipant, Name, Participant, Tenant, Upstream};
+use crate::admission::{Quota, Settlement, Store};
+use crate::call::{Disposition, Notes};
+use crate::connect::{Endpoint, is_worth_it};
+use crate::domain::{Enforcement, Name};
 use crate::error::{Error, Limit, Sent};
-use crate::telemetry::{Call, Decision, Metrics};
+use crate::places::Permit;
+use crate::telemetry::{Metrics, Span};
+use call::Call;
 use flights::{Flight, Flights, Seat, Waiting};
-pub use levels::Levels;
-pub use places::Places;
-
-/// A validated call of a known tenant, to the upstream that owns its instance.
-#[derive(Debug)]
-pub struct Order<P> {
-    /// What is asked for.
-    pub request: CreateParticipant,
-    /// Whose limits, and where it goes.
-    pub route: Route,
-    /// How long its `client_token` is remembered.
-    pub retention: Duration,
-    /// When the caller stops listening.
-    pub deadline: Instant,
-    /// For the log and the answer's metadata.
-    pub call: Call,
-    /// Held until the call has ended, also where its caller has left before.
-    pub permit: P,
-}
-
-/// A tenant's way to an upstream.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// Who calls.
-    pub tenant: Arc<Tenant>,
-    /// Where the call goes.
-    pub upstream: Arc<Upstream>,
-    /// What the committed shares on the upstream may hold together, in calls.
-    pub committed_burst: u32,
-}
-
-/// The participant, and whether an earlier call had made it.
-#[derive(Debug, Clone)]
-pub struct Created {
-    /// What Connect handed back.
-    pub participant: Participant,
-    /// False only for the call that ran it.
-    pub replayed: bool,
-}
-
-/// How a call ended. Shared, since duplicates get the same.
-pub type Outcome = Result<Created, Arc<Error>>;
+use order::refused_by;
+pub use order::{Created, Order, Outcome, Route};
+use ratelimit::Levels;
+use refusals::Refusals;
 
 /// Runs calls.
-pub struct Gateway {
-    upstreams: BTreeMap<Name, Arc<Attempts>>,
-    store: Arc<dyn Store>,
-    keys: Arc<ArcSwap<Keys>>,
-    levels: Arc<Levels>,
+pub struct Gateway<S> {
+    endpoints: BTreeMap<Name, Arc<Endpoint>>,
+    store: S,
     metrics: Arc<Metrics>,
+    /// Cancelled when `server.drain_timeout` runs out.
+    expired: CancellationToken,
+    levels: Levels,
+    refusals: Refusals,
     flights: Arc<Flights>,
     waiting: Waiting,
     tasks: TaskTracker,
 }
 
-impl<P> Order<P> {
-    fn decided(&self, decision: Decision, metrics: &Metrics) {
-        self.call.decided(decision);
-        metrics.decided(&self.route.tenant.name, &self.route.upstream.name, decision, false);
-    }
-
-    fn decided_in_shadow(&self, decision: Decision, metrics: &Metrics) {
-        self.call.decided_in_shadow(decision);
-        metrics.decided(&self.route.tenant.name, &self.route.upstream.name, decision, true);
-    }
-
-    /// Too many of the tenant's calls wait already.
-    fn refused_to_wait(&self, metrics: &Metrics) {
-        self.decided(Decision::InFlight, metrics);
-    }
-}
-
-impl Route {
-    fn scope(&self) -> Scope {
-        Scope {
-            tenant: self.tenant.name.clone(),
-            limits: self.tenant.limits,
-            upstream: self.upstream.name.clone(),
-            rate: self.upstream.rate,
-            burst: self.upstream.burst,
-            committed_burst: self.committed_burst,
-        }
-    }
-}
-
-impl Gateway {
-    /// A gateway to these upstreams, with claims and levels in `store`.
+impl<S: Store> Gateway<S> {
+    /// A gateway to these endpoints, with claims and levels in `store`.
     #[must_use]
     pub fn new(
-        upstreams: BTreeMap<Name, Arc<Attempts>>,
-        store: Arc<dyn Store>,
-        keys: Arc<ArcSwap<Keys>>,
-        levels: Arc<Levels>,
+        endpoints: BTreeMap<Name, Arc<Endpoint>>,
+        store: S,
         metrics: Arc<Metrics>,
+        expired: CancellationToken,
     ) -> Self {
-        let (flights, waiting) = (Arc::default(), Waiting::default());
         Self {
-            upstreams,
+            endpoints,
             store,
-            keys,
-            levels,
             metrics,
-            flights,
-            waiting,
+            expired,
+            levels: Levels::default(),
+            refusals: Refusals::default(),
+            flights: Arc::default(),
+            waiting: Waiting::default(),
             tasks: TaskTracker::new(),
         }
     }
 
-    /// Runs the call to its end, or joins the one in this process that it duplicates.
+    /// Runs the call to its end, or joins the one in this process that it duplicates. Answers at
+    /// the caller's deadline, and when the drain's time is over: only here is known what was sent.
     ///
     /// # Errors
     /// Why there is no participant.
-    pub async fn create<P: Send + Sync + 'static>(&self, order: Order<P>) -> Outcome {
-        let keys = self.keys.load_full();
-        let Route { tenant, upstream, .. } = &order.route;
-        let Some(record) =
-            keys.record(&tenant.name, &upstream.name, &order.request, order.retention)
-        else {
-            return self.start(order, keys, None).await;
-        };
-        loop {
-            match self.flights.join(&record, order.deadline) {
-                Seat::Leader(lead) => return self.start(order, keys, Some((record, lead))).await,
-                Seat::Follower(mut flight) => {
-                    let _place = self
-                        .waiting
-                        .enter(&order.route)
-                        .inspect_err(|_| order.refused_to_wait(&self.metrics))?;
-                    let shared = tokio::select! {
-                        shared = flight.landed() => shared,
-                        () = tokio::time::sleep_until(patience(order.deadline)) => return Err(Arc::new(in_progress())),
-                    };
-                    let Some(outcome) = shared else { continue };
-                    match anew(&outcome, &order, &flight) {
-                        Some(at) => tokio::time::sleep_until(at).await,
-                        None => return self.joined(&order, outcome),
-                    }
-                }
-            }
+    pub async fn create(self: &Arc<Self>, order: Order) -> Outcome {
+        let (notes, deadline) = (Arc::clone(&order.notes), order.deadline);
+        let (repeatable, span) = (order.is_repeatable(), order.span.clone());
+        notes.note_entered();
+        tokio::select! {
+            biased;
+            outcome = span.scope(self.answer(order)) => outcome,
+            error = self.over(deadline, &notes, repeatable) => Err(error),
         }
     }
 
     /// The tenant's levels on the upstream; charges nothing.
     ///
     /// # Errors
-    /// [`Error::StoreUnavailable`], or the tenant's in-flight limit, which bounds these questions
-    /// as well.
-    pub async fn quota(&self, route: &Route, call: &Call) -> Result<Quota, Arc<Error>> {
+    /// [`Error::StoreUnavailable`], or the tenant's limit of calls in flight, which bounds these
+    /// questions as well.
+    pub async fn quota(
+        &self,
+        route: &Route,
+        notes: &Notes,
+        span: &Span,
+        deadline: Instant,
+    ) -> Result<Quota, Error> {
+        notes.note_entered();
         let _place = self.waiting.enter(route)?;
-        let quota = call.span().scope(self.store.quota(&route.scope())).await;
-        let quota = quota.map_err(|error| Arc::new(Error::StoreUnavailable(Box::new(error))))?;
-        call.note_levels(self.levels.note(&route.tenant, &quota));
-        self.metrics.factor_is(&route.upstream.name, quota.factor);
+        let scope = route.scope();
+        let asked = span.clone().scope(self.store.quota(&scope));
+        let quota = tokio::select! {
+            biased;
+            quota = asked => quota,
+            error = self.over(deadline, notes, true) => return Err(error),
+        };
+        let quota = quota.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
+        notes.note_levels(self.levels.note(route, &quota));
+        self.metrics.note_factor(&route.upstream.name, quota.factor);
         Ok(quota)
     }
 
@@ -189,62 +118,99 @@ impl Gateway {
         self.tasks.wait().await;
     }
 
-    async fn start<P: Send + Sync + 'static>(
-        &self,
-        order: Order<P>,
-        keys: Arc<Keys>,
-        record: Option<(RecordAsk, flights::Lead)>,
-    ) -> Outcome {
-        let upstream = &order.route.upstream.name;
-        let Some(attempts) = self.upstreams.get(upstream).cloned() else {
-            let detail = format!("no client for upstream {upstream}");
-            return Err(Arc::new(Error::GatewayBug { detail, sent: Sent::No }));
-        };
-        let left = CancellationToken::new();
-        let (record, lead) = record.unzip();
-        let life = life::Life {
-            attempts,
-            store: Arc::clone(&self.store),
-            keys,
-            levels: Arc::clone(&self.levels),
-            metrics: Arc::clone(&self.metrics),
-            waiting: self.waiting.clone(),
-            record,
-            left: left.clone(),
-        };
-        let span = order.call.span();
-        let task = self.tasks.spawn(span.scope(async move {
-            let outcome = life.run(order).await;
-            if let Some(lead) = lead {
-                lead.land(outcome.clone());
+    async fn answer(self: &Arc<Self>, order: Order) -> Outcome {
+        order.notes.note_levels(self.levels.estimate(&order.route));
+        let Some(record) = order.record() else {
+            // It can be no replay, so a refusal that still holds is its answer.
+            if let Some(retry_after) = self.refusals.remembered(&order.route) {
+                let limit = Limit::TenantRate;
+                order.report(refused_by(limit), false, &self.metrics);
+                return Err(Error::Limited { limit, retry_after });
             }
-            outcome
-        }));
-        let _leaves = left.drop_guard();
-        task.await.unwrap_or_else(|error| {
-            Err(Arc::new(Error::GatewayBug { detail: error.to_string(), sent: Sent::Maybe }))
-        })
+            return Call::new(self, order, None)?.run(None).await;
+        };
+        loop {
+            match self.flights.join(&record, order.deadline) {
+                Seat::Leader(lead) => {
+                    return Call::new(self, order, Some(lead))?.run(Some(record)).await;
+                }
+                Seat::Follower(flight) => {
+                    if let Some(outcome) = self.follow(flight, &order).await {
+                        return outcome;
+                    }
+                }
+            }
+        }
     }
 
-    fn joined<P>(&self, order: &Order<P>, outcome: Outcome) -> Outcome {
-        order.call.note_levels(self.levels.estimate(&order.route.tenant));
-        match outcome.as_ref().map_err(|error| &**error) {
-            Ok(_) => order.decided(Decision::Replayed, &self.metrics),
-            Err(Error::ClientTokenReused) => order.decided(Decision::Reused, &self.metrics),
-            Err(Error::Limited { limit, .. }) => {
-                order.decided(claim::decision(*limit), &self.metrics)
+    /// Waits for the call that this one duplicates. `None`: this one may run now.
+    async fn follow(&self, mut flight: Flight, order: &Order) -> Option<Outcome> {
+        let _place = match self.waiting.enter(&order.route) {
+            Ok(place) => place,
+            Err(error) => {
+                order.report(Disposition::InFlight, false, &self.metrics);
+                return Some(Err(error));
             }
-            Err(_) => {}
+        };
+        let landed = tokio::select! {
+            landed = flight.landed() => landed?,
+            () = sleep_until(patience(order.deadline)) => return Some(Err(in_progress())),
+        };
+        match may_run_anew(&landed, order, &flight) {
+            Some(at) => {
+                sleep_until(at).await;
+                None
+            }
+            None => Some(self.join(order, landed)),
+        }
+    }
+
+    fn join(&self, order: &Order, outcome: Outcome) -> Outcome {
+        order.notes.note_levels(self.levels.estimate(&order.route));
+        let disposition = match &outcome {
+            Ok(_) => Some(Disposition::Replayed),
+            Err(Error::ClientTokenReused) => Some(Disposition::Reused),
+            Err(Error::Limited { limit, .. }) => Some(refused_by(*limit)),
+            Err(_) => None,
+        };
+        if let Some(disposition) = disposition {
+            order.report(disposition, false, &self.metrics);
         }
         outcome.map(|created| Created { replayed: true, ..created })
     }
+
+    /// Takes back an ask that ended without a grant, in the background.
+    fn settle_later(self: &Arc<Self>, settlement: Settlement, permit: Permit) {
+        let gateway = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let Err(error) = gateway.store.settle(&settlement).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "an ask is taken back in the background");
+            }
+            drop(permit);
+        });
+    }
+
+    /// What ends a call that has no answer of its own by then.
+    async fn over(&self, deadline: Instant, notes: &Notes, repeatable: bool) -> Error {
+        let has_expired = tokio::select! {
+            () = sleep_until(deadline) => false,
+            () = self.expired.cancelled() => true,
+        };
+        let sent = if notes.attempts() > 0 { Sent::Maybe } else { Sent::No };
+        if has_expired {
+            Error::ShuttingDown { sent, repeatable }
+        } else {
+            Error::DeadlineExceeded { sent, repeatable }
+        }
+    }
 }
 
-/// When a duplicate runs the call anew, because the end of the one that it waited for was only that
-/// one's: it ran out of time, or into a bug. Nothing where the outcome is for all.
-fn anew<P>(outcome: &Outcome, order: &Order<P>, leader: &Flight) -> Option<Instant> {
+/// When a duplicate may run the call itself, since its leader failed for a reason of its own: its
+/// deadline, or a bug. `None`: the outcome holds for all.
+fn may_run_anew(outcome: &Outcome, order: &Order, leader: &Flight) -> Option<Instant> {
     let now = Instant::now();
-    match outcome.as_ref().err().map(|error| &**error)? {
+    match outcome.as_ref().err()? {
         Error::DeadlineExceeded { .. }
         | Error::GatewayBug { .. }
         | Error::RequestInProgress { .. } => Some(now),
@@ -259,8 +225,8 @@ fn anew<P>(outcome: &Outcome, order: &Order<P>, leader: &Flight) -> Option<Insta
     }
 }
 
-/// A duplicate's wait ends a moment before its caller's deadline, so that the caller hears what it
-/// waited for.
+/// A wait for somebody else's answer ends a moment before the caller's deadline, so that the caller
+/// hears what it waited for.
 fn patience(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     deadline - (left / 10).min(Duration::from_millis(50))
@@ -269,6 +235,15 @@ fn patience(deadline: Instant) -> Instant {
 /// A duplicate is still in flight; its lease is longer than the longest hint.
 fn in_progress() -> Error {
     Error::RequestInProgress { retry_after: MAX_HINT }
+}
+
+/// The most that may wait for duplicates: shadow enforcement bounds nothing.
+fn most_waiting(route: &Route) -> u32 {
+    let limits = &route.tenant.limits;
+    match limits.enforcement {
+        Enforcement::Enforce => limits.max_in_flight,
+        Enforcement::Shadow => u32::MAX,
+    }
 }
 
 /// The longest hint for a duplicate in flight.

@@ -1,39 +1,48 @@
-//! What callers see: the layers around every call, the services, and the one table of statuses.
+//! What callers see: the steps around every call, the services, and the one table of statuses.
 
+mod context;
 mod decode;
-pub mod layers;
+mod line;
 mod participants;
 mod quotas;
 pub mod status;
+pub mod steps;
 mod timeout;
 
+pub use context::Context;
+pub use line::Line;
 pub use participants::Participants;
 pub use quotas::Quotas;
 pub use timeout::Timeout;
 
-/// The method as metrics and spans name it; nothing for health and reflection, which have neither.
-#[must_use]
-pub fn method(path: &str) -> Option<&'static str> {
-    match path {
-        CREATE_PARTICIPANT | GET_QUOTA => {
-            let ours = if path == CREATE_PARTICIPANT { CREATE_PARTICIPANT } else { GET_QUOTA };
-            Some(ours.trim_start_matches('/'))
+/// A method of ours: it asks for an identity, has a deadline and is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// `ParticipantService.CreateParticipant`.
+    CreateParticipant,
+    /// `QuotaService.GetQuota`.
+    GetQuota,
+}
+
+impl Method {
+    /// The method of this path, as it stands in the request's `:path`.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        let methods = [Self::CreateParticipant, Self::GetQuota];
+        let name = path.strip_prefix('/')?;
+        methods.into_iter().find(|method| method.as_str() == name)
+    }
+
+    /// Its full name, as metrics and spans have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateParticipant => "participantgateway.v1.ParticipantService/CreateParticipant",
+            Self::GetQuota => "participantgateway.v1.QuotaService/GetQuota",
         }
-        _ if path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.") => None,
-        // Callers choose the path: it would make as many series as they like.
-        _ => Some("_OTHER"),
     }
 }
 
-/// Whether the path is a method of ours: one that asks for an identity, has a deadline and is
-/// counted.
-#[must_use]
-pub fn is_ours(path: &str) -> bool {
-    matches!(path, CREATE_PARTICIPANT | GET_QUOTA)
-}
-
-/// The full path of `CreateParticipant`, as it stands in the request's `:path`.
-pub const CREATE_PARTICIPANT: &str = "/participantgateway.v1.ParticipantService/CreateParticipant";
-
-/// The full path of `GetQuota`.
-pub const GET_QUOTA: &str = "/participantgateway.v1.QuotaService/GetQuota";
+/// Any other method in metrics and spans. Callers choose the path: it would make as many series as
+/// they like.
+pub const OTHER_METHOD: &str = "_OTHER";

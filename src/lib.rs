@@ -1,11 +1,11 @@
 //! A gRPC gateway to Amazon Connect's `CreateParticipant`.
 //!
-//! The flow; each arrow changes the type, so that the compiler checks the order:
+//! The flow of a call; each arrow changes the type, so that the compiler checks the order:
 //!
 //! ```text
-//! http::Request ─[answer, deadline, shed, identify]→ + Call, Deadline, Permit, Tenant
-//!   ─decode→ CreateParticipant ─gateway→ attempts → sdk → translate → Participant | Error
-//!   ─status→ http::Response
+//! http::Request ─[app/stack.rs: answer, shed, deadline, identify]→ + Notes, Permit, Tenant
+//!   ─[grpc/decode.rs]→ CreateParticipant ─[gateway/call.rs: circuit, asks, attempts, settlement]→
+//!   Participant | Error ─[grpc/status.rs]→ http::Response
 //! ```
 //!
 //! Who may import whom; `tests/integration/layout.rs` holds it:
@@ -13,16 +13,18 @@
 //! ```text
 //! domain     nothing
 //! sync       nothing
+//! places     sync
 //! error      domain
+//! call       domain, sync
 //! config     domain, admission
-//! telemetry  domain, sync, config
+//! telemetry  domain, sync, call, config
 //! identity   domain, sync, error, config, telemetry
 //! admission  domain, sync, error
-//! connect    domain, sync, error, telemetry
-//! gateway    domain, sync, error, telemetry, admission, connect
-//! net        config
+//! connect    domain, sync, error, call, telemetry
+//! gateway    domain, sync, places, error, call, telemetry, admission, connect
+//! net        error, config
 //! admin      config, telemetry
-//! grpc       domain, error, config, telemetry, identity, gateway, net, proto
+//! grpc       domain, places, error, call, config, telemetry, identity, admission, gateway, net, proto
 //! simulator  nothing of ours: it cannot share our bugs
 //! app        everything
 //! ```
@@ -30,6 +32,7 @@
 pub mod admin;
 pub mod admission;
 pub mod app;
+pub mod call;
 pub mod config;
 pub mod connect;
 pub mod domain;
@@ -38,6 +41,7 @@ pub mod gateway;
 pub mod grpc;
 pub mod identity;
 pub mod net;
+pub mod places;
 pub mod proto;
 #[cfg(feature = "simulator")]
 pub mod simulator;

@@ -6,13 +6,15 @@
 mod preface;
 pub mod tls;
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use http::Extensions;
+use bytes::Bytes;
+use http::{Extensions, Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -23,6 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::error::Cause;
 use preface::Preface;
 use tls::Tls;
 
@@ -37,24 +40,37 @@ pub struct Limits {
     pub grace: Duration,
 }
 
+/// Answers the requests of all connections.
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// The body of an answer.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Cause>> + Send + 'static;
+
+    /// Answers one request of this peer.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
+}
+
 /// What a connection is served with.
 #[derive(Clone)]
-pub struct Service {
+pub struct Service<H> {
     /// Everything behind the connection.
-    pub router: Router,
+    pub handler: H,
     /// What bounds it.
     pub limits: Limits,
-    /// Absent: plaintext.
+    /// `None`: plaintext.
     pub tls: Option<Arc<Tls>>,
-    /// Makes of a verified client certificate what the requests on its connection carry.
+    /// Makes of a verified client certificate what [`Peer::shown`] carries.
     pub client: fn(&[u8], &mut Extensions),
 }
 
 /// Serves connections until `draining`; then tells every connection to go away and returns once all
 /// have ended, or `closing` closes them.
-pub async fn serve(
+pub async fn serve<H: Handler>(
     listener: TcpListener,
-    service: Service,
+    service: Service<H>,
     draining: CancellationToken,
     closing: CancellationToken,
 ) {
@@ -104,9 +120,14 @@ async fn accept(
     Ok((stream, place))
 }
 
-/// Where a connection comes from; every request carries it.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+/// The other end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: SocketAddr,
+    /// What its certificate showed.
+    pub shown: Extensions,
+}
 
 struct Connection {
     limits: Limits,
@@ -115,48 +136,44 @@ struct Connection {
 }
 
 impl Connection {
-    async fn accept(self, stream: TcpStream, service: Service, _place: OwnedSemaphorePermit) {
-        let Service { router, tls, client, .. } = service;
-        let mut shown = Extensions::new();
-        if let Ok(peer) = stream.peer_addr() {
-            shown.insert(Peer(peer));
-        }
-        match tls {
-            None => self.serve(stream, router, shown).await,
-            Some(tls) => {
-                let accepted = tokio::select! {
-                    accepted = tls.accept(stream) => accepted,
-                    () = self.draining.cancelled() => return,
-                };
-                match accepted {
-                    Ok(stream) => {
-                        if let Some(certificate) = tls::client_certificate(&stream) {
-                            client(certificate, &mut shown);
-                        }
-                        self.serve(stream, router, shown).await;
-                    }
-                    Err(error) if error.is_of_certificate() => {
-                        tracing::info!(reason = error.reason(), "connection refused");
-                    }
-                    Err(error) => tracing::debug!(reason = error.reason(), "connection failed"),
+    async fn accept<H: Handler>(
+        self,
+        stream: TcpStream,
+        service: Service<H>,
+        _place: OwnedSemaphorePermit,
+    ) {
+        let Service { handler, tls, client, .. } = service;
+        // A peer without an address has gone already.
+        let Ok(address) = stream.peer_addr() else { return };
+        let mut peer = Peer { address, shown: Extensions::new() };
+        let Some(tls) = tls else { return self.serve(stream, handler, peer).await };
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream) => accepted,
+            () = self.draining.cancelled() => return,
+        };
+        match accepted {
+            Ok(stream) => {
+                if let Some(certificate) = tls::client_certificate(&stream) {
+                    client(certificate, &mut peer.shown);
                 }
+                self.serve(stream, handler, peer).await;
             }
+            Err(error) if error.is_of_certificate() => {
+                tracing::info!(reason = error.reason(), "connection refused");
+            }
+            Err(error) => tracing::debug!(reason = error.reason(), "connection failed"),
         }
     }
 
-    /// Every request carries what the connection's certificate showed.
-    async fn serve<S>(self, stream: S, router: Router, shown: Extensions)
+    async fn serve<S, H: Handler>(self, stream: S, handler: H, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = TowerToHyperService::new(tower::ServiceExt::<http::Request<_>>::map_request(
-            router,
-            move |request: http::Request<hyper::body::Incoming>| {
-                let mut request = request.map(axum::body::Body::new);
-                request.extensions_mut().extend(shown.clone());
-                request
-            },
-        ));
+        let peer = Arc::new(peer);
+        let service = TowerToHyperService::new(tower::service_fn(move |request| {
+            let answered = handler.answer(request, Arc::clone(&peer));
+            async move { Ok::<_, Infallible>(answered.await) }
+        }));
         let io = TokioIo::new(Preface::new(stream, Instant::now() + PREFACE_TIMEOUT));
         let mut connection = std::pin::pin!(builder(self.limits).serve_connection(io, service));
 

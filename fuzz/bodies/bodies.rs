@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use participant_gateway::admission::Keys;
+use participant_gateway::call::Notes;
 use participant_gateway::config::shape::Algorithm;
 use participant_gateway::config::{self, KeySource, Settings};
 use participant_gateway::domain::{CreateParticipant, Participant, ParticipantToken};
@@ -20,7 +21,6 @@ use participant_gateway::error::Error;
 use participant_gateway::grpc::Timeout;
 use participant_gateway::identity::jwt::{self, KeySet, Rules};
 use participant_gateway::proto;
-use participant_gateway::telemetry::Call;
 use prost::Message;
 
 pub use connect_reply::connect_reply;
@@ -85,7 +85,7 @@ pub fn metadata(data: &[u8]) {
     if let Timeout::Of(timeout) = Timeout::of(&headers) {
         assert!(timeout <= Duration::from_secs(99_999_999 * 3600));
     }
-    let call = Call::new(&headers);
+    let call = Notes::new(&headers);
     let id = call.request_id();
     assert!((1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()));
     if let Ok(token) = jwt::bearer(&headers) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::figures::micros;
+use super::rounding::micros;
 
 /// Where the in-memory store gets its time.
 pub trait Clock: Send + Sync + 'static {

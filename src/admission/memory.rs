@@ -1,24 +1,23 @@
 //! The store of a single process: the same decisions as Redis makes, from a mutex an upstream.
 
 mod budget;
+mod queue;
 mod record;
-mod shard;
 mod tenant;
+mod upstream;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-
-use async_trait::async_trait;
 
 use super::clock::{Clock, SystemClock};
 use super::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
 use crate::domain::Name;
 use crate::sync::lock;
-use shard::Shard;
+use upstream::Upstream;
 
 /// Claims, levels and leases in this process's memory. Gone with it; never unavailable.
 pub struct MemoryStore {
-    shards: Mutex<HashMap<Name, Arc<Mutex<Shard>>>>,
+    upstreams: Mutex<HashMap<Name, Arc<Mutex<Upstream>>>>,
     clock: Box<dyn Clock>,
     max_records: usize,
 }
@@ -33,7 +32,7 @@ impl MemoryStore {
     /// A store on another clock.
     #[must_use]
     pub fn with_clock(clock: impl Clock) -> Self {
-        Self { shards: Mutex::default(), clock: Box::new(clock), max_records: MAX_RECORDS }
+        Self { upstreams: Mutex::default(), clock: Box::new(clock), max_records: MAX_RECORDS }
     }
 
     /// With another bound on the records that an upstream keeps.
@@ -45,17 +44,17 @@ impl MemoryStore {
 
     /// Forgets everything.
     pub fn clear(&self) {
-        lock(&self.shards).clear();
+        lock(&self.upstreams).clear();
     }
 
-    fn shard(&self, scope: &Scope, now: u64) -> Arc<Mutex<Shard>> {
-        let mut shards = lock(&self.shards);
-        if let Some(shard) = shards.get(&scope.upstream) {
-            return Arc::clone(shard);
+    fn upstream(&self, scope: &Scope, now: u64) -> Arc<Mutex<Upstream>> {
+        let mut upstreams = lock(&self.upstreams);
+        if let Some(upstream) = upstreams.get(&scope.upstream) {
+            return Arc::clone(upstream);
         }
-        let shard = Arc::new(Mutex::new(Shard::new(now, scope, self.max_records)));
-        shards.insert(scope.upstream.clone(), Arc::clone(&shard));
-        shard
+        let upstream = Arc::new(Mutex::new(Upstream::new(now, scope, self.max_records)));
+        upstreams.insert(scope.upstream.clone(), Arc::clone(&upstream));
+        upstream
     }
 }
 
@@ -65,21 +64,20 @@ impl Default for MemoryStore {
     }
 }
 
-#[async_trait]
 impl Store for MemoryStore {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
-        let shard = self.shard(&ask.scope, self.clock.now());
-        Ok(lock(&shard).admit(ask, self.clock.now()))
+        let upstream = self.upstream(&ask.scope, self.clock.now());
+        Ok(lock(&upstream).admit(ask, self.clock.now()))
     }
 
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
-        let shard = self.shard(&settlement.scope, self.clock.now());
-        Ok(lock(&shard).settle(settlement, self.clock.now(), self.clock.wall()))
+        let upstream = self.upstream(&settlement.scope, self.clock.now());
+        Ok(lock(&upstream).settle(settlement, self.clock.now(), self.clock.wall()))
     }
 
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
-        let shard = self.shard(scope, self.clock.now());
-        Ok(lock(&shard).quota(scope, self.clock.now()))
+        let upstream = self.upstream(scope, self.clock.now());
+        Ok(lock(&upstream).quota(scope, self.clock.now()))
     }
 }
 
@@ -128,14 +126,15 @@ mod tests {
             lease: Duration::from_secs(1),
             wait: Duration::ZERO,
             patience: Duration::ZERO,
-            stage: Stage::First,
+            typical: Duration::ZERO,
+            stage: Stage::Call,
             throttled: None,
         }
     }
 
     fn sizes(store: &MemoryStore) -> (usize, usize) {
-        let shard = Arc::clone(lock(&store.shards).values().next().unwrap());
-        lock(&shard).sizes()
+        let upstream = Arc::clone(lock(&store.upstreams).values().next().unwrap());
+        lock(&upstream).sizes()
     }
 
     #[tokio::test]

@@ -5,23 +5,22 @@
 //! arguments are documented in `admit.lua`.
 
 mod dial;
+mod figures;
 mod link;
 mod reply;
 mod settings;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use redis::{Cmd, Script, Value};
 
-use super::clock::{Clock, unix_micros};
-use super::figures::{lease_micros, micros};
+use super::clock::Clock;
 use super::{
-    Answer, Ask, EXPIRY_SKEW, Moment, Nonce, Quota, Scope, Settled, Settlement, Stage, Store,
-    StoreError, Verdict,
+    Answer, Ask, Nonce, Quota, Scope, Settled, Settlement, Stage, Store, StoreError, Verdict,
 };
 use crate::domain::Name;
 use dial::Dialer;
+use figures::{AdmitFigures, SettleFigures};
 use link::Link;
 pub use settings::{RedisSettings, SettingsError, TlsFiles, Topology};
 
@@ -82,23 +81,18 @@ impl RedisStore {
     }
 
     /// The keys of an upstream share the part in braces, and with it the cluster's slot.
-    fn keys(&self, upstream: &str, tenant: &str, record: Option<&str>) -> Vec<String> {
-        let prefix = &self.prefix;
-        let mut keys = vec![
-            format!("{prefix}:{{{upstream}}}:u"),
-            format!("{prefix}:{{{upstream}}}:t:{tenant}"),
-            format!("{prefix}:{{{upstream}}}:f:{tenant}"),
-        ];
-        keys.extend(record.map(|name| format!("{prefix}:{{{upstream}}}:r:{name}")));
+    fn keys(&self, scope: &Scope, record: Option<&str>) -> Vec<String> {
+        let (prefix, upstream, tenant) = (&self.prefix, &scope.upstream, &scope.tenant);
+        let mut keys = Vec::with_capacity(KEYS.len() + 1);
+        keys.extend(KEYS.map(|key| match key {
+            "tenant" | "flights" => format!("{prefix}:{{{upstream}}}:{key}:{tenant}"),
+            _ => format!("{prefix}:{{{upstream}}}:{key}"),
+        }));
+        keys.extend(record.map(|name| format!("{prefix}:{{{upstream}}}:record:{name}")));
         keys
     }
 
-    async fn run(
-        &self,
-        script: &Prepared,
-        keys: &[String],
-        args: impl Fn(&mut Cmd),
-    ) -> Result<Value, StoreError> {
+    async fn run(&self, script: &Prepared, keys: &[String], args: impl Fn(&mut Cmd)) -> Reply {
         let command = |name, script: &str| {
             let mut command = redis::cmd(name);
             command.arg(script).arg(keys.len()).arg(keys);
@@ -111,61 +105,33 @@ impl RedisStore {
     }
 
     /// The scripts' clock, in tests.
-    fn clock(&self) -> f64 {
-        self.clock.as_ref().map_or(NONE, |clock| clock.now() as f64)
+    fn clock(&self) -> Option<u64> {
+        self.clock.as_ref().map(|clock| clock.now())
     }
 
-    /// The first eleven figures of `admit.lua`.
-    fn scope_figures(&self, scope: &Scope, throttled: Option<Moment>) -> [f64; 11] {
-        let limits = &scope.limits;
-        [
-            self.clock(),
-            scope.rate.per_second(),
-            scope.burst.into(),
-            scope.reserve(),
-            moment(throttled),
-            limits.rate.per_second(),
-            limits.burst.into(),
-            limits.committed.per_second(),
-            limits.committed_burst().into(),
-            limits.max_in_flight.into(),
-            f64::from(u8::from(scope.shadow())),
-        ]
-    }
-
-    async fn read_quota(&self, keys: &[String], scope: [f64; 11]) -> Result<Value, StoreError> {
+    async fn read_quota(&self, keys: &[String], tenant: &str, figures: AdmitFigures) -> Reply {
         self.run(&self.admit, keys, |command| {
-            command.arg("q").arg(packed(scope.into_iter().chain([0.0; 4])));
+            command.arg("quota").arg(figures.packed().as_slice()).arg("").arg(tenant);
         })
         .await
     }
 }
 
-#[async_trait]
 impl Store for RedisStore {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
         let scope = &ask.scope;
         let record = ask.record.as_ref();
-        let keys = self.keys(
-            scope.upstream.as_str(),
-            scope.tenant.as_str(),
-            record.map(|record| record.name.as_str()),
-        );
-        let (what, uncertain) = match ask.stage {
-            Stage::First => ("f", false),
-            Stage::Again => ("a", false),
-            Stage::Look => ("p", false),
-            Stage::Attempt { uncertain, again } => (if again { "T" } else { "t" }, uncertain),
+        let keys = self.keys(scope, record.map(|record| record.name.as_str()));
+        let word = match ask.stage {
+            Stage::Call => "call",
+            Stage::Attempt { .. } => "attempt",
+            Stage::Renew => "renew",
+            Stage::Look => "look",
         };
-        let retention = record.map_or(0, |record| micros(record.retention));
-        let own = [lease_micros(ask.lease), micros(ask.wait), retention, u64::from(uncertain)];
-        let figures = self
-            .scope_figures(scope, ask.throttled)
-            .into_iter()
-            .chain(own.map(|figure| figure as f64));
-        let figures = packed(figures);
+        let figures = AdmitFigures::of(ask, self.clock()).packed();
         let reply = self.run(&self.admit, &keys, |command| {
-            command.arg(what).arg(figures.as_slice()).arg(hex(ask.nonce));
+            command.arg(word).arg(figures.as_slice()).arg(hex(ask.nonce));
+            command.arg(scope.tenant.as_str());
             if let Some(record) = record {
                 command
                     .arg(record.version)
@@ -179,60 +145,42 @@ impl Store for RedisStore {
     }
 
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
-        let scope = &settlement.scope;
-        let keys =
-            self.keys(scope.upstream.as_str(), scope.tenant.as_str(), settlement.record.as_deref());
-        let verdict = match settlement.verdict {
-            Verdict::Done { .. } => "d",
-            Verdict::Release { refund: false } => "r",
-            Verdict::Release { refund: true } => "R",
-            Verdict::Uncertain => "u",
+        let Settlement { scope, nonce, verdict, .. } = settlement;
+        let keys = self.keys(scope, settlement.record.as_deref());
+        let (word, sealed) = match verdict {
+            Verdict::Done { sealed, .. } => ("done", Some(sealed.as_slice())),
+            Verdict::Release { refund: false } => ("release", None),
+            Verdict::Release { refund: true } => ("refund", None),
+            Verdict::Uncertain => ("uncertain", None),
         };
-        let sealed = match &settlement.verdict {
-            Verdict::Done { sealed, expires } => Some((sealed.as_slice(), *expires)),
-            Verdict::Release { .. } | Verdict::Uncertain => None,
-        };
-        let ends = sealed.and_then(|(_, expires)| expires);
-        let ends = ends.map_or(NONE, |expires| {
-            unix_micros(expires).saturating_sub(micros(EXPIRY_SKEW)) as f64
-        });
-        let limits = &scope.limits;
-        let figures = packed([
-            self.clock(),
-            scope.rate.per_second(),
-            scope.burst.into(),
-            moment(settlement.throttled),
-            limits.rate.per_second(),
-            limits.burst.into(),
-            ends,
-        ]);
+        let figures = SettleFigures::of(settlement, self.clock()).packed();
         let reply = self.run(&self.settle, &keys, |command| {
-            command.arg(verdict).arg(figures.as_slice()).arg(hex(settlement.nonce));
-            if let Some((sealed, _)) = sealed {
+            command.arg(word).arg(figures.as_slice()).arg(hex(*nonce));
+            command.arg(scope.tenant.as_str());
+            if let Some(sealed) = sealed {
                 command.arg(sealed);
             }
         });
-        Ok(if reply::settled(&reply.await?)? { Settled::Closed } else { Settled::NotOurs })
+        let closed = reply::settled(&reply.await?)?;
+        Ok(if closed { Settled::Closed } else { Settled::NotOurs })
     }
 
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
-        let keys = self.keys(scope.upstream.as_str(), scope.tenant.as_str(), None);
-        reply::quota(scope, self.read_quota(&keys, self.scope_figures(scope, None)).await?)
+        let keys = self.keys(scope, None);
+        let figures = AdmitFigures::of_scope(scope, self.clock());
+        reply::quota(scope, self.read_quota(&keys, scope.tenant.as_str(), figures).await?)
     }
 
     /// Runs the script on keys of its own in the upstream's slot: a PING is answered by a replica,
     /// by a full server and by one that lets us run nothing, too.
     async fn probe(&self) -> Result<(), StoreError> {
         let (prefix, upstream) = (&self.prefix, &self.probed);
-        let keys = ["u", "t", "f"].map(|key| format!("{prefix}:{{{upstream}}}:probe:{key}"));
-        self.read_quota(&keys, [NONE, 1.0, 1.0, 0.0, NONE, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0])
-            .await?;
+        let keys = KEYS.map(|key| format!("{prefix}:{{{upstream}}}:probe:{key}"));
+        self.read_quota(&keys, "", AdmitFigures::of_probe()).await?;
         // A settlement of nobody's: so that the server knows both scripts before the first call.
+        let figures = SettleFigures::of_probe().packed();
         let settled = self.run(&self.settle, &keys, |command| {
-            command
-                .arg("r")
-                .arg(packed([NONE, 1.0, 1.0, NONE, 1.0, 1.0, NONE]))
-                .arg(hex(Nonce(0)));
+            command.arg("uncertain").arg(figures.as_slice()).arg(hex(Nonce(0))).arg("");
         });
         settled.await.map(drop)
     }
@@ -244,18 +192,12 @@ impl Prepared {
     }
 }
 
-fn moment(moment: Option<Moment>) -> f64 {
-    moment.map_or(NONE, |moment| moment.micros() as f64)
-}
-
-/// As the scripts unpack them.
-fn packed(figures: impl IntoIterator<Item = f64>) -> Vec<u8> {
-    figures.into_iter().flat_map(f64::to_le_bytes).collect()
-}
-
 fn hex(nonce: Nonce) -> String {
     format!("{:032x}", nonce.0)
 }
 
-/// Stands for an absent time in the scripts' figures.
-const NONE: f64 = -1.0;
+/// What a script answered.
+type Reply = Result<Value, StoreError>;
+
+/// The keys of every script but for the record's, in the order of `admit.lua`.
+const KEYS: [&str; 6] = ["upstream", "tenant", "flights", "queue", "drops", "starts"];

@@ -1,17 +1,15 @@
-//! Redis, with a clock beside it.
+//! Redis, with a stopwatch beside it.
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use tokio::time::Instant;
 
 use crate::admission::redis::RedisStore;
 use crate::admission::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
-use crate::telemetry::{Metrics, Span};
+use crate::telemetry::{Metrics, Operation, Span};
 
-/// Measures every operation. An operation that is given up before it ends, as by a caller that
-/// leaves, is measured too.
-pub struct Measured {
+/// Measures every operation, also one that is given up before it ends, as by a caller that leaves.
+pub(super) struct Measured {
     store: RedisStore,
     metrics: Arc<Metrics>,
 }
@@ -23,77 +21,51 @@ impl Measured {
 
     async fn measure<T>(
         &self,
-        script: &'static str,
-        operation: impl Future<Output = Result<T, StoreError>> + Send,
+        operation: Operation,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        let mut clock = Clock {
-            script,
+        let mut stopwatch = Stopwatch {
+            operation,
             metrics: &self.metrics,
-            span: Span::operation(script),
+            span: Span::operation(operation),
             started: Instant::now(),
             fault: Some("cancelled"),
         };
-        let done = operation.await;
-        clock.fault = done.as_ref().err().map(kind);
+        let done = work.await;
+        stopwatch.fault = done.as_ref().err().map(StoreError::as_str);
         done
     }
 }
 
-/// One of a closed set, since it becomes a label: what Redis says of itself by its own word, the
-/// rest by ours.
-fn kind(error: &StoreError) -> &'static str {
-    const WORDS: [&str; 13] = [
-        "READONLY",
-        "OOM",
-        "LOADING",
-        "BUSY",
-        "NOPERM",
-        "NOAUTH",
-        "WRONGPASS",
-        "MASTERDOWN",
-        "CLUSTERDOWN",
-        "TRYAGAIN",
-        "MISCONF",
-        "NOREPLICAS",
-        "ERR",
-    ];
-    match error.what.as_str() {
-        "timed out" => "timeout",
-        "not connected" | "I/O error" => "connection",
-        what => WORDS.into_iter().find(|word| *word == what).unwrap_or("_OTHER"),
-    }
-}
-
-struct Clock<'a> {
-    script: &'static str,
+struct Stopwatch<'a> {
+    operation: Operation,
     metrics: &'a Metrics,
     span: Span,
     started: Instant,
     fault: Option<&'static str>,
 }
 
-impl Drop for Clock<'_> {
+impl Drop for Stopwatch<'_> {
     fn drop(&mut self) {
         self.span.end(self.fault);
-        self.metrics.operated(self.script, self.fault, self.started.elapsed());
+        self.metrics.count_operation(self.operation, self.fault, self.started.elapsed());
     }
 }
 
-#[async_trait]
 impl Store for Measured {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
-        self.measure("admit", self.store.admit(ask)).await
+        self.measure(Operation::Admit, self.store.admit(ask)).await
     }
 
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
-        self.measure("settle", self.store.settle(settlement)).await
+        self.measure(Operation::Settle, self.store.settle(settlement)).await
     }
 
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
-        self.measure("quota", self.store.quota(scope)).await
+        self.measure(Operation::Quota, self.store.quota(scope)).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.measure("probe", self.store.probe()).await
+        self.measure(Operation::Probe, self.store.probe()).await
     }
 }

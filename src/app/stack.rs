@@ -1,34 +1,43 @@
-//! The stack that every request passes, as a list.
+//! Everything behind the gRPC port, as one service: the steps of a call of ours, and the services
+//! beside it.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::middleware::from_fn_with_state;
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
 use tokio::sync::Semaphore;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
-use tower::ServiceBuilder;
+use tower::Service;
 
-use crate::config::{Settings, shape};
-use crate::error::Error;
-use crate::gateway::{Gateway, Levels, Places};
-use crate::grpc::layers::{self, Answering, Deadlines, Identities, Opening, Reading, Shedding};
-use crate::grpc::{CREATE_PARTICIPANT, GET_QUOTA, Participants, Quotas, status};
+use crate::admission::Store;
+use crate::call::{Notes, REQUEST_ID, RateLimit};
+use crate::config::{Server, Settings};
+use crate::error::{Error, Sent};
+use crate::gateway::Gateway;
+use crate::grpc::steps::{self, Deadlines, Holding, Identities, Opening};
+use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas, status};
 use crate::identity::Identity;
+use crate::net::{Handler, Peer};
+use crate::places::Places;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::participant_service_server::ParticipantServiceServer;
 use crate::proto::quota_service_server::QuotaServiceServer;
-use crate::telemetry::{Metrics, Tracing};
+use crate::telemetry::{Metrics, Span, Tracing};
 
 /// What the stack stands on.
-pub struct Stack<'a> {
-    pub server: &'a shape::Server,
+pub(super) struct Parts<'a, S> {
+    pub server: &'a Server,
     pub settings: Arc<ArcSwap<Settings>>,
-    pub gateway: Arc<Gateway>,
+    pub gateway: Arc<Gateway<S>>,
     pub identity: Identity,
-    pub levels: Arc<Levels>,
     pub metrics: Arc<Metrics>,
     pub tracing: Tracing,
     /// One a call in flight.
@@ -37,91 +46,181 @@ pub struct Stack<'a> {
     pub expired: CancellationToken,
 }
 
-impl Stack<'_> {
-    /// Every service, behind every layer.
-    pub fn router(self, health: HealthServer<impl Health>) -> io::Result<Router> {
-        let Self {
-            server,
-            settings,
-            gateway,
-            identity,
-            levels,
+/// Everything behind the gRPC port.
+pub(super) struct Stack<S: Store> {
+    participants: ParticipantServiceServer<Participants<S>>,
+    quotas: QuotaServiceServer<Quotas<S>>,
+    /// Health and reflection.
+    beside: Routes,
+    permits: Arc<Semaphore>,
+    deadlines: Deadlines,
+    identities: Identities,
+    opening: Opening,
+    expired: CancellationToken,
+    metrics: Arc<Metrics>,
+    tracing: Tracing,
+}
+
+impl<S: Store> Stack<S> {
+    pub fn new(parts: Parts<'_, S>, health: HealthServer<impl Health>) -> io::Result<Self> {
+        let Parts { server, settings, gateway, identity, metrics, tracing, permits, expired } =
+            parts;
+        let most = server.max_request_bytes;
+        let participants = ParticipantServiceServer::new(Participants::new(Arc::clone(&gateway)));
+        let quotas = QuotaServiceServer::new(Quotas::new(gateway));
+        let health = health.max_decoding_message_size(most);
+        Ok(Self {
+            participants: participants.max_decoding_message_size(most),
+            quotas: quotas.max_decoding_message_size(most),
+            beside: with_reflection(Routes::new(health), server.reflection, most)?,
+            permits,
+            deadlines: Deadlines { default: server.default_timeout, max: server.max_timeout },
+            identities: Identities {
+                identity,
+                settings,
+                reading: Places::default(),
+                most_reading: (server.max_in_flight / 2).max(1),
+            },
+            opening: Opening {
+                permits: Arc::new(Semaphore::new(OPEN_STREAMS)),
+                peers: Places::default(),
+                most: OPEN_STREAMS_OF_A_PEER,
+            },
+            expired,
             metrics,
             tracing,
-            permits,
-            expired,
-        } = self;
-        let max_bytes = server.max_request_bytes.get() as usize;
-        let deadlines =
-            Deadlines { default: server.default_timeout.get(), max: server.max_timeout.get() };
-        let shedding = Shedding { permits, metrics: Arc::clone(&metrics) };
-        let reading =
-            Reading { places: Places::default(), most: (server.max_in_flight.get() / 2).max(1) };
-        let identities = Identities {
-            identity,
-            settings: Arc::clone(&settings),
-            levels,
-            metrics: Arc::clone(&metrics),
-            reading,
+        })
+    }
+
+    /// A call of ours, from the outside in.
+    async fn call(
+        &self,
+        method: Method,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Response<Body> {
+        // The call has a name from here on: every answer carries it.
+        let notes = Arc::new(Notes::new(request.headers()));
+        let (headers, authority) = (request.headers(), request.uri().authority());
+        let span = self.tracing.server(method.as_str(), headers, authority, Some(peer.address));
+        // Every call has one line in the log, also if its caller leaves before the answer.
+        let line = Line::begin(method.as_str(), &notes, &span, &self.metrics);
+        // A panic costs its own call, and not the connection.
+        let answered = AssertUnwindSafe(self.admitted(method, request, peer, &notes, &span));
+        let response = match answered.catch_unwind().await.unwrap_or_else(|panic| Err(bug(&panic)))
+        {
+            Ok(response) => status::finish(response, true, &notes),
+            Err(error) => status::refuse(&error, &notes),
         };
+        line.write();
+        labelled(response, &notes)
+    }
 
-        // What only calls of ours pass, from the outside in.
-        let participants = Participants::new(Arc::clone(&settings), Arc::clone(&gateway));
-        let participants =
-            ParticipantServiceServer::new(participants).max_decoding_message_size(max_bytes);
-        let quotas = QuotaServiceServer::new(Quotas::new(settings, gateway))
-            .max_decoding_message_size(max_bytes);
-        let calls = Router::new()
-            .route_service(CREATE_PARTICIPANT, participants)
-            .route_service(GET_QUOTA, quotas)
-            .layer(
-                ServiceBuilder::new()
-                    // First, so that it bounds everything behind it, a slow body included.
-                    .layer(from_fn_with_state(deadlines, layers::deadline))
-                    // Before any work is done: shedding must cost next to nothing.
-                    .layer(from_fn_with_state(shedding, layers::shed))
-                    // Last, so that the request is only read for callers that we know.
-                    .layer(from_fn_with_state(Arc::new(identities), layers::identify)),
-            );
-
-        // What nobody is asked for an identity on, and is bounded all the same: by the deadline
-        // until it is answered, and what then goes on for as long as it is listened to by its
-        // places.
-        let health = health.max_decoding_message_size(max_bytes);
-        let check = Router::new()
-            .route_service("/grpc.health.v1.Health/Check", health.clone())
-            .layer(from_fn_with_state(deadlines, layers::deadline));
-        let open = Opening {
-            permits: Arc::new(Semaphore::new(OPEN_STREAMS)),
-            peers: Places::default(),
-            most: OPEN_STREAMS_OF_A_PEER,
-            metrics: Arc::clone(&metrics),
+    async fn admitted(
+        &self,
+        method: Method,
+        request: Request<Incoming>,
+        peer: &Peer,
+        notes: &Arc<Notes>,
+        span: &Span,
+    ) -> Result<Response<Body>, Error> {
+        // Before any work is done: shedding must cost next to nothing.
+        let permit = steps::shed(&self.permits, &self.metrics)?;
+        // Bounds all that comes before the gateway, a slow body included.
+        let deadline = self.deadlines.of(request.headers());
+        let (request, body) = request.into_parts();
+        let served = async {
+            // Before the body is read: only for callers that we know.
+            let (tenant, settings) =
+                self.identities.identify(&request, peer, notes, &self.metrics).await?;
+            // One tenant's half-sent requests must not take every place.
+            let place = self.identities.read(&tenant, &self.metrics)?;
+            let mut request = Request::from_parts(request, Holding::new(body, place));
+            let (notes, span) = (Arc::clone(notes), span.clone());
+            let context = Context { tenant, settings, notes, span, deadline, permit };
+            request.extensions_mut().insert(context);
+            // tonic's servers read the message and call the handlers in `grpc`.
+            let served = match method {
+                Method::CreateParticipant => self.participants.clone().call(request).await,
+                Method::GetQuota => self.quotas.clone().call(request).await,
+            };
+            Ok(served.unwrap_or_else(|never| match never {}))
         };
-        let streams = open_streams(health, server.reflection, max_bytes)?
-            .layer(from_fn_with_state(deadlines, layers::deadline))
-            .layer(from_fn_with_state(open, layers::open));
+        tokio::select! {
+            biased;
+            served = served => served,
+            error = steps::unheard(deadline, &self.expired, notes) => Err(error),
+        }
+    }
 
-        // What everything passes: it names the call, and gives each error of whatever is inside its
-        // face.
-        let answering = Answering { expired, metrics: Arc::clone(&metrics), tracing };
-        Ok(calls
-            .merge(check)
-            .merge(streams)
-            .fallback(async || status::refuse(Error::UnknownMethod).map(axum::body::Body::new))
-            .layer(from_fn_with_state(answering, layers::answer)))
+    /// Health and reflection, which ask for no identity; and methods that nobody has.
+    async fn beside(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let notes = Arc::new(Notes::new(request.headers()));
+        let path = request.uri().path();
+        let is_known = path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.");
+        if !is_known {
+            let (headers, authority) = (request.headers(), request.uri().authority());
+            let span = self.tracing.server(OTHER_METHOD, headers, authority, Some(peer.address));
+            let line = Line::begin(OTHER_METHOD, &notes, &span, &self.metrics);
+            let response = status::refuse(&Error::UnknownMethod, &notes);
+            line.write();
+            return labelled(response, &notes);
+        }
+        let deadline = self.deadlines.of(request.headers());
+        let opened = if path == "/grpc.health.v1.Health/Check" {
+            Ok(None)
+        } else {
+            // A stream is bounded by its place for as long as it is open.
+            self.opening.open(peer.address.ip(), &self.metrics).map(Some)
+        };
+        let answered = match opened {
+            Ok(opened) => {
+                let served = AssertUnwindSafe(self.beside.clone().call(request)).catch_unwind();
+                match timeout_at(deadline, served).await {
+                    Ok(Ok(Ok(served))) => {
+                        Ok(served.map(|body| Body::new(Holding::new(body, opened))))
+                    }
+                    Ok(Ok(Err(never))) => match never {},
+                    Ok(Err(panic)) => Err(bug(&panic)),
+                    Err(_) => Err(Error::DeadlineExceeded { sent: Sent::No, repeatable: true }),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        let response = match answered {
+            Ok(response) => status::finish(response, false, &notes),
+            Err(error) => status::refuse(&error, &notes),
+        };
+        labelled(response, &notes)
     }
 }
 
-/// What is streamed to anybody: health watches and, where it is on, server reflection in both
-/// versions, since older clients know `v1alpha` only.
-fn open_streams(
-    health: HealthServer<impl Health>,
-    reflection: bool,
-    max_bytes: usize,
-) -> io::Result<Router> {
-    let router = Router::new().route_service("/grpc.health.v1.Health/{*method}", health);
+impl<S: Store> Handler for Arc<Stack<S>> {
+    type Body = Body;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<S> {
+        let stack = Self::clone(self);
+        async move {
+            if let Err(refused) = steps::is_grpc(&request) {
+                return not_grpc(refused, &Notes::new(request.headers()));
+            }
+            match Method::of(request.uri().path()) {
+                Some(method) => stack.call(method, request, &peer).await,
+                // Boxed: calls of ours would carry the room for it.
+                None => Box::pin(stack.beside(request, &peer)).await,
+            }
+        }
+    }
+}
+
+/// Server reflection in both versions, since older clients know `v1alpha` only.
+fn with_reflection(routes: Routes, reflection: bool, most: usize) -> io::Result<Routes> {
     if !reflection {
-        return Ok(router);
+        return Ok(routes);
     }
     let builder = || {
         tonic_reflection::server::Builder::configure()
@@ -130,17 +229,39 @@ fn open_streams(
             // So that grpcurl prints the details of errors instead of their bytes.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let v1 = builder()
-        .build_v1()
-        .map_err(io::Error::other)?
-        .max_decoding_message_size(max_bytes);
-    let v1alpha = builder()
-        .build_v1alpha()
-        .map_err(io::Error::other)?
-        .max_decoding_message_size(max_bytes);
-    Ok(router
-        .route_service("/grpc.reflection.v1.ServerReflection/{*method}", v1)
-        .route_service("/grpc.reflection.v1alpha.ServerReflection/{*method}", v1alpha))
+    let v1 = builder().build_v1().map_err(io::Error::other)?;
+    let v1alpha = builder().build_v1alpha().map_err(io::Error::other)?;
+    Ok(routes
+        .add_service(v1.max_decoding_message_size(most))
+        .add_service(v1alpha.max_decoding_message_size(most)))
+}
+
+/// The answer with the metadata that every answer has.
+fn labelled(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(notes.request_id()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    if let Some(RateLimit { limit, remaining, reset_s }) = notes.levels() {
+        headers.insert("ratelimit-limit", limit.into());
+        headers.insert("ratelimit-remaining", remaining.into());
+        headers.insert("ratelimit-reset", reset_s.into());
+    }
+    response
+}
+
+/// An answer in HTTP's terms.
+fn not_grpc(refused: http::StatusCode, notes: &Notes) -> Response<Body> {
+    let body = http_body_util::Full::from("this port speaks gRPC\n");
+    let mut response = Response::new(Body::new(body));
+    *response.status_mut() = refused;
+    labelled(response, notes)
+}
+
+fn bug(panic: &(dyn std::any::Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let detail = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    Error::GatewayBug { detail, sent: Sent::Maybe }
 }
 
 /// Health watches and reflection streams that may be open at a time, in all and from one address:

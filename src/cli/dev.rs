@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use participant_gateway::app::{App, Parts};
+use participant_gateway::app::{App, Plan};
 use participant_gateway::config::{Level, Settings, Share, shape};
 use participant_gateway::connect::StaticCredentials;
 use participant_gateway::simulator::{Options, Simulator, Throttle, reachable};
@@ -56,7 +56,7 @@ impl Dev {
             access_key_id: simulator.access_key_id().to_owned(),
             secret_access_key: simulator.secret_access_key().to_owned(),
         });
-        let app = App::bind(Parts { settings, reload: None, credentials, log_level }).await?;
+        let app = App::bind(Plan { settings, reload: None, credentials, log_level }).await?;
         print(greeting(app.addr()?, app.admin_addr()?, &simulator))?;
 
         let stopped = CancellationToken::new();

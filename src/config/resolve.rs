@@ -52,6 +52,11 @@ pub fn settings(
     let by_subject = by_subject(&shape, &tenants);
     let warnings = check.warnings;
     Ok(Settings {
+        server: (&shape.server).into(),
+        admin_listen: shape.admin.listen.get(),
+        store: (&shape.store).into(),
+        retention: shape.idempotency.retention.get(),
+        telemetry: shape.telemetry.clone(),
         shape,
         identity,
         tenants,

@@ -1,9 +1,10 @@
 //! A breaker per upstream: while Connect fails, calls are answered at once and one probe at a time
 //! finds out whether it is back.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::error::{Fault, UpstreamError};
 use crate::sync::lock;
 use tokio::time::Instant;
 
@@ -24,12 +25,14 @@ impl Default for Circuit {
     }
 }
 
-/// Leave to make one call. How the call ended must be told; a pass that is dropped tells nothing.
+/// Leave to make one call. Exactly one of its methods tells how the call ended. A pass that is
+/// dropped was not used: where it was to be the probe, the next call is.
 #[derive(Debug)]
-pub struct Pass<'a> {
-    breaker: &'a Breaker,
+pub struct Pass {
+    breaker: Arc<Breaker>,
     /// When it became the probe, where it is one.
     probe: Option<Instant>,
+    is_told: bool,
 }
 
 impl Breaker {
@@ -37,7 +40,7 @@ impl Breaker {
     ///
     /// # Errors
     /// How long until the next probe, while the circuit is open.
-    pub fn enter(&self, now: Instant) -> Result<Pass<'_>, Duration> {
+    pub fn enter(self: &Arc<Self>, now: Instant) -> Result<Pass, Duration> {
         let mut circuit = self.circuit();
         let probe = match *circuit {
             Circuit::Closed { .. } => None,
@@ -52,7 +55,7 @@ impl Breaker {
                 Some(now)
             }
         };
-        Ok(Pass { breaker: self, probe })
+        Ok(Pass { breaker: Arc::clone(self), probe, is_told: false })
     }
 
     /// As metrics show it: 0 closed, 1 half-open (a probe is due or under way), 2 open.
@@ -69,33 +72,37 @@ impl Breaker {
     }
 }
 
-impl Pass<'_> {
-    /// The call was not made after all: where it was to be the probe, the next one is.
-    pub fn unused(self) {
-        let mut circuit = self.breaker.circuit();
-        // Only where no later probe has taken its place.
-        if let Circuit::Probing { since } = *circuit
-            && self.probe == Some(since)
-        {
-            *circuit = Circuit::Open { probe_at: since };
+impl Pass {
+    /// The call ended with this error. `hung_up`: the caller left before a further attempt that was
+    /// due. Such a call has not failed, and is no use as a probe either.
+    pub fn ended_with(self, error: &UpstreamError, hung_up: bool, now: Instant) {
+        match error.fault {
+            Fault::Internal | Fault::Unreachable if hung_up => self.given_up(now),
+            Fault::Internal | Fault::Unreachable | Fault::TimedOut => self.failed(now),
+            // Nothing was sent: Connect has said nothing.
+            Fault::CredentialsMissing | Fault::CredentialsUnavailable | Fault::NotBuilt => {}
+            Fault::InvalidRequest
+            | Fault::NotFound
+            | Fault::Conflict
+            | Fault::QuotaExceeded
+            | Fault::Throttled
+            | Fault::AuthMisconfigured
+            | Fault::CredentialsStale
+            | Fault::ClockSkew
+            | Fault::BadResponse
+            | Fault::Unrecognized => self.answered(),
         }
     }
 
-    /// The caller hung up between a failure and the next attempt: that is no failed call, but no
-    /// use as a probe either.
-    pub fn given_up(self, now: Instant) {
-        if self.probe.is_some() {
-            self.failed(now);
-        }
-    }
-
-    /// Connect answered, were it with a refusal or a throttle.
-    pub fn answered(self) {
+    /// Connect answered, even if with a refusal or a throttle.
+    pub fn answered(mut self) {
+        self.is_told = true;
         *self.breaker.circuit() = Circuit::default();
     }
 
     /// Connect was unreachable, failed by itself (5xx) or took too long.
-    pub fn failed(self, now: Instant) {
+    fn failed(mut self, now: Instant) {
+        self.is_told = true;
         let mut circuit = self.breaker.circuit();
         *circuit = match *circuit {
             Circuit::Closed { failures } if failures + 1 < THRESHOLD => {
@@ -106,6 +113,28 @@ impl Pass<'_> {
             Circuit::Probing { since } if self.probe.is_none() => Circuit::Probing { since },
             _ => Circuit::Open { probe_at: now + PROBE_INTERVAL },
         };
+    }
+
+    fn given_up(mut self, now: Instant) {
+        self.is_told = true;
+        if self.probe.is_some() {
+            self.failed(now);
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if self.is_told {
+            return;
+        }
+        let mut circuit = self.breaker.circuit();
+        // Only where no later probe has taken its place.
+        if let Circuit::Probing { since } = *circuit
+            && self.probe == Some(since)
+        {
+            *circuit = Circuit::Open { probe_at: since };
+        }
     }
 }
 
@@ -119,7 +148,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn fail(breaker: &Breaker, times: u32, now: Instant) {
+    fn fail(breaker: &Arc<Breaker>, times: u32, now: Instant) {
         for _ in 0..times {
             breaker.enter(now).unwrap().failed(now);
         }
@@ -127,7 +156,7 @@ mod tests {
 
     #[test]
     fn five_failed_calls_in_a_row_open_the_circuit() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
+        let (breaker, now) = (Arc::new(Breaker::default()), Instant::now());
         fail(&breaker, 4, now);
         breaker.enter(now).unwrap().answered();
         fail(&breaker, 5, now);
@@ -136,7 +165,7 @@ mod tests {
 
     #[test]
     fn one_probe_goes_through_and_closes_the_circuit() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
+        let (breaker, now) = (Arc::new(Breaker::default()), Instant::now());
         fail(&breaker, 5, now);
         let later = now + PROBE_INTERVAL;
         assert_eq!([breaker.state(now), breaker.state(later)], [2, 1]);
@@ -148,15 +177,15 @@ mod tests {
 
     #[test]
     fn a_probe_that_is_not_made_leaves_its_place_to_the_next_call() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
+        let (breaker, now) = (Arc::new(Breaker::default()), Instant::now());
         fail(&breaker, 5, now);
-        breaker.enter(now + PROBE_INTERVAL).unwrap().unused();
+        drop(breaker.enter(now + PROBE_INTERVAL).unwrap());
         assert!(breaker.enter(now + PROBE_INTERVAL).is_ok());
     }
 
     #[test]
     fn a_probe_that_was_given_up_does_not_leave_its_place_at_once() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
+        let (breaker, now) = (Arc::new(Breaker::default()), Instant::now());
         breaker.enter(now).unwrap().given_up(now);
         fail(&breaker, 4, now);
         fail(&breaker, 1, now);
@@ -167,11 +196,11 @@ mod tests {
 
     #[test]
     fn an_old_probe_that_is_not_made_says_nothing_of_the_next_one() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
+        let (breaker, now) = (Arc::new(Breaker::default()), Instant::now());
         fail(&breaker, 5, now);
         let old = breaker.enter(now + PROBE_INTERVAL).unwrap();
         let _new = breaker.enter(now + PROBE_INTERVAL * 2).unwrap();
-        old.unused();
+        drop(old);
         assert!(
             breaker.enter(now + PROBE_INTERVAL * 2).is_err(),
             "a third call went through beside the probe"
@@ -180,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_failed_probe_opens_the_circuit_again() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
+        let (breaker, now) = (Arc::new(Breaker::default()), Instant::now());
         fail(&breaker, 5, now);
         let later = now + PROBE_INTERVAL;
         breaker.enter(later).unwrap().failed(later);
@@ -189,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_probe_that_never_ends_does_not_keep_the_circuit_open() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
+        let (breaker, now) = (Arc::new(Breaker::default()), Instant::now());
         fail(&breaker, 5, now);
         let _unfinished = breaker.enter(now + PROBE_INTERVAL).unwrap();
         assert!(breaker.enter(now + PROBE_INTERVAL * 2).is_ok());
@@ -197,7 +226,7 @@ mod tests {
 
     #[test]
     fn calls_that_fail_late_do_not_put_the_probe_off() {
-        let (breaker, now) = (Breaker::default(), Instant::now());
+        let (breaker, now) = (Arc::new(Breaker::default()), Instant::now());
         let late = breaker.enter(now).unwrap();
         fail(&breaker, 5, now);
         late.failed(now + PROBE_INTERVAL / 2);

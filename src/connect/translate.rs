@@ -15,7 +15,7 @@ use aws_smithy_types::date_time::Format;
 
 use super::http::Reached;
 use crate::domain::{CreateParticipant, UpstreamToken};
-use crate::error::{Fault, Sent, UpstreamError, chain};
+use crate::error::{Cause, Fault, Sent, Source, UpstreamError, chain};
 
 type Failure = SdkError<CreateParticipantError, HttpResponse>;
 
@@ -44,7 +44,7 @@ pub fn failed(
         (_, Some(200..=299)) => (Fault::BadResponse, Sent::Answered),
         (_, Some(status)) => (refusal(code.as_deref(), status, skewed), Sent::Answered),
     };
-    let source = Some(describe(&error, status, request, token).into());
+    let source = Some(Source::from(Cause::from(describe(&error, status, request, token))));
     UpstreamError { code, request_id, retry_after, source, ..UpstreamError::new(fault, sent) }
 }
 
@@ -104,6 +104,8 @@ fn refusal(code: Option<&str>, status: u16, skewed: bool) -> Fault {
         "RequestTimeTooSkewed" => Fault::CredentialsStale,
         code if is_signature(code) || is_auth(code) => Fault::AuthMisconfigured,
         code if is_throttle(code) => Fault::Throttled,
+        // A code that is not known says less than the status.
+        _ if status == 429 => Fault::Throttled,
         _ if status >= 500 || status == 408 => Fault::Internal,
         _ => Fault::Unrecognized,
     }

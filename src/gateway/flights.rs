@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::places::{Place, Places};
-use super::{Outcome, Route};
+use super::most_waiting;
+use super::order::{Outcome, Route, RouteKey};
 use crate::admission::RecordAsk;
-use crate::domain::{Enforcement, Name};
 use crate::error::{Error, Limit};
+use crate::places::{self, Places};
 use crate::sync::lock;
 
 /// Name and fingerprint of a record: the same call, not only the same token.
@@ -65,20 +65,33 @@ impl Flights {
 }
 
 impl Lead {
-    /// Tells every duplicate that waits.
-    pub fn land(self, outcome: Outcome) {
+    /// Tells every duplicate that waits. Those that come until the lead is dropped hear a result,
+    /// too; an error is no answer to those that come after it.
+    pub fn land(&self, outcome: Outcome) {
+        if outcome.is_err() {
+            self.leave();
+        }
         self.landed.send_replace(Some(outcome));
+    }
+
+    /// Another call may have taken the lead since this one left.
+    fn leave(&self) {
+        let mut flights = self.flights.flights();
+        let own = self.landed.subscribe();
+        if flights.get(&self.key).is_some_and(|flight| flight.outcome.same_channel(&own)) {
+            flights.remove(&self.key);
+        }
     }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.flights.flights().remove(&self.key);
+        self.leave();
     }
 }
 
 impl Flight {
-    /// How the call ended; nothing where whoever ran it has gone without a word.
+    /// How the call ended; `None`: its leader has gone without a word.
     pub async fn landed(&mut self) -> Option<Outcome> {
         self.outcome
             .wait_for(Option::is_some)
@@ -88,24 +101,19 @@ impl Flight {
     }
 }
 
-/// What waits without a claim of its own: duplicates and questions. Bounded per tenant and upstream
-/// in this process by the tenant's `max_in_flight`, so that they cannot fill the gateway.
+/// Duplicates and questions, which wait without a claim of their own. Bounded per tenant and
+/// upstream in this process by the tenant's `max_in_flight`, so that they cannot fill the gateway.
 #[derive(Clone, Default)]
-pub struct Waiting(Places<(Name, Name)>);
+pub struct Waiting(Places<RouteKey>);
+
+/// A place among those that wait.
+pub type Place = places::Place<RouteKey>;
 
 impl Waiting {
     /// Takes a place.
-    pub fn enter(&self, route: &Route) -> Result<Place<(Name, Name)>, Arc<Error>> {
-        let limits = &route.tenant.limits;
-        let most = match limits.enforcement {
-            Enforcement::Enforce => limits.max_in_flight,
-            Enforcement::Shadow => u32::MAX,
-        };
-        let key = (route.tenant.name.clone(), route.upstream.name.clone());
-        let full = || {
-            Arc::new(Error::Limited { limit: Limit::TenantInFlight, retry_after: WAITING_RETRY })
-        };
-        self.0.enter(&key, most).ok_or_else(full)
+    pub fn enter(&self, route: &Route) -> Result<Place, Error> {
+        let full = || Error::Limited { limit: Limit::TenantInFlight, retry_after: WAITING_RETRY };
+        self.0.enter(&route.key(), most_waiting(route)).ok_or_else(full)
     }
 }
 

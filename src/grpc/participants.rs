@@ -3,68 +3,52 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
-use http::Extensions;
 use tonic::{Request, Response, Status};
 
-use super::layers::{Deadline, Permit};
-use super::status::carrying;
-use crate::config::Settings;
-use crate::domain::{CreateParticipant, InstanceId, Participant, Tenant};
-use crate::error::{Error, Sent};
-use crate::gateway::{Created, Gateway, Order, Route};
+use super::context::Context;
+use super::status;
+use crate::admission::Store;
+use crate::domain::{CreateParticipant, Participant};
+use crate::error::Error;
+use crate::gateway::{Created, Gateway, Order, Outcome};
 use crate::proto::participant_service_server::ParticipantService;
 use crate::proto::{CreateParticipantRequest, CreateParticipantResponse, ParticipantCredentials};
-use crate::telemetry::Call;
 
 /// `ParticipantService`.
-#[derive(Clone)]
-pub struct Participants {
-    settings: Arc<ArcSwap<Settings>>,
-    gateway: Arc<Gateway>,
-}
+pub struct Participants<S>(Arc<Gateway<S>>);
 
-impl Participants {
-    /// The service over these settings, which may change, and this gateway.
+impl<S: Store> Participants<S> {
+    /// The service over this gateway.
     #[must_use]
-    pub const fn new(settings: Arc<ArcSwap<Settings>>, gateway: Arc<Gateway>) -> Self {
-        Self { settings, gateway }
+    pub const fn new(gateway: Arc<Gateway<S>>) -> Self {
+        Self(gateway)
     }
 
-    async fn create(
-        &self,
-        request: Request<CreateParticipantRequest>,
-    ) -> Result<Created, Arc<Error>> {
-        let (_, extensions, message) = request.into_parts();
-        let tenant: Arc<Tenant> = from_layer(&extensions)?;
-        let call: Call = from_layer(&extensions)?;
-        let Deadline(deadline) = from_layer(&extensions)?;
-        let permit: Permit = from_layer(&extensions)?;
-
+    async fn create(&self, context: Context, message: CreateParticipantRequest) -> Outcome {
         let request = CreateParticipant::try_from(message)?;
-        call.note_retry_safe(request.client_token.is_some());
-        let settings = self.settings.load();
-        let route = route(&settings, tenant, &request.instance_id)?;
+        let route = context.route(&request.instance_id)?;
         if !route.tenant.roles.contains(&request.role) {
-            return Err(Error::RoleNotAllowed.into());
+            return Err(Error::RoleNotAllowed);
         }
-        call.note_upstream(&route.upstream.name);
-        let retention = settings.shape.idempotency.retention.get();
-        drop(settings);
-        self.gateway
-            .create(Order { request, route, retention, deadline, call, permit })
-            .await
+        let Context { settings, notes, span, deadline, permit, .. } = context;
+        let (keys, retention) = (settings.keys.clone(), settings.retention);
+        let order = Order { request, route, keys, retention, deadline, notes, span, permit };
+        self.0.create(order).await
     }
 }
 
 #[tonic::async_trait]
-impl ParticipantService for Participants {
+impl<S: Store> ParticipantService for Participants<S> {
     async fn create_participant(
         &self,
-        request: Request<CreateParticipantRequest>,
+        mut request: Request<CreateParticipantRequest>,
     ) -> Result<Response<CreateParticipantResponse>, Status> {
-        let created = self.create(request).await.map_err(carrying)?;
-        Ok(Response::new(created.into()))
+        let context = Context::take(request.extensions_mut()).map_err(status::bare)?;
+        let notes = Arc::clone(&context.notes);
+        let created = self.create(context, request.into_inner()).await;
+        created
+            .map(|created| Response::new(created.into()))
+            .map_err(|e| status::of(&e, &notes))
     }
 }
 
@@ -85,30 +69,4 @@ impl From<Created> for CreateParticipantResponse {
 
 fn timestamp(time: SystemTime) -> prost_types::Timestamp {
     prost_types::Timestamp::from(time)
-}
-
-/// The tenant's way to the upstream that owns the instance.
-pub(super) fn route(
-    settings: &Settings,
-    tenant: Arc<Tenant>,
-    instance: &InstanceId,
-) -> Result<Route, Error> {
-    let allowed = tenant.instances.contains(instance);
-    let upstream = settings
-        .upstream_of(instance)
-        .filter(|_| allowed)
-        .ok_or(Error::InstanceNotAllowed)?;
-    let committed_burst = settings.committed_burst(&upstream.name);
-    Ok(Route { tenant, upstream: Arc::clone(upstream), committed_burst })
-}
-
-/// What a layer has put beside the request. The layers are there for every method of ours, so its
-/// absence is a bug.
-pub(super) fn from_layer<T: Clone + Send + Sync + 'static>(
-    extensions: &Extensions,
-) -> Result<T, Error> {
-    extensions.get::<T>().cloned().ok_or_else(|| Error::GatewayBug {
-        detail: format!("no layer provides {}", std::any::type_name::<T>()),
-        sent: Sent::No,
-    })
 }

@@ -2,48 +2,38 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tonic::{Request, Response, Status};
 
-use super::participants::{from_layer, route};
-use super::status::carrying;
-use crate::config::Settings;
-use crate::domain::{Enforcement, InstanceId, Tenant};
+use super::context::Context;
+use super::status;
+use crate::admission::Store;
+use crate::domain::{Enforcement, InstanceId};
 use crate::error::{Error, Violation};
 use crate::gateway::Gateway;
 use crate::proto::quota_service_server::QuotaService;
 use crate::proto::{self, GetQuotaRequest, GetQuotaResponse};
-use crate::telemetry::Call;
 
 /// `QuotaService`.
-#[derive(Clone)]
-pub struct Quotas {
-    settings: Arc<ArcSwap<Settings>>,
-    gateway: Arc<Gateway>,
-}
+pub struct Quotas<S>(Arc<Gateway<S>>);
 
-impl Quotas {
-    /// The service over these settings, which may change, and this gateway.
+impl<S: Store> Quotas<S> {
+    /// The service over this gateway.
     #[must_use]
-    pub const fn new(settings: Arc<ArcSwap<Settings>>, gateway: Arc<Gateway>) -> Self {
-        Self { settings, gateway }
+    pub const fn new(gateway: Arc<Gateway<S>>) -> Self {
+        Self(gateway)
     }
 
     async fn quota(
         &self,
-        request: Request<GetQuotaRequest>,
-    ) -> Result<GetQuotaResponse, Arc<Error>> {
-        let (_, extensions, message) = request.into_parts();
-        let tenant: Arc<Tenant> = from_layer(&extensions)?;
-        let call: Call = from_layer(&extensions)?;
+        context: &Context,
+        message: GetQuotaRequest,
+    ) -> Result<GetQuotaResponse, Error> {
         let instance = InstanceId::new(message.instance_id).map_err(|bounds| {
             Error::InvalidRequest(vec![Violation::length("instance_id", bounds)])
         })?;
-        let settings = self.settings.load_full();
-        let route = route(&settings, tenant, &instance)?;
-        call.note_upstream(&route.upstream.name);
-
-        let quota = self.gateway.quota(&route, &call).await?;
+        let route = context.route(&instance)?;
+        let Context { notes, span, deadline, settings, .. } = context;
+        let quota = self.0.quota(&route, notes, span, *deadline).await?;
         let limits = &route.tenant.limits;
         let enforcement = match limits.enforcement {
             Enforcement::Enforce => proto::Enforcement::Enforce,
@@ -65,11 +55,13 @@ impl Quotas {
 }
 
 #[tonic::async_trait]
-impl QuotaService for Quotas {
+impl<S: Store> QuotaService for Quotas<S> {
     async fn get_quota(
         &self,
-        request: Request<GetQuotaRequest>,
+        mut request: Request<GetQuotaRequest>,
     ) -> Result<Response<GetQuotaResponse>, Status> {
-        Ok(Response::new(self.quota(request).await.map_err(carrying)?))
+        let context = Context::take(request.extensions_mut()).map_err(status::bare)?;
+        let quota = self.quota(&context, request.into_inner()).await;
+        quota.map(Response::new).map_err(|error| status::of(&error, &context.notes))
     }
 }

@@ -1,14 +1,13 @@
 //! From errors to statuses: the one table of codes, reasons, sentences and details.
 //!
-//! An error travels inside a bare [`Status`] as its source; [`finish`], the outermost layer's last
-//! step, gives it its face. So every error gets the request id and the tenant, wherever it arose,
-//! and tonic's own statuses pass by the same place. The sentences tell the caller what to do. They
-//! are static: nothing of AWS, Redis or a host is in them.
+//! An error becomes a status where it arises, by [`of`], since the request id and the tenant are in
+//! its details. What tonic refuses by itself is translated by [`finish`], the last step. The
+//! sentences tell the caller what to do. They are static: nothing of AWS, Redis or a host is in
+//! them.
 
 mod table;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response};
@@ -17,57 +16,66 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use super::is_ours;
-use crate::error::{Error, Limit};
+use crate::call::{Ended, Notes};
+use crate::error::{Error, Limit, chain};
 use crate::proto::PACKAGE;
-use crate::telemetry::Call;
-use table::{Details, Retry, Row, row};
+use table::{Details, Row, row};
 
-/// What a call's answer says of it, for the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verdict {
-    /// The gRPC code.
-    pub code: Code,
-    /// The `ErrorInfo` reason; empty for OK.
-    pub reason: &'static str,
+/// The error's status, and a note of how the call ended.
+pub fn of(error: &Error, notes: &Notes) -> Status {
+    let Row { code, reason, message, retry, details } = row(error);
+    notes.note_ended(Ended {
+        code: name(code),
+        reason,
+        is_fault: is_fault(code),
+        detail: chain(error),
+    });
+    let mut shown = base(reason, error, notes);
+    let mut metadata = HeaderMap::new();
+    match retry {
+        Some(delay) => {
+            // gRPC's clients read the pushback as a 32-bit number (gRFC A6).
+            let millis = delay.as_nanos().div_ceil(1_000_000).clamp(1, i32::MAX as u128) as u64;
+            shown.set_retry_info(Some(Duration::from_millis(millis)));
+            metadata.insert(PUSHBACK, HeaderValue::from(millis));
+        }
+        // A negative pushback stops the retries of every client library.
+        None => {
+            metadata.insert(PUSHBACK, HeaderValue::from_static("-1"));
+        }
+    }
+    add_details(&mut shown, details, reason, message, notes);
+    let metadata = MetadataMap::from_headers(metadata);
+    Status::with_error_details_and_metadata(code, message, shown, metadata)
 }
 
-/// A status without a face: [`finish`] gives it code, sentence and details.
-pub fn carrying(error: impl Into<Arc<Error>>) -> Status {
-    let mut status = Status::unknown("");
-    status.set_source(error.into());
-    status
+/// The status of a call that has no notes: a bug.
+pub fn bare(error: Error) -> Status {
+    Status::new(row(&error).code, row(&error).message)
 }
 
-/// An answer for the error, not finished yet.
-pub fn refuse(error: Error) -> Response<Body> {
-    carrying(error).into_http()
+/// An answer for the error.
+pub fn refuse(error: &Error, notes: &Notes) -> Response<Body> {
+    of(error, notes).into_http()
 }
 
-/// Turns whatever the layers and services answered into what the caller sees. Returns the error
-/// too, for the log.
-pub fn finish(
-    response: Response<Body>,
-    path: &str,
-    call: &Call,
-) -> (Response<Body>, Verdict, Option<Status>) {
-    let Some(status) = unfinished(&response) else {
-        return (response, Verdict { code: Code::Ok, reason: "" }, None);
-    };
-    let (code, reason, finished) = match typed(&status) {
-        Some(error) => face(error, call),
-        None => match tonics_own(&status, is_ours(path)) {
-            Some(error) => face(&error, call),
-            None => (status.code(), name(status.code()), with_details(&status, call)),
-        },
-    };
-    (finished.into_http(), Verdict { code, reason }, Some(status))
-}
-
-/// The error inside the status, if it is one of ours.
-#[must_use]
-pub fn typed(status: &Status) -> Option<&Error> {
-    std::error::Error::source(status)?.downcast_ref()
+/// Translates what tonic answered by itself, without a handler of ours. `is_ours`: the method has
+/// a handler of ours, whose statuses are translated already.
+pub fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> Response<Body> {
+    if notes.ended().is_some() {
+        return response;
+    }
+    let Some(status) = status_of(&response) else { return response };
+    match tonics_own(&status, is_ours) {
+        Some(error) => refuse(&error, notes),
+        None => {
+            let (code, reason) = (name(status.code()), name(status.code()));
+            let is_fault = is_fault(status.code());
+            let detail = status.message().to_owned();
+            notes.note_ended(Ended { code, reason, is_fault, detail });
+            with_details(&status, notes).into_http()
+        }
+    }
 }
 
 /// The code's name as gRPC's specification writes it.
@@ -119,11 +127,11 @@ pub const fn is_fault(code: Code) -> bool {
     }
 }
 
-fn unfinished(response: &Response<Body>) -> Option<Status> {
-    if let Some(status) = response.extensions().get::<Status>() {
-        return (status.code() != Code::Ok).then(|| status.clone());
-    }
-    Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok)
+/// What a service of tonic's answered, if it is an error.
+fn status_of(response: &Response<Body>) -> Option<Status> {
+    let status = response.extensions().get::<Status>().cloned();
+    let status = status.or_else(|| Status::from_header_map(response.headers()))?;
+    (status.code() != Code::Ok).then_some(status)
 }
 
 /// What tonic refuses by itself, before a handler runs. Statuses of health and reflection are left
@@ -140,24 +148,15 @@ fn tonics_own(status: &Status, is_ours: bool) -> Option<Error> {
     }
 }
 
-fn face(error: &Error, call: &Call) -> (Code, &'static str, Status) {
-    let Row { code, reason, message, retry, details } = row(error, call.retry_safe());
-    let mut shown = base(reason, error, call);
-    let mut metadata = HeaderMap::new();
-    match retry {
-        Retry::Silent => {}
-        Retry::After(delay) => {
-            // gRPC's clients read the pushback as a 32-bit number (gRFC A6).
-            let millis = delay.as_nanos().div_ceil(1_000_000).clamp(1, i32::MAX as u128) as u64;
-            shown.set_retry_info(Some(Duration::from_millis(millis)));
-            metadata.insert(PUSHBACK, HeaderValue::from(millis));
-        }
-        Retry::Never => {
-            metadata.insert(PUSHBACK, HeaderValue::from_static("-1"));
-        }
-    }
-    let tenant = call.tenant().map_or_else(String::new, |tenant| format!("tenant:{tenant}"));
-    let upstream = call
+fn add_details(
+    shown: &mut ErrorDetails,
+    details: Details,
+    reason: &str,
+    message: &str,
+    notes: &Notes,
+) {
+    let tenant = notes.tenant().map_or_else(String::new, |tenant| format!("tenant:{tenant}"));
+    let upstream = notes
         .upstream()
         .map_or_else(String::new, |upstream| format!("upstream:{upstream}"));
     match details {
@@ -182,13 +181,11 @@ fn face(error: &Error, call: &Call) -> (Code, &'static str, Status) {
             shown.set_resource_info("connect.amazonaws.com/Contact", "", "", message);
         }
     }
-    let metadata = MetadataMap::from_headers(metadata);
-    (code, reason, Status::with_error_details_and_metadata(code, message, shown, metadata))
 }
 
-fn with_details(status: &Status, call: &Call) -> Status {
+fn with_details(status: &Status, notes: &Notes) -> Status {
     let mut shown = ErrorDetails::with_error_info(name(status.code()), PACKAGE, HashMap::new());
-    shown.set_request_info(call.request_id(), "");
+    shown.set_request_info(notes.request_id(), "");
     Status::with_error_details_and_metadata(
         status.code(),
         status.message(),
@@ -197,10 +194,10 @@ fn with_details(status: &Status, call: &Call) -> Status {
     )
 }
 
-fn base(reason: &'static str, error: &Error, call: &Call) -> ErrorDetails {
+fn base(reason: &'static str, error: &Error, notes: &Notes) -> ErrorDetails {
     let mut info = HashMap::new();
     let mut note = |key: &str, value: &str| info.insert(key.to_owned(), value.to_owned());
-    if let Some(tenant) = call.tenant() {
+    if let Some(tenant) = notes.tenant() {
         note("tenant", tenant.as_str());
     }
     match error {
@@ -218,7 +215,7 @@ fn base(reason: &'static str, error: &Error, call: &Call) -> ErrorDetails {
         _ => {}
     }
     let mut shown = ErrorDetails::with_error_info(reason, PACKAGE, info);
-    shown.set_request_info(call.request_id(), "");
+    shown.set_request_info(notes.request_id(), "");
     shown
 }
 

@@ -33,10 +33,7 @@ pub struct Tls {
 #[derive(Debug)]
 pub enum TlsReloaded {
     /// They are in use for new connections.
-    Applied {
-        /// When the certificate that is now served ends.
-        not_after: SystemTime,
-    },
+    Applied,
     /// They have problems: the old ones stay in use.
     Refused(Vec<Problem>),
 }
@@ -99,10 +96,9 @@ impl Tls {
         }
         match read.load(&self.files) {
             Ok(loaded) => {
-                let not_after = loaded.not_after;
                 self.current.store(Arc::new(loaded));
                 seen.judged = digest;
-                Some(TlsReloaded::Applied { not_after })
+                Some(TlsReloaded::Applied)
             }
             // A certificate and its key are two files: between their changes they do not match,
             // which is no problem yet.

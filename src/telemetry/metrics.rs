@@ -14,7 +14,8 @@ use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stre
 use prometheus::{Registry, TextEncoder};
 
 use super::names::{attribute as at, metric};
-use super::{Decision, process};
+use super::{Operation, process};
+use crate::call::Disposition;
 use crate::domain::Name;
 use crate::sync::lock;
 
@@ -32,6 +33,7 @@ pub struct Metrics {
     shed: Counter<u64>,
     reloads: Counter<u64>,
     refusals: Counter<u64>,
+    distrusted: Counter<u64>,
     dropped: Arc<AtomicU64>,
     waits: Histogram<f64>,
     unmended: Arc<Mutex<BTreeSet<Reloadable>>>,
@@ -92,6 +94,7 @@ impl Metrics {
             shed: counter(metric::SHED, "Calls answered OVERLOADED."),
             reloads: counter(metric::RELOADS, "Changed configs, keys and certificates."),
             refusals: counter(metric::REFUSALS, "Calls of nobody that is known."),
+            distrusted: counter(metric::DISTRUSTED, "Stored records that were not trusted."),
             waits: seconds(
                 metric::WAIT,
                 "How long admitted calls waited for a slot, or for a duplicate elsewhere.",
@@ -114,6 +117,9 @@ impl Metrics {
         }
         for reason in IDENTITY_REASONS {
             self.refusals.add(0, &[KeyValue::new(at::REASON, reason)]);
+        }
+        for cause in Distrust::ALL {
+            self.distrusted.add(0, &[KeyValue::new(at::CAUSE, cause.as_str())]);
         }
         let factors = Arc::clone(&self.factors);
         self.meter
@@ -158,7 +164,7 @@ impl Metrics {
     }
 
     /// A caller's call has ended. `fault`: by its code, it failed by our fault.
-    pub fn called(
+    pub fn count_call(
         &self,
         method: &'static str,
         code: &'static str,
@@ -179,7 +185,7 @@ impl Metrics {
     }
 
     /// An attempt at Connect has ended, with the fault where it failed.
-    pub fn attempted(&self, upstream: &Name, fault: Option<&'static str>, took: Duration) {
+    pub fn count_attempt(&self, upstream: &Name, fault: Option<&'static str>, took: Duration) {
         let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
         let mut labels = Vec::with_capacity(4);
         labels.push(KeyValue::new(at::RPC_SYSTEM, "aws-api"));
@@ -192,49 +198,60 @@ impl Metrics {
     }
 
     /// An operation on Redis has ended, with what went wrong where it failed.
-    pub fn operated(&self, script: &'static str, fault: Option<&'static str>, took: Duration) {
+    pub fn count_operation(
+        &self,
+        operation: Operation,
+        fault: Option<&'static str>,
+        took: Duration,
+    ) {
         let mut labels = Vec::with_capacity(4);
         labels.push(KeyValue::new(at::DB_SYSTEM, "redis"));
         labels.push(KeyValue::new(at::DB_OPERATION, "EVALSHA"));
-        labels.push(KeyValue::new(at::DB_PROCEDURE, script));
+        labels.push(KeyValue::new(at::DB_PROCEDURE, operation.as_str()));
         labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
         self.database.record(took.as_secs_f64(), &labels);
     }
 
     /// Admission has decided a call.
-    pub fn decided(&self, tenant: &Name, upstream: &Name, decision: Decision, shadow: bool) {
-        if decision == Decision::Replayed {
+    pub fn count_disposition(
+        &self,
+        tenant: &Name,
+        upstream: &Name,
+        disposition: Disposition,
+        shadow: bool,
+    ) {
+        if disposition == Disposition::Replayed {
             self.replays.add(1, &[]);
         }
-        self.count_decision(1, tenant, upstream, decision, shadow);
+        self.add_disposition(1, tenant, upstream, disposition, shadow);
     }
 
     /// A call was admitted, after this wait.
-    pub fn waited(&self, upstream: &Name, wait: Duration) {
+    pub fn record_wait(&self, upstream: &Name, wait: Duration) {
         self.waits
             .record(wait.as_secs_f64(), &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
     }
 
     /// Starts what admission may decide of the tenant's calls to the upstream, at 0. `shadow`: of
     /// its own limits.
-    pub fn expects(&self, tenant: &Name, upstream: &Name, shadow: bool) {
-        for decision in Decision::ALL {
-            self.count_decision(
+    pub fn start_tenant(&self, tenant: &Name, upstream: &Name, shadow: bool) {
+        for disposition in Disposition::ALL {
+            self.add_disposition(
                 0,
                 tenant,
                 upstream,
-                decision,
-                shadow && decision.may_be_shadowed(),
+                disposition,
+                shadow && disposition.may_be_shadowed(),
             );
         }
     }
 
-    fn count_decision(
+    fn add_disposition(
         &self,
         count: u64,
         tenant: &Name,
         upstream: &Name,
-        decision: Decision,
+        disposition: Disposition,
         shadow: bool,
     ) {
         self.decisions.add(
@@ -242,25 +259,30 @@ impl Metrics {
             &[
                 KeyValue::new(at::TENANT, tenant.to_string()),
                 KeyValue::new(at::UPSTREAM, upstream.to_string()),
-                KeyValue::new(at::DECISION, decision.as_str()),
+                KeyValue::new(at::DECISION, disposition.as_str()),
                 KeyValue::new(at::ENFORCEMENT, if shadow { "shadow" } else { "enforce" }),
             ],
         );
     }
 
     /// The store has said what share of the upstream's rate is in use.
-    pub fn factor_is(&self, upstream: &Name, factor: f64) {
+    pub fn note_factor(&self, upstream: &Name, factor: f64) {
         let mut factors = lock(&self.factors);
         factors.insert(upstream.clone(), (factor, Instant::now()));
     }
 
+    /// A stored record was not trusted, and taken over.
+    pub fn count_distrusted(&self, cause: Distrust) {
+        self.distrusted.add(1, &[KeyValue::new(at::CAUSE, cause.as_str())]);
+    }
+
     /// A call was shed.
-    pub fn shed(&self) {
+    pub fn count_shed(&self) {
         self.shed.add(1, &[]);
     }
 
     /// A changed config, key or certificate came into use, or was refused.
-    pub fn reloaded(&self, what: Reloadable, good: bool) {
+    pub fn count_reload(&self, what: Reloadable, good: bool) {
         let mut unmended = lock(&self.unmended);
         if good {
             unmended.remove(&what);
@@ -273,13 +295,17 @@ impl Metrics {
     }
 
     /// A caller was refused for its identity, with one of [`IDENTITY_REASONS`].
-    pub fn refused(&self, reason: &'static str) {
+    pub fn count_refusal(&self, reason: &'static str) {
         self.refusals.add(1, &[KeyValue::new(at::REASON, reason)]);
     }
 
     /// Starts what is known of an upstream: every outcome of `outcomes` at 0, and a factor of 1.
-    pub fn knows(&self, upstream: &Name, outcomes: impl IntoIterator<Item = &'static str>) {
-        self.factor_is(upstream, 1.0);
+    pub fn start_upstream(
+        &self,
+        upstream: &Name,
+        outcomes: impl IntoIterator<Item = &'static str>,
+    ) {
+        self.note_factor(upstream, 1.0);
         let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
         for outcome in outcomes.into_iter().chain(["ok"]) {
             self.attempts.add(0, &[upstream.clone(), KeyValue::new(at::OUTCOME, outcome)]);
@@ -375,6 +401,29 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
         _ => return None,
     };
     stream.build().ok()
+}
+
+/// Why a stored record was not trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Distrust {
+    /// It was not of the shape that a gateway writes.
+    Malformed,
+    /// Its MAC did not fit its content.
+    Mac,
+    /// Its sealed result could not be opened: a sealing key was dropped too early.
+    Sealed,
+}
+
+impl Distrust {
+    const ALL: [Self; 3] = [Self::Malformed, Self::Mac, Self::Sealed];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Mac => "mac",
+            Self::Sealed => "sealed",
+        }
+    }
 }
 
 /// Why a caller was refused for its identity, as the answer's reason.

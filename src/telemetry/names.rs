@@ -38,6 +38,8 @@ pub mod metric {
     pub const RELOADED: &str = "participant_gateway.config.last_reload_successful";
     /// Counter: calls of nobody we know.
     pub const REFUSALS: &str = "participant_gateway.identity.refusals";
+    /// Counter: stored records that were not trusted, and taken over.
+    pub const DISTRUSTED: &str = "participant_gateway.records.distrusted";
     /// Counter: spans and metric points that did not reach the collector.
     pub const DROPPED: &str = "participant_gateway.telemetry.dropped";
     /// Gauge, s: when the certificate in use ends, in Unix time.
@@ -89,6 +91,8 @@ pub mod attribute {
     pub const RESULT: &str = "result";
     /// The reason in the answer.
     pub const REASON: &str = "reason";
+    /// Why a record was not trusted: `malformed`, `mac`, `sealed`.
+    pub const CAUSE: &str = "cause";
     /// Of spans at Connect, as OpenTelemetry's conventions for the AWS SDK have it.
     pub const RPC_SYSTEM_OF_CONNECT: &str = "rpc.system";
     /// `Connect`.

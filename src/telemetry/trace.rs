@@ -36,6 +36,41 @@ pub struct Attempted {
     pub request_id: Option<String>,
 }
 
+/// What the store is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// To decide.
+    Admit,
+    /// To close.
+    Settle,
+    /// For a tenant's levels.
+    Quota,
+    /// Whether it is there.
+    Probe,
+}
+
+impl Operation {
+    /// Its name in metrics and spans.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Settle => "settle",
+            Self::Quota => "quota",
+            Self::Probe => "probe",
+        }
+    }
+
+    const fn span_name(self) -> &'static str {
+        match self {
+            Self::Admit => "EVALSHA admit",
+            Self::Settle => "EVALSHA settle",
+            Self::Quota => "EVALSHA quota",
+            Self::Probe => "EVALSHA probe",
+        }
+    }
+}
+
 tokio::task_local! {
     static CURRENT: Span;
 }
@@ -141,19 +176,13 @@ impl Span {
 
     /// An operation on Redis begins, below the span of [`Span::scope`].
     #[must_use]
-    pub fn operation(script: &'static str) -> Self {
-        let name = match script {
-            "admit" => "EVALSHA admit",
-            "settle" => "EVALSHA settle",
-            "quota" => "EVALSHA quota",
-            _ => "EVALSHA",
-        };
+    pub fn operation(operation: Operation) -> Self {
         let parent = CURRENT.try_with(Clone::clone).unwrap_or_default();
-        parent.child(name, || {
+        parent.child(operation.span_name(), || {
             vec![
                 KeyValue::new(at::DB_SYSTEM, "redis"),
                 KeyValue::new(at::DB_OPERATION, "EVALSHA"),
-                KeyValue::new(at::DB_PROCEDURE, script),
+                KeyValue::new(at::DB_PROCEDURE, operation.as_str()),
             ]
         })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use participant_gateway::proto;
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -12,7 +13,7 @@ use tonic_types::StatusExt;
 
 use crate::support::gateway::client;
 use crate::support::status::reason;
-use crate::support::{gateway, http_get, of, request, until};
+use crate::support::{gateway, http_get, of, request, request_with_token, until};
 
 #[tokio::test]
 async fn a_call_in_flight_finishes_and_health_says_not_serving_meanwhile() {
@@ -87,22 +88,30 @@ fn was_not_taken(status: &tonic::Status) -> bool {
     })
 }
 
-#[tokio::test]
-async fn what_is_left_when_the_drain_timeout_runs_out_is_told_so() {
+/// A call that the drain cuts off at Connect.
+async fn cut_off(request: proto::CreateParticipantRequest) -> tonic::Status {
     let mut gateway = gateway().with("/server/drain_timeout", "300ms").start().await;
     let mut client = gateway.client().await;
-    let call = tokio::spawn(async move {
-        client.create_participant(of("demo", request("sim-slow-60000"))).await
-    });
+    let call = tokio::spawn(async move { client.create_participant(of("demo", request)).await });
     gateway.attempted(1).await;
     let started = Instant::now();
     gateway.shut_down();
     let status = call.await.unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(reason(&status), "SHUTTING_DOWN");
-    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
     (&mut gateway.running).await.unwrap().unwrap();
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    status
+}
+
+#[tokio::test]
+async fn a_call_that_the_drain_cuts_off_is_told_to_come_again_only_with_a_client_token() {
+    let status = cut_off(request_with_token("sim-slow-60000", "token-1")).await;
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(Duration::from_secs(1)));
+
+    let status = cut_off(request("sim-slow-60000")).await;
+    assert_eq!(status.code(), Code::Internal, "a library would repeat it");
+    assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "-1");
 }
 
 #[tokio::test]

@@ -13,9 +13,10 @@ use crate::support::status::{Seen, reason, seen};
 use crate::support::{Fixture, gateway, of, request, request_with_token};
 
 fn expected(code: Code, reason: &str, retry_ms: Option<u64>) -> Seen {
-    let (retry, pushback) =
-        (retry_ms.map(Duration::from_millis), retry_ms.map(|millis| millis.to_string()));
-    Seen { code, reason: reason.to_owned(), retry, pushback }
+    // Without a delay, a negative pushback stops every client library's retries.
+    let pushback = retry_ms.map_or_else(|| "-1".to_owned(), |millis| millis.to_string());
+    let retry = retry_ms.map(Duration::from_millis);
+    Seen { code, reason: reason.to_owned(), retry, pushback: Some(pushback) }
 }
 
 /// Calls with a token; checks the row and how many attempts it took.
@@ -32,7 +33,7 @@ async fn refusals_of_connect_are_answered_after_one_attempt() {
     for (contact, code, reason, retry) in [
         ("sim-invalid", Code::InvalidArgument, "UPSTREAM_INVALID_REQUEST", None),
         ("sim-not-found", Code::NotFound, "CONTACT_OR_INSTANCE_NOT_FOUND", None),
-        ("sim-conflict", Code::Aborted, "UPSTREAM_CONFLICT", Some(1000)),
+        ("sim-conflict", Code::Aborted, "UPSTREAM_CONFLICT", None),
         ("sim-access-denied", Code::Internal, "UPSTREAM_AUTH_MISCONFIGURED", None),
         ("sim-expired-token", Code::Unavailable, "UPSTREAM_CREDENTIALS_STALE", Some(1000)),
         ("sim-garbage", Code::Internal, "UPSTREAM_BAD_RESPONSE", None),
@@ -162,7 +163,7 @@ async fn an_attempt_that_times_out_is_tried_again_while_the_deadline_allows() {
         .start()
         .await;
     let status = gateway.call(request_with_token("sim-slow-60000", "token-1")).await.unwrap_err();
-    assert_eq!(seen(&status), expected(Code::DeadlineExceeded, "UPSTREAM_TIMEOUT", None));
+    assert_eq!(seen(&status), expected(Code::DeadlineExceeded, "UPSTREAM_TIMEOUT", Some(1000)));
     gateway.attempted(2).await;
     assert_eq!(gateway.journal.attempt_count(), 2);
 }

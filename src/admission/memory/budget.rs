@@ -1,7 +1,7 @@
 //! One upstream's clock, factor and budget. The same arithmetic as `redis/common.lua`, in the same
 //! order.
 
-use super::super::figures::TOLERANCE;
+use crate::admission::rounding::TOLERANCE;
 
 /// The account's token bucket, and the clock that everything on this upstream is measured by.
 #[derive(Debug)]
@@ -10,15 +10,15 @@ pub(super) struct Budget {
     /// where that steps back.
     pub m: u64,
     last: u64,
-    /// V.
+    /// V, in calls.
     pub level: f64,
-    /// ∫f dm in seconds: what levels refill with, so that a long gap is not refilled at today's f.
+    /// ∫f dm in seconds: levels refill with it, so that a long gap is not refilled at today's f.
     pub phi: f64,
-    /// f.
+    /// f, 1/16 to 1.
     pub factor: f64,
     halved: Option<u64>,
-    /// When the last queued call starts, in µs of m.
-    tail: f64,
+    /// Until when callers were sent away, in µs of m.
+    promised: f64,
 }
 
 /// The shape of an upstream's budget under the present config.
@@ -26,26 +26,16 @@ pub(super) struct Budget {
 pub(super) struct Shape {
     pub rate: f64,
     pub burst: f64,
-    pub reserved: f64,
-}
-
-/// What a call gets of the budget.
-#[derive(Debug, PartialEq)]
-pub(super) enum Start {
-    Now,
-    /// In this many seconds, by asking again.
-    Later(f64),
-    /// Not within the longest wait, which is exceeded by this many seconds.
-    Never(f64),
 }
 
 impl Budget {
     pub fn new(now: u64, burst: f64) -> Self {
-        Self { m: now, last: now, level: burst, phi: 0.0, factor: 1.0, halved: None, tail: 0.0 }
+        let (phi, factor, halved, promised) = (0.0, 1.0, None, 0.0);
+        Self { m: now, last: now, level: burst, phi, factor, halved, promised }
     }
 
-    /// Brings everything up to date, then halves the factor where Connect throttled an attempt
-    /// granted since.
+    /// Brings everything up to date, then halves the factor if Connect throttled an attempt that
+    /// was granted since.
     pub fn advance(&mut self, now: u64, shape: Shape, throttled: Option<u64>) {
         let gone = now.saturating_sub(self.last);
         self.m += gone;
@@ -64,36 +54,38 @@ impl Budget {
         }
     }
 
-    /// Whether a call may start; a spare one that is to queue, and asks for the first time, takes
-    /// its place.
-    pub fn start(&mut self, shape: Shape, committed: bool, first: bool, longest_s: f64) -> Start {
-        let speed = self.factor * shape.rate;
-        let wait = if committed {
-            (self.level < 1.0 - TOLERANCE).then(|| (1.0 - self.level) / speed)
-        } else {
-            let queue = first.then_some((self.tail - self.m as f64) / 1e6);
-            let ahead = queue
-                .filter(|queue| *queue > 0.0)
-                .map_or(0.0, |queue| (queue * speed - TOLERANCE).ceil());
-            (self.level < shape.reserved + 1.0 + ahead - TOLERANCE).then(|| {
-                let refill = (shape.reserved + 1.0 - self.level) / speed;
-                queue.map_or(refill, |queue| refill.max(queue + 1.0 / speed))
-            })
-        };
-        match wait {
-            None => {
-                self.level -= 1.0;
-                Start::Now
-            }
-            Some(wait) if wait <= longest_s + 1e-9 => {
-                if first && !committed {
-                    self.tail = self.m as f64 + wait * 1e6;
-                }
-                Start::Later(wait)
-            }
-            Some(wait) => Start::Never(wait - longest_s),
-        }
+    /// How long until the budget holds that many tokens, in µs; `None`: it does now.
+    pub fn wait(&self, shape: Shape, needed: f64) -> Option<f64> {
+        (self.level < needed - TOLERANCE).then(|| (needed - self.level) * self.each(shape))
+    }
+
+    /// A call starts.
+    pub fn pay(&mut self) {
+        self.level -= 1.0;
+        self.promised = 0.0;
+    }
+
+    /// The hint for a call that is sent away, in µs: its exact wait, spread.
+    pub fn send_away(&mut self, shape: Shape, exact: f64) -> f64 {
+        let each = self.each(shape);
+        spread(exact, &mut self.promised, each, self.m)
+    }
+
+    /// What one token takes, in µs.
+    fn each(&self, shape: Shape) -> f64 {
+        1e6 / (self.factor * shape.rate)
     }
 }
 
+/// An exact wait, spread: callers that are sent away together come back one after another. `each`:
+/// what one more caller takes. All in µs.
+pub(super) fn spread(exact: f64, promised: &mut f64, each: f64, m: u64) -> f64 {
+    let hint = exact.max(*promised - m as f64 + each).min(MAX_HINT_US);
+    *promised = m as f64 + hint;
+    hint
+}
+
 const SLOWEST: f64 = 1.0 / 16.0;
+
+/// The longest hint.
+const MAX_HINT_US: f64 = 30e6;

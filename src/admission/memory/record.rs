@@ -77,10 +77,7 @@ impl Record {
                 if ask.distrust.as_ref() == Some(&body.sealed) {
                     Standing::Takeover { keep: true }
                 } else {
-                    Standing::Answer(Decision::Replay {
-                        sealed: body.sealed.clone(),
-                        mac: self.mac.clone(),
-                    })
+                    Standing::Answer(Decision::Replay { sealed: body.sealed.clone() })
                 }
             }
             (State::Tombstone, _) | (_, Some(_)) => {

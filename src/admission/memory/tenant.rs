@@ -2,91 +2,135 @@
 
 use std::collections::HashMap;
 
-use super::super::figures::TOLERANCE;
-use super::super::{MAX_LEASE, Nonce, Scope};
-use super::budget::Budget;
+use super::budget::{Budget, spread};
+use crate::admission::rounding::TOLERANCE;
+use crate::admission::{MAX_LEASE, Nonce, Scope};
 
 /// Levels, and leases with their end.
 #[derive(Debug, Default)]
-pub(super) struct TenantState {
-    /// Nothing as long as nothing was charged: both are full.
+pub(super) struct Tenant {
+    /// `None` as long as nothing was charged: all is full.
     levels: Option<Levels>,
-    flights: HashMap<Nonce, u64>,
+    flights: HashMap<Nonce, Lease>,
 }
 
 /// Levels, with the time they were true at.
-#[derive(Debug)]
-struct Levels {
-    ceiling: f64,
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Levels {
+    /// Of the tenant's ceiling, in calls.
+    pub ceiling: f64,
     at: u64,
-    share: f64,
+    /// Of its committed share, in calls.
+    pub share: f64,
     share_phi: f64,
+    /// Until when callers were sent away by the rate, in µs of m.
+    promised: f64,
+    /// Until when callers were sent away by the calls in flight, in µs of m.
+    flights_promised: f64,
+    /// Queued calls that have paid at the ceiling.
+    pub queued: u32,
 }
 
-impl TenantState {
-    /// The ceiling's level, as of now.
-    pub fn level(&self, scope: &Scope, m: u64) -> f64 {
+/// A place among the calls in flight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lease {
+    /// Its end, in µs of m.
+    pub ends: u64,
+    /// False for a call that shadow enforcement let through.
+    pub is_counted: bool,
+}
+
+impl Tenant {
+    /// The levels, as of now.
+    pub fn levels(&self, scope: &Scope, budget: &Budget) -> Levels {
         let burst = f64::from(scope.limits.burst);
-        let Some(levels) = &self.levels else { return burst };
-        let gained = scope.limits.rate.per_second() * m.saturating_sub(levels.at) as f64 / 1e6;
-        (levels.ceiling + gained).min(burst).max(-1.0)
-    }
-
-    /// The committed share's level, as of now.
-    pub fn share(&self, scope: &Scope, phi: f64) -> f64 {
-        let burst = f64::from(scope.limits.committed_burst());
-        let Some(levels) = &self.levels else { return burst };
-        let gained = scope.limits.committed.per_second() * (phi - levels.share_phi).max(0.0);
-        (levels.share + gained).min(burst)
-    }
-
-    /// Whether the tenant's share holds a call.
-    pub fn is_committed(&self, scope: &Scope, phi: f64) -> bool {
-        self.share(scope, phi) >= 1.0 - TOLERANCE
-    }
-
-    /// Sets both levels, as of now.
-    pub fn set(&mut self, ceiling: f64, share: f64, budget: &Budget) {
-        self.levels = Some(Levels { ceiling, at: budget.m, share, share_phi: budget.phi });
-    }
-
-    /// Gives one call back to the ceiling.
-    pub fn refund(&mut self, scope: &Scope, m: u64) {
-        let ceiling = (self.level(scope, m) + 1.0).min(f64::from(scope.limits.burst));
-        if let Some(levels) = &mut self.levels {
-            (levels.ceiling, levels.at) = (ceiling, m);
+        let share_burst = f64::from(scope.limits.committed_burst());
+        let (at, share_phi) = (budget.m, budget.phi);
+        let Some(kept) = &self.levels else {
+            let (promised, flights_promised, queued) = (0.0, 0.0, 0);
+            let (ceiling, share) = (burst, share_burst);
+            return Levels { ceiling, at, share, share_phi, promised, flights_promised, queued };
+        };
+        let gained = scope.limits.rate.per_second() * at.saturating_sub(kept.at) as f64 / 1e6;
+        let share = scope.limits.committed.per_second() * (share_phi - kept.share_phi).max(0.0);
+        Levels {
+            ceiling: (kept.ceiling + gained).min(burst).max(-1.0),
+            share: (kept.share + share).min(share_burst),
+            at,
+            share_phi,
+            ..kept.clone()
         }
     }
 
-    /// Calls in flight.
-    pub fn flying(&self, m: u64) -> u64 {
-        self.flights.values().filter(|lease| **lease > m).count() as u64
+    /// Keeps the levels, if the decision has changed them.
+    pub fn keep(&mut self, levels: Levels, scope: &Scope, budget: &Budget) {
+        if levels != self.levels(scope, budget) {
+            self.levels = Some(levels);
+        }
     }
 
-    /// When the running leases end, in order.
-    pub fn ends(&self, m: u64) -> Vec<u64> {
-        let mut ends: Vec<u64> =
-            self.flights.values().copied().filter(|lease| *lease > m).collect();
-        ends.sort_unstable();
-        ends
+    /// Gives one call back to the ceiling. `has_left`: it was a queued call's.
+    pub fn give_back(&mut self, scope: &Scope, budget: &Budget, has_left: bool) {
+        if self.levels.is_none() {
+            return;
+        }
+        let Levels { ceiling, at, queued, .. } = self.levels(scope, budget);
+        if let Some(kept) = &mut self.levels {
+            kept.ceiling = (ceiling + 1.0).min(f64::from(scope.limits.burst));
+            kept.at = at;
+            kept.queued = queued.saturating_sub(u32::from(has_left));
+        }
     }
 
-    /// The end of a call's lease, where it still runs.
-    pub fn lease(&self, nonce: Nonce, m: u64) -> Option<u64> {
-        self.flights
-            .get(&nonce)
-            .copied()
-            .filter(|lease| *lease > m && *lease <= m + MAX_LEASE.as_micros() as u64)
+    /// Calls in flight and in the queue that count against the tenant's limit.
+    pub fn in_flight(&self, m: u64) -> u64 {
+        let counts = |lease: &&Lease| lease.is_counted && lease.ends > m;
+        self.flights.values().filter(counts).count() as u64
     }
 
-    /// Leases a place in flight, and forgets the leases that have run out.
-    pub fn fly(&mut self, nonce: Nonce, lease: u64, m: u64) {
-        self.flights.retain(|_, lease| *lease > m);
+    /// The call's place, if its lease still runs.
+    pub fn lease(&self, nonce: Nonce, m: u64) -> Option<Lease> {
+        let runs = |lease: &Lease| lease.ends > m && lease.ends <= m + MAX_LEASE.as_micros() as u64;
+        self.flights.get(&nonce).copied().filter(runs)
+    }
+
+    /// Takes or keeps a place, and forgets the leases that have run out.
+    pub fn take(&mut self, nonce: Nonce, lease: Lease, m: u64) {
+        self.flights.retain(|_, lease| lease.ends > m);
         self.flights.insert(nonce, lease);
     }
 
-    /// Frees a call's lease; whether it still ran.
-    pub fn land(&mut self, nonce: Nonce, m: u64) -> bool {
-        self.flights.remove(&nonce).is_some_and(|lease| lease > m)
+    /// Frees a call's place; returns the lease if it still ran.
+    pub fn free(&mut self, nonce: Nonce, m: u64) -> Option<Lease> {
+        self.flights.remove(&nonce).filter(|lease| lease.ends > m)
+    }
+}
+
+impl Levels {
+    /// Whether the committed share holds a call.
+    pub fn is_committed(&self) -> bool {
+        self.share >= 1.0 - TOLERANCE
+    }
+
+    /// Whether the ceiling lacks a whole call.
+    pub fn is_over_rate(&self) -> bool {
+        self.ceiling < 1.0 - TOLERANCE
+    }
+
+    /// The hint for a call that the rate refuses, in µs.
+    pub fn send_away_by_rate(&mut self, scope: &Scope, m: u64) -> f64 {
+        let each = 1e6 / scope.limits.rate.per_second();
+        spread((1.0 - self.ceiling) * each, &mut self.promised, each, m)
+    }
+
+    /// The hint for a call that the calls in flight refuse, in µs. `typical`: what a call takes.
+    pub fn send_away_by_flights(&mut self, scope: &Scope, typical: f64, m: u64) -> f64 {
+        let each = typical / f64::from(scope.limits.max_in_flight);
+        spread(typical, &mut self.flights_promised, each, m)
+    }
+
+    /// There is room: what was promised to earlier callers counts no more.
+    pub fn forget_promises(&mut self) {
+        (self.promised, self.flights_promised) = (0.0, 0.0);
     }
 }

@@ -1,62 +1,140 @@
--- Decides a call, a waiting call's next ask, a further attempt, or reads the levels: see `Store::admit` and `quota`.
+-- Decides a call, a queued call's next ask or a further attempt; renews a lease; reads the levels:
+-- see `Store::admit` and `Store::quota`.
 --
--- KEYS  1 the upstream: its budget, packed (see common.lua)
---       2 the tenant on it: layout, level, at, share, share_phi, packed
---       3 its calls in flight: sorted set, nonce -> end of lease
---       4 the record, only where the call has a client token: hash
---         {state: f in flight | d done | t tombstone | u uncertain, nonce, version, print, token, mac, sticky,
---          times (packed, see common.lua), body}
--- ARGV  1 what: q quota | p the record only | f first | a again | t attempt | T attempt, again
---       2 packed doubles, all times in us: the clock in tests (else -1: TIME), R, B, tokens reserved,
---         the last attempt's m where Connect throttled it (else -1), tenant's rate, burst, committed rate, burst of
---         that, calls in flight, shadow 1|0, lease, longest wait, retention, uncertain 1|0
+-- KEYS  1 the upstream: its clock and budget, packed (common.lua)
+--       2 the tenant on it: levels and shares, packed (common.lua)
+--       3 its calls in flight: sorted set, nonce -> end of lease; negative: not counted, since
+--         shadow enforcement let the call through
+--       4 the queue: sorted set, member (common.lua) -> order of arrival
+--       5 the same members -> when each is dropped unless it asks again
+--       6 the last starts: hash, tenant -> tag, while somebody waits
+--       7 the record, only if the call has a client token: hash
+--         {state: in_flight | done | tombstone | uncertain, nonce, version, print, token, mac,
+--          sticky: 0 | 1, times (packed, common.lua), body}
+-- ARGV  1 ask: call | attempt | renew | look | quota
+--       2 figures, packed doubles in the order in which they are unpacked below; times in us
 --       3 nonce
---       with a record: 4 version, 5 fingerprint, 6 upstream token, 7 mac, 8 what is distrusted, or empty
--- Reply { decision, packed doubles: level, factor, wait that was let through in s; in flight,
---         limit that was let through: 0 | 1 rate | 2 in flight, … }
---       q                                         levels only
---       g m, sticky 1|0, token                    granted (token empty without a record)
---       r body, mac                               replay
---       m mac, fingerprint, token, version        mismatch
---       b us                                      busy: what is left of the lease
---       t                                         tombstone
---       l                                         the attempt's claim is lost; p: the record has no answer
---       x limit (1 rate, 2 in flight, 3 budget), s (packed)  refused, and its wait
---       w s (packed)                              ask again
--- Whatever is not granted has charged, claimed and leased nothing; the clock is kept always.
+--       4 tenant
+--       with a record: 5 version, 6 fingerprint, 7 upstream token, 8 mac,
+--         9 what is distrusted, or empty
+-- Reply { word, packed doubles: level, factor, wait that was let through in s; in flight,
+--         limit that was let through: none | rate | in_flight, … }
+--       levels                                    the answer to a quota
+--       granted m, sticky 0 | 1, token, 0 | 1     token empty without a record; 1: a record that
+--                                                 stood there was not written by a gateway
+--       replay body
+--       mismatch mac, fingerprint, token, version
+--       busy us                                   what is left of the lease
+--       tombstone
+--       lost                                      the claim is not this call's; to a look: no answer
+--       refused rate | in_flight | budget, s (packed)
+--       ask_again s (packed)
+-- An answer that is not `granted` claims nothing. `ask_again` holds a place in the queue.
 
-local what, nonce = ARGV[1], ARGV[3]
-local clock, rate, burst, reserved, throttled, tenant_rate, tenant_burst, committed, share_burst, most, shadow,
-  lease_us, longest_us, retention, uncertain = unpack('<ddddddddddddddd', ARGV[2])
-local attempt = what == 't' or what == 'T'
-local asks_first = what == 'f' or what == 't'
+local MAX_QUEUE = 1024
+-- How much later than told a queued call may ask again.
+local GRACE = 250e3
 
--- MGET takes what is no string for absent.
+local ask, nonce, tenant_name = ARGV[1], ARGV[3], ARGV[4]
+local clock, -- in tests; else -1: TIME
+  rate, burst,
+  reserved, -- tokens that are kept for the committed
+  throttled, -- m of the last attempt, if Connect throttled it; else -1
+  tenant_rate, tenant_burst, committed,
+  share_burst, -- the most that the committed share saves up
+  most, -- calls in flight
+  shadow, -- 1: the tenant's own limits are decided, and let through
+  lease_us, longest_us, retention,
+  uncertain, -- 1: an earlier attempt may have been executed
+  typical -- what a call takes
+  = struct.unpack('<dddddddddddddddd', ARGV[2])
+local is_attempt = ask == 'attempt'
+
+-- MGET takes a key of another type for absent.
 local kept = redis.call('MGET', KEYS[1], KEYS[2])
 local up = advance(kept[1], clock, rate, burst, throttled)
 local m, phi = up.m, up.phi
 
-local level, share, tenant_dirty = tenant_burst, share_burst, false
-local l, at, s, share_phi = tenant(kept[2])
-if l then
-  level = max(-1, min(tenant_burst, l + tenant_rate * max(0, m - at) / 1e6))
-  share = min(share_burst, s + committed * max(0, phi - share_phi))
-  -- Stamps ahead of the clock come from before a loss: taken as of now, or nothing would refill until it catches up.
-  tenant_dirty = at > m or share_phi > phi
+local tenant, dirty = read_tenant(kept[2]), false
+local is_kept = tenant ~= nil
+if tenant then
+  local refilled = tenant.level + tenant_rate * max(0, m - tenant.at) / 1e6
+  tenant.level = max(-1, min(tenant_burst, refilled))
+  tenant.share = min(share_burst, tenant.share + committed * max(0, phi - tenant.share_phi))
+  -- Stamps ahead of the clock come from before a loss. They are taken as of now, or nothing would
+  -- refill until the clock catches up.
+  dirty = tenant.at > m or tenant.share_phi > phi
+else
+  tenant = { level = tenant_burst, share = share_burst, promised = 0, flights_promised = 0,
+    queued = 0 }
 end
+tenant.at, tenant.share_phi = m, phi
 
 local after_m, last_lease = '(' .. int(m), m + MAX_LEASE
 local flying = redis.pcall('ZCOUNT', KEYS[3], after_m, last_lease)
 local flights_foreign = type(flying) == 'table'
 if flights_foreign then flying = 0 end
 
--- The buckets' own refills; f, which slows the share's, is back at 1 after 16 s.
+-- The bucket's own refill; the factor, which slows the share's, is back at 1 after 16 s.
 local tenant_life = max(MINUTE, refill(tenant_burst, tenant_rate))
 if committed > 0 then tenant_life = max(tenant_life, refill(share_burst, committed) + 16e6) end
 local life = max(tenant_life, refill(burst, rate) + 16e6)
-local shadowed, shadowed_wait = 0, 0
+local shadowed, shadowed_wait = 'none', 0
 
--- What this program writes as a record's version, fingerprint, token and mac, in whatever version of its own.
+-- The queue: who waits, in order of arrival, without those that have not asked again in time.
+local waiting, gone, queue_foreign = {}, {}, false
+local own_kind, own_tag, own_position = nil, nil, nil
+local next_tag = {} -- by tenant: the tag of its next waiting call
+
+local function read_queue()
+  local members = redis.pcall('ZRANGE', KEYS[4], 0, -1)
+  gone = redis.pcall('ZRANGEBYSCORE', KEYS[5], '-inf', m)
+  local starts = redis.pcall('HGETALL', KEYS[6])
+  if members.err or gone.err or starts.err then
+    queue_foreign, gone = true, {}
+    return
+  end
+  local is_gone = {}
+  for _, name in ipairs(gone) do is_gone[name] = true end
+  for i = 1, #starts, 2 do
+    next_tag[starts[i]] = max(up.served, (tonumber(starts[i + 1]) or 0) + 1)
+  end
+  for _, name in ipairs(members) do
+    if not is_gone[name] then
+      local holder, kind, owner = name:match('^([^/]*)/([^/]*)/(.*)$')
+      local tag
+      if kind ~= 'committed' then
+        tag = next_tag[owner] or up.served
+        next_tag[owner] = tag + 1
+      end
+      waiting[#waiting + 1] = { tag = tag, owner = owner, kind = kind }
+      local is_own = holder == nonce and owner == tenant_name
+      if is_own and (kind == 'attempt') == is_attempt then
+        own_kind, own_tag, own_position = kind, tag, #waiting
+      end
+    end
+  end
+end
+
+-- How many wait with a smaller tag than this call's, or came first with the same.
+local function ahead_of(tag, position)
+  local ahead = 0
+  for i, call in ipairs(waiting) do
+    local counts = call.tag and i ~= own_position
+    if counts and (call.tag < tag or (call.tag == tag and i < position)) then
+      ahead = ahead + 1
+    end
+  end
+  return ahead
+end
+
+-- An exact wait, spread: callers that are sent away together come back one after another.
+local function spread(exact, promised, each)
+  local hint = min(MAX_HINT, max(exact, promised - m + each))
+  return hint, m + hint
+end
+
+-- A version, fingerprint, token and mac as this program writes them, in any version of its own.
 local function is_written(version, ...)
   for _, text in ipairs({ ... }) do
     if not text:find('^[%w_-]+$') then return false end
@@ -64,18 +142,26 @@ local function is_written(version, ...)
   return version:find('^%d%d?%d?$') ~= nil and tonumber(version) <= 255
 end
 
-local function close(decision, ...)
+local function close(word, ...)
   store(KEYS[1], up, life)
-  if tenant_dirty then
-    redis.call('SET', KEYS[2], pack(TENANT, LAYOUT, level, m, share, phi), 'PX', px(tenant_life))
-  elseif l and tenant_life > MINUTE then
-    -- The rate may have been lowered since: what was kept for the old refill must not go before the new one.
+  if dirty then
+    redis.call('SET', KEYS[2], pack_tenant(tenant), 'PX', px(tenant_life))
+  elseif is_kept and tenant_life > MINUTE then
+    -- The rate may have been lowered since: the key must outlive the new refill.
     redis.call('PEXPIRE', KEYS[2], px(tenant_life))
   end
-  return { decision, pack('<ddd', level, up.factor, shadowed_wait), flying, shadowed, ... }
+  if queue_foreign then redis.call('DEL', KEYS[4], KEYS[5], KEYS[6]) end
+  if #gone > 0 then
+    redis.call('ZREM', KEYS[4], unpack(gone))
+    redis.call('ZREM', KEYS[5], unpack(gone))
+  end
+  local levels = struct.pack('<ddd', tenant.level, up.factor, shadowed_wait)
+  return { word, levels, flying, shadowed, ... }
 end
 
-if what == 'q' then return close('q') end
+local function refuse(limit, wait) return close('refused', limit, struct.pack('<d', wait / 1e6)) end
+
+if ask == 'quota' then return close('levels') end
 
 -- 1. The record.
 
@@ -84,42 +170,53 @@ local token, sticky, standing = '', '0', 'absent'
 local ends_at, wipe = 0, false
 local body_until = -1
 
-if KEYS[4] then
-  local r = redis.pcall('HMGET', KEYS[4], 'state', 'nonce', 'version', 'print', 'token', 'mac', 'sticky', 'times')
-  local state, held = r[1], nil
-  if state then held, ends_at, body_until = times(r[8]) end
-  token = ARGV[6]
-  if r.err or not state then
-    if r.err or redis.call('EXISTS', KEYS[4]) == 1 then standing, wipe = 'foreign', true end
-  elseif not (held and r[3] and r[4] and r[5] and r[6] and (r[7] == '0' or r[7] == '1')
-    and (state == 'f' and r[2] or state == 'd' and body_until ~= -1 or state == 't' or state == 'u')) then
+if KEYS[7] then
+  local version, fingerprint, own_token, own_mac = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+  local distrusted = ARGV[9]
+  local fields = redis.pcall('HMGET', KEYS[7],
+    'state', 'nonce', 'version', 'print', 'token', 'mac', 'sticky', 'times')
+  local state, holder, kept_version, kept_print, kept_token, kept_mac, kept_sticky, packed =
+    fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], fields[7], fields[8]
+  local held
+  if state then held, ends_at, body_until = times(packed) end
+  token = own_token
+  local is_whole = held and kept_version and kept_print and kept_token and kept_mac
+    and (kept_sticky == '0' or kept_sticky == '1')
+    and (state == 'in_flight' and holder or state == 'done' and body_until ~= -1
+      or state == 'tombstone' or state == 'uncertain')
+  if fields.err or not state then
+    if fields.err or redis.call('EXISTS', KEYS[7]) == 1 then standing, wipe = 'foreign', true end
+  elseif not is_whole then
     standing, wipe = 'foreign', true
   elseif ends_at <= m then
     wipe = true
-  elseif r[3] ~= ARGV[4] or r[4] ~= ARGV[5] then
-    if is_written(r[3], r[4], r[5], r[6]) and ARGV[8] ~= r[6] then return close('m', r[6], r[4], r[5], r[3]) end
+  elseif kept_version ~= version or kept_print ~= fingerprint then
+    if is_written(kept_version, kept_print, kept_token, kept_mac) and distrusted ~= kept_mac then
+      return close('mismatch', kept_mac, kept_print, kept_token, kept_version)
+    end
     standing, wipe = 'foreign', true
-  elseif r[5] ~= token or r[6] ~= ARGV[7] then
+  elseif kept_token ~= token or kept_mac ~= own_mac then
     -- The same content has the same token and mac: this record was not written by us.
     standing, wipe = 'foreign', true
   else
-    sticky = r[7]
-    if state == 'f' and r[2] == nonce then
+    sticky = kept_sticky
+    if state == 'in_flight' and holder == nonce then
       standing, lease = 'ours', max(lease, held <= last_lease and held or 0)
-    elseif state == 'f' and runs(held, m) then
-      return close('b', held - m)
-    elseif state == 't' then
-      return close('t')
+    elseif state == 'in_flight' and runs(held, m) then
+      return close('busy', held - m)
+    elseif state == 'tombstone' then
+      return close('tombstone')
     elseif body_until ~= -1 then
       -- Done; or taken over to be sealed anew, and that never ended: the body is what it was.
       if body_until <= m then
-        local reply = close('t')
-        redis.call('HSET', KEYS[4], 'state', 't', 'times', pack('<ddd', held, ends_at, -1))
-        redis.call('HDEL', KEYS[4], 'body')
+        local reply = close('tombstone')
+        redis.call('HSET', KEYS[7], 'state', 'tombstone',
+          'times', struct.pack('<ddd', held, ends_at, -1))
+        redis.call('HDEL', KEYS[7], 'body')
         return reply
       end
-      local body = redis.call('HGET', KEYS[4], 'body')
-      if body and body ~= ARGV[8] then return close('r', body, r[6]) end
+      local body = redis.call('HGET', KEYS[7], 'body')
+      if body and body ~= distrusted then return close('replay', body) end
       standing = 'uncertain'
     else
       standing = 'uncertain'
@@ -127,91 +224,191 @@ if KEYS[4] then
   end
   if wipe or standing == 'absent' then ends_at, body_until = 0, -1 end
   if standing == 'foreign' or standing == 'uncertain' then sticky = '1' end
-  if attempt and standing ~= 'ours' then return close('l') end
-  if attempt and uncertain == 1 then sticky = '1' end
+  if (is_attempt or ask == 'renew') and standing ~= 'ours' then return close('lost') end
+  if is_attempt and uncertain == 1 then sticky = '1' end
 end
 
-if what == 'p' then return close('l') end
+if ask == 'look' then return close('lost') end
 
 -- A call without a record is known by its lease alone.
-local function own_lease()
-  local score = not flights_foreign and tonumber(redis.call('ZSCORE', KEYS[3], nonce))
-  return score and runs(score, m) and score
-end
+local score = not flights_foreign and tonumber(redis.call('ZSCORE', KEYS[3], nonce))
+local running = score and runs(math.abs(score), m) and math.abs(score)
+local is_counted = score and score > 0
 
-local mended = not attempt and standing == 'ours'
-if not KEYS[4] then
-  local running = own_lease()
-  if running then lease, mended = max(lease, running), not attempt end
-end
-
--- 2. The tenant's ceiling; 3. its calls in flight. A further attempt has passed both.
-
-if not attempt and not mended then
-  if level < 1 - TOLERANCE then
-    local wait = (1 - level) / tenant_rate
-    if shadow == 0 then return close('x', 1, pack('<d', wait)) end
-    shadowed, shadowed_wait = 1, wait
+if ask == 'renew' then
+  if not running and not KEYS[7] then return close('lost') end
+  life = max(life, lease_us)
+  local reply = close('granted', m, tonumber(sticky), token, 0)
+  if running then
+    redis.call('ZADD', KEYS[3], 'XX', is_counted and max(lease, running) or -max(lease, running),
+      nonce)
+    redis.call('PEXPIRE', KEYS[3], MAX_LEASE / 1e3)
   end
-  if flying >= most then
-    local others = flying
-    if KEYS[4] and own_lease() then others = flying - 1 end
-    if others >= most then
-      local ends = redis.call('ZRANGEBYSCORE', KEYS[3], after_m, last_lease, 'WITHSCORES', 'LIMIT', others - most, 1)
-      local wait = (tonumber(ends[2]) - m) / 1e6
-      if shadow == 0 then return close('x', 2, pack('<d', wait)) end
-      if shadowed == 0 then shadowed, shadowed_wait = 2, wait end
+  if KEYS[7] then
+    ends_at = max(ends_at, lease)
+    redis.call('HSET', KEYS[7], 'times', struct.pack('<ddd', lease, ends_at, body_until))
+    redis.call('PEXPIRE', KEYS[7], px(max(MINUTE, ends_at - m)))
+  end
+  return reply
+end
+
+local card = redis.pcall('ZCARD', KEYS[4])
+if card ~= 0 then read_queue() end
+if #waiting == 0 then up.served = 0 end
+
+-- Queued calls that never asked again are given back what they had paid.
+if tenant.queued > 0 then
+  local paid = 0
+  for _, call in ipairs(waiting) do
+    local has_paid = call.kind == 'call' or call.kind == 'committed'
+    if call.owner == tenant_name and has_paid then paid = paid + 1 end
+  end
+  if paid < tenant.queued then
+    tenant.level = min(tenant_burst, tenant.level + tenant.queued - paid)
+    tenant.queued, dirty = paid, true
+  end
+end
+-- The place of a queued call ends with its turn. It is no grant.
+local is_queued = own_kind ~= nil
+local has_paid = own_kind == 'call' or own_kind == 'committed'
+
+local mended = not is_attempt and standing == 'ours'
+if not KEYS[7] and running and not is_queued then
+  lease, mended = max(lease, running), not is_attempt
+end
+
+-- 2. The tenant's ceiling; 3. its calls in flight. A further attempt has passed both, and so has a
+-- queued call. What shadow enforcement lets through leaves no trace in the tenant's figures, as if
+-- it had been refused.
+
+local is_free = is_attempt
+if is_queued and not is_attempt and not has_paid then shadowed, is_free = own_kind, true end
+
+if not is_attempt and not mended and not is_queued then
+  local others = flying
+  if running and is_counted then others = flying - 1 end
+  if tenant.level < 1 - TOLERANCE then
+    local each = 1e6 / tenant_rate
+    shadowed_wait, tenant.promised = spread((1 - tenant.level) * each, tenant.promised, each)
+    shadowed, dirty = 'rate', true
+  elseif others >= most then
+    local each = typical / most
+    shadowed_wait, tenant.flights_promised = spread(typical, tenant.flights_promised, each)
+    shadowed, dirty = 'in_flight', true
+  else
+    dirty = dirty or tenant.promised > 0 or tenant.flights_promised > 0
+    tenant.promised, tenant.flights_promised = 0, 0
+  end
+  if shadowed ~= 'none' then
+    local limit, wait = shadowed, shadowed_wait
+    if shadow == 0 then
+      shadowed, shadowed_wait = 'none', 0
+      return refuse(limit, wait)
     end
+    shadowed_wait, is_free = wait / 1e6, true
   end
 end
 
 -- 4. The upstream's budget.
 
-if not mended then
-  local speed, wait = up.factor * rate, nil
-  local is_committed = share >= 1 - TOLERANCE
-  if is_committed then
-    if up.level < 1 - TOLERANCE then wait = (1 - up.level) / speed end
-  else
-    local queue = asks_first and (up.tail - m) / 1e6
-    local ahead = queue and queue > 0 and math.ceil(queue * speed - TOLERANCE) or 0
-    if up.level < reserved + 1 + ahead - TOLERANCE then
-      wait = (reserved + 1 - up.level) / speed
-      if queue then wait = max(wait, queue + 1 / speed) end
+local function leave_queue()
+  redis.call('ZREM', KEYS[4], member(nonce, own_kind, tenant_name))
+  redis.call('ZREM', KEYS[5], member(nonce, own_kind, tenant_name))
+end
+
+-- Holds the call's places in flight and in the queue until its next ask.
+local function wait_for(wait, is_committed)
+  local dropped = floor(m + wait + GRACE)
+  local kind = own_kind or (is_attempt and 'attempt') or (shadowed ~= 'none' and shadowed)
+    or (is_committed and 'committed') or 'call'
+  if not is_queued then
+    up.arrivals = up.arrivals + 1
+    if not is_free then
+      tenant.level, tenant.queued, dirty = tenant.level - 1, tenant.queued + 1, true
     end
   end
-  if wait then
-    local longest = longest_us / 1e6
-    if not (wait <= longest + 1e-9) then return close('x', 3, pack('<d', wait - longest)) end
-    if asks_first and not is_committed then up.tail = m + wait * 1e6 end
-    return close('w', pack('<d', wait))
+  local takes_place = not is_free
+  if takes_place and not (running and is_counted) then flying = flying + 1 end
+  local reply = close('ask_again', struct.pack('<d', wait / 1e6))
+  local name, ttl = member(nonce, kind, tenant_name), px(max(MINUTE, wait + GRACE))
+  -- The last starts of an earlier queue count no more.
+  if #waiting == 0 then redis.call('DEL', KEYS[6]) end
+  if not is_queued then redis.call('ZADD', KEYS[4], up.arrivals, name) end
+  redis.call('ZADD', KEYS[5], dropped, name)
+  for i = 4, 6 do redis.call('PEXPIRE', KEYS[i], ttl) end
+  if takes_place then
+    if flights_foreign then redis.call('DEL', KEYS[3]) end
+    redis.call('ZADD', KEYS[3], dropped, nonce)
+    redis.call('PEXPIRE', KEYS[3], MAX_LEASE / 1e3)
   end
-  up.level = up.level - 1
-  if is_committed then share, tenant_dirty = share - 1, true end
-  if not attempt then
-    level, tenant_dirty = level - 1, true
-    -- Shadow: what is let through above the rate is not owed later.
-    if shadowed == 1 then level = max(0, level) end
+  return reply
+end
+
+local function refuse_budget(wait, each)
+  local hint
+  hint, up.promised = spread(wait, up.promised, each)
+  if has_paid then
+    tenant.level = min(tenant_burst, tenant.level + 1)
+    tenant.queued, dirty = tenant.queued - 1, true
+  end
+  local gives_place = not is_free and running
+  if gives_place and is_counted then flying = flying - 1 end
+  local reply = refuse('budget', hint)
+  if is_queued then leave_queue() end
+  if gives_place then redis.call('ZREM', KEYS[3], nonce) end
+  return reply
+end
+
+local last_start
+if not mended then
+  local each = 1e6 / (up.factor * rate)
+  local is_committed = tenant.share >= 1 - TOLERANCE
+  local needed, tag = 1, nil
+  if not is_committed then
+    tag = own_tag or next_tag[tenant_name] or up.served
+    needed = reserved + 1 + ahead_of(tag, own_position or #waiting + 1)
+  end
+  if up.level < needed - TOLERANCE then
+    local wait = (needed - up.level) * each
+    if wait > longest_us + 1e-3 then return refuse_budget(wait - longest_us, each) end
+    if is_queued or #waiting < MAX_QUEUE then return wait_for(wait, is_committed) end
+    return refuse_budget(wait, each)
+  end
+  up.level, up.promised = up.level - 1, 0
+  if is_committed then
+    tenant.share, dirty = tenant.share - 1, true
+  elseif #waiting > (is_queued and 1 or 0) then
+    last_start, up.served = tag, max(up.served, tag)
+  end
+  if has_paid then
+    tenant.queued, dirty = tenant.queued - 1, true
+  elseif not is_free then
+    tenant.level, dirty = tenant.level - 1, true
   end
 end
 
 -- Granted. The record lives for its retention from the first claim, and as long as its lease.
 
 life = max(life, lease_us)
-if KEYS[4] then
+if KEYS[7] then
   if ends_at == 0 then ends_at = m + retention end
   ends_at = max(ends_at, lease)
   life = max(life, ends_at - m)
 end
-local reply = close('g', m, tonumber(sticky), token)
+if is_attempt or (mended and running) then is_free = running and not is_counted end
+local reply = close('granted', m, tonumber(sticky), token, standing == 'foreign' and 1 or 0)
+if is_queued and not mended then leave_queue() end
+if last_start then redis.call('HSET', KEYS[6], tenant_name, int(last_start)) end
 if flights_foreign then redis.call('DEL', KEYS[3]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', m)
-reply[3] = flying + redis.call('ZADD', KEYS[3], lease, nonce)
+redis.call('ZREMRANGEBYSCORE', KEYS[3], -m, m)
+redis.call('ZADD', KEYS[3], is_free and -lease or lease, nonce)
+reply[3] = flying + (is_free and 0 or 1) - (running and is_counted and 1 or 0)
 redis.call('PEXPIRE', KEYS[3], MAX_LEASE / 1e3)
-if KEYS[4] then
-  if wipe then redis.call('DEL', KEYS[4]) end
-  redis.call('HSET', KEYS[4], 'state', 'f', 'nonce', nonce, 'version', ARGV[4], 'print', ARGV[5], 'token', token,
-    'mac', ARGV[7], 'sticky', sticky, 'times', pack('<ddd', lease, ends_at, body_until))
-  redis.call('PEXPIRE', KEYS[4], px(max(MINUTE, ends_at - m)))
+if KEYS[7] then
+  if wipe then redis.call('DEL', KEYS[7]) end
+  redis.call('HSET', KEYS[7], 'state', 'in_flight', 'nonce', nonce, 'version', ARGV[5],
+    'print', ARGV[6], 'token', token, 'mac', ARGV[8], 'sticky', sticky,
+    'times', struct.pack('<ddd', lease, ends_at, body_until))
+  redis.call('PEXPIRE', KEYS[7], px(max(MINUTE, ends_at - m)))
 end
 return reply

@@ -14,7 +14,7 @@ use redis::{
 };
 
 use super::settings::{RedisSettings, SettingsError, Topology};
-use crate::error::Source;
+use crate::error::Cause;
 
 /// A connection of any topology. Cheap to clone; commands of all clones are pipelined.
 #[derive(Clone)]
@@ -86,7 +86,7 @@ impl Dialer {
         self.settings.topology == Topology::Cluster
     }
 
-    pub async fn dial(&self) -> Result<Wire, Source> {
+    pub async fn dial(&self) -> Result<Wire, Cause> {
         let password = match &self.settings.password_file {
             Some(path) => Some(String::from_utf8(read(path).await?)?.trim().to_owned()),
             // A user without a password is a user all the same: unasked, the client would stay the
@@ -105,7 +105,7 @@ impl Dialer {
         &self,
         password: Option<String>,
         certificates: Option<TlsCertificates>,
-    ) -> Result<Wire, Source> {
+    ) -> Result<Wire, Cause> {
         let mut last = None;
         for node in &self.nodes {
             let mut redis = node.redis_settings().clone().set_skip_set_lib_name();
@@ -125,7 +125,7 @@ impl Dialer {
                 Err(error) => last = Some(error),
             }
         }
-        Err(last.map_or_else(|| "no url".into(), Source::from))
+        Err(last.map_or_else(|| "no url".into(), Cause::from))
     }
 
     async fn sentinel(
@@ -133,7 +133,7 @@ impl Dialer {
         master: &str,
         password: Option<String>,
         certificates: Option<TlsCertificates>,
-    ) -> Result<Wire, Source> {
+    ) -> Result<Wire, Cause> {
         let addresses: Vec<_> = self.nodes.iter().map(|node| node.addr().clone()).collect();
         let mut builder =
             SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
@@ -168,7 +168,7 @@ impl Dialer {
         &self,
         password: Option<String>,
         certificates: Option<TlsCertificates>,
-    ) -> Result<Wire, Source> {
+    ) -> Result<Wire, Cause> {
         let timeout = self.settings.timeout;
         let mut builder = ClusterClient::builder(self.nodes.iter().cloned())
             .tcp_settings(tcp())
@@ -199,7 +199,7 @@ impl Dialer {
             .set_connection_timeout(Some(self.connect_timeout()))
     }
 
-    async fn certificates(&self) -> Result<TlsCertificates, Source> {
+    async fn certificates(&self) -> Result<TlsCertificates, Cause> {
         let files = &self.settings.tls;
         let client_tls = match (&files.cert_file, &files.key_file) {
             (Some(cert), Some(key)) => Some(ClientTlsConfig {
@@ -229,7 +229,7 @@ fn tcp() -> TcpSettings {
         .set_user_timeout(Duration::from_secs(3))
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, Source> {
+async fn read(path: &Path) -> Result<Vec<u8>, Cause> {
     tokio::fs::read(path)
         .await
         .map_err(|error| format!("{}: {error}", path.display()).into())

@@ -13,9 +13,9 @@ use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::super::StoreError;
+use super::super::{ServerWord, StoreError};
 use super::dial::{Dialer, Wire};
-use crate::error::chain;
+use crate::error::{Cause, Source, chain};
 use crate::sync::lock;
 
 /// A connection, and how many answers in a row were late on it; of a cluster's, how many ever.
@@ -69,7 +69,7 @@ impl Link {
                 {
                     self.0.give_up(&live);
                 }
-                Err(StoreError { what: "timed out".into(), source: None })
+                Err(StoreError::TimedOut)
             }
         }
     }
@@ -128,13 +128,8 @@ impl Inner {
         };
         match outcome {
             Some(Ok(live)) => Ok(live),
-            Some(Err(why)) => {
-                Err(StoreError { what: "not connected".into(), source: Some((*why).into()) })
-            }
-            None => Err(StoreError {
-                what: "not connected".into(),
-                source: Some("the dial broke off".into()),
-            }),
+            Some(Err(why)) => Err(StoreError::NotConnected(source(&why))),
+            None => Err(StoreError::NotConnected(source("the dial broke off"))),
         }
     }
 
@@ -171,14 +166,15 @@ impl Inner {
     }
 
     fn store_error(&self, error: RedisError) -> StoreError {
-        let what = match word(&error) {
-            // The client has followed as many redirections as it would: the slot is on its way, and
-            // its keys to and fro.
-            Some("ASK" | "MOVED") if self.dialer.has_many_nodes() => "TRYAGAIN".to_owned(),
-            Some(word) => word.to_owned(),
-            None => error.category().to_owned(),
-        };
-        StoreError { what, source: Some(Box::new(error)) }
+        match word(&error) {
+            Some("TRYAGAIN") => StoreError::Moving,
+            // redis-rs gave up following ASK and MOVED redirections: the slot is being moved.
+            Some("ASK" | "MOVED") if self.dialer.has_many_nodes() => StoreError::Moving,
+            Some(word) => {
+                StoreError::Server { word: ServerWord::of(word), source: Arc::new(error) }
+            }
+            None => StoreError::Broken(Arc::new(error)),
+        }
     }
 
     /// A connection is silent.
@@ -213,6 +209,10 @@ impl Inner {
             tracing::warn!(why, what, "redis");
         }
     }
+}
+
+fn source(why: &str) -> Source {
+    Source::from(Cause::from(why))
 }
 
 /// Whether a new connection may do what this one could not: it is broken, or leads to what is not

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::super::figures::up_to_micros;
+use super::super::rounding::up_to_micros;
 use super::super::{Answer, Decision, Moment, Quota, Refused, Scope, StoreError};
 use crate::domain::UpstreamToken;
 use crate::error::Limit;
@@ -14,7 +14,7 @@ struct Parts(std::vec::IntoIter<Value>);
 
 /// Reads the reply of `admit.lua` to anything but a quota.
 pub(super) fn answer(scope: &Scope, reply: Value) -> Result<Answer, StoreError> {
-    read_answer(scope, reply).ok_or_else(unreadable)
+    read_answer(scope, reply).ok_or(StoreError::Unreadable)
 }
 
 /// Reads the reply of `admit.lua` to a quota.
@@ -23,14 +23,14 @@ pub(super) fn quota(scope: &Scope, reply: Value) -> Result<Quota, StoreError> {
         let (mut parts, _) = Parts::of(reply)?;
         Some(parts.head(scope)?.0)
     };
-    read().ok_or_else(unreadable)
+    read().ok_or(StoreError::Unreadable)
 }
 
 /// Reads the reply of `settle.lua`.
 pub(super) fn settled(reply: &Value) -> Result<bool, StoreError> {
     match reply {
         Value::Int(closed) => Ok(*closed == 1),
-        _ => Err(unreadable()),
+        _ => Err(StoreError::Unreadable),
     }
 }
 
@@ -38,34 +38,31 @@ fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
     let (mut parts, decision) = Parts::of(reply)?;
     let (quota, shadowed) = parts.head(scope)?;
     let decision = match decision.as_slice() {
-        b"g" => {
+        b"granted" => {
             let at = Moment::from_micros(parts.whole()?);
             let takeover = parts.whole()? == 1;
             let token = parts.text()?;
             let upstream_token =
                 if token.is_empty() { None } else { Some(UpstreamToken::new(token).ok()?) };
-            Decision::Granted { at, upstream_token, takeover }
+            let distrusted = parts.whole()? == 1;
+            Decision::Granted { at, upstream_token, takeover, distrusted }
         }
-        b"r" => Decision::Replay { sealed: parts.bytes()?, mac: parts.text()? },
-        b"m" => Decision::Mismatch {
+        b"replay" => Decision::Replay { sealed: parts.bytes()? },
+        b"mismatch" => Decision::Mismatch {
             mac: parts.text()?,
             fingerprint: parts.text()?,
             upstream_token: parts.text()?,
             version: parts.text()?.parse().ok()?,
         },
-        b"b" => Decision::Busy { lease: Duration::from_micros(parts.whole()?) },
-        b"t" => Decision::Tombstone,
-        b"l" => Decision::Lost,
-        b"x" => {
-            let limit = match parts.whole()? {
-                1 => Limit::TenantRate,
-                2 => Limit::TenantInFlight,
-                3 => Limit::UpstreamBudget,
-                _ => return None,
-            };
-            Decision::Refused(Refused::seconds(limit, parts.seconds()?))
+        b"busy" => Decision::Busy { lease: Duration::from_micros(parts.whole()?) },
+        b"tombstone" => Decision::Tombstone,
+        b"lost" => Decision::Lost,
+        b"refused" => {
+            let limit = limit(&parts.bytes()?)??;
+            let wait = parts.seconds()?;
+            Decision::Refused(Refused::micros(limit, wait * 1e6))
         }
-        b"w" => Decision::AskAgain { after: up_to_micros(parts.seconds()?) },
+        b"ask_again" => Decision::AskAgain { after: up_to_micros(parts.seconds()?) },
         _ => return None,
     };
     Some(Answer { decision, shadowed, quota })
@@ -84,13 +81,8 @@ impl Parts {
     fn head(&mut self, scope: &Scope) -> Option<(Quota, Option<Refused>)> {
         let [level, factor, wait] = self.figures()?;
         let quota = scope.quota(level, self.whole()?, factor);
-        let limit = match self.whole()? {
-            0 => None,
-            1 => Some(Limit::TenantRate),
-            2 => Some(Limit::TenantInFlight),
-            _ => return None,
-        };
-        Some((quota, limit.map(|limit| Refused::seconds(limit, wait))))
+        let limit = limit(&self.bytes()?)?;
+        Some((quota, limit.map(|limit| Refused::micros(limit, wait * 1e6))))
     }
 
     fn bytes(&mut self) -> Option<Vec<u8>> {
@@ -130,6 +122,13 @@ impl Parts {
     }
 }
 
-fn unreadable() -> StoreError {
-    StoreError { what: "unreadable answer".into(), source: None }
+/// A limit's word; the outer `None` if it is none of them.
+fn limit(word: &[u8]) -> Option<Option<Limit>> {
+    match word {
+        b"none" => Some(None),
+        b"rate" => Some(Some(Limit::TenantRate)),
+        b"in_flight" => Some(Some(Limit::TenantInFlight)),
+        b"budget" => Some(Some(Limit::UpstreamBudget)),
+        _ => None,
+    }
 }

@@ -1,13 +1,12 @@
 //! The rules of `store` and `idempotency`, key files included.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::json;
 
 use super::{Check, Purpose};
 use crate::admission::redis::RedisSettings;
-use crate::admission::{KeyFile, Keys, MAX_LEASE};
+use crate::admission::{KeyFile, Keys, MAX_LEASE, SETTLE_ALLOWANCE};
 use crate::config::shape::{self, Config};
 
 impl Check {
@@ -24,14 +23,14 @@ impl Check {
         let attempt =
             config.upstreams.values().map(|upstream| upstream.attempt_timeout.get()).max();
         let lease =
-            config.server.max_timeout.get() + attempt.unwrap_or_default() + Duration::from_secs(2);
+            config.server.max_timeout.get() + attempt.unwrap_or_default() + SETTLE_ALLOWANCE;
         if lease > MAX_LEASE && config.server.max_timeout.get() > MAX_LEASE / 2 {
             let expected = "an hour at most, together with the longest attempt_timeout and 2s: leases end by then";
             self.add("server.max_timeout", json!(config.server.max_timeout), expected);
         }
         for (name, upstream) in &config.upstreams {
             if lease > MAX_LEASE
-                && upstream.attempt_timeout.get() > MAX_LEASE / 2 - Duration::from_secs(2)
+                && upstream.attempt_timeout.get() > MAX_LEASE / 2 - SETTLE_ALLOWANCE
             {
                 let expected =
                     "an hour at most, together with server.max_timeout and 2s: leases end by then";

@@ -5,21 +5,16 @@ use std::time::Duration;
 
 use tonic::Code;
 
-use crate::error::{Error, Fault, Limit, UpstreamError, Violation};
+use crate::error::{Error, Fault, Limit, Sent, UpstreamError, Violation};
 
 /// An error's row of the table.
 pub(super) struct Row {
     pub code: Code,
     pub reason: &'static str,
     pub message: &'static str,
-    pub retry: Retry,
+    /// How long to wait before a repeat; `None`: a repeat does not help, or is not safe.
+    pub retry: Option<Duration>,
     pub details: Details,
-}
-
-pub(super) enum Retry {
-    Silent,
-    After(Duration),
-    Never,
 }
 
 pub(super) enum Details {
@@ -31,79 +26,78 @@ pub(super) enum Details {
     Resource,
 }
 
-pub(super) fn row(error: &Error, retry_safe: bool) -> Row {
+pub(super) fn row(error: &Error) -> Row {
     use Details as D;
-    use Retry::{After, Silent};
     let row = |code, reason, message, retry, details| Row { code, reason, message, retry, details };
     match error {
         Error::Unauthenticated(_) => row(
             Code::Unauthenticated,
             "UNAUTHENTICATED",
             "The call carries no valid identity: send exactly one, of the kind that this gateway asks for.",
-            Silent,
+            None,
             D::None,
         ),
         Error::TenantUnknown(_) => row(
             Code::PermissionDenied,
             "TENANT_UNKNOWN",
             "The caller is no tenant of this gateway: ask its operators to add it.",
-            Silent,
+            None,
             D::None,
         ),
         Error::RequestTooLarge => row(
             Code::ResourceExhausted,
             "REQUEST_TOO_LARGE",
             "The request is larger than this gateway accepts: make it smaller.",
-            Silent,
+            None,
             D::None,
         ),
         Error::MalformedRequest(_) => row(
             Code::InvalidArgument,
             "MALFORMED_REQUEST",
             "The request cannot be read: check its encoding and its grpc-timeout.",
-            Silent,
+            None,
             D::None,
         ),
         Error::UnsupportedEncoding => row(
             Code::Unimplemented,
             "UNSUPPORTED_ENCODING",
             "The request is compressed: send it uncompressed.",
-            Silent,
+            None,
             D::None,
         ),
         Error::UnknownMethod => row(
             Code::Unimplemented,
             "UNKNOWN_METHOD",
             "There is no such method here: check the service's and the method's names.",
-            Silent,
+            None,
             D::None,
         ),
         Error::InvalidRequest(violations) => row(
             Code::InvalidArgument,
             "INVALID_REQUEST",
             "The request breaks rules: mend every field that the details name.",
-            Silent,
+            None,
             D::BadRequest(violations.clone()),
         ),
         Error::InstanceNotAllowed => row(
             Code::PermissionDenied,
             "INSTANCE_NOT_ALLOWED",
             "The caller may not use this instance: check instance_id, or ask the gateway's operators.",
-            Silent,
+            None,
             D::None,
         ),
         Error::RoleNotAllowed => row(
             Code::PermissionDenied,
             "ROLE_NOT_ALLOWED",
             "The caller may not ask for this role: check participant_role, or ask the gateway's operators.",
-            Silent,
+            None,
             D::None,
         ),
         Error::ClientTokenReused => row(
             Code::InvalidArgument,
             "CLIENT_TOKEN_REUSED",
             "The client_token was used with other content: make a new one for a new call.",
-            Silent,
+            None,
             D::BadRequest(vec![Violation::new(
                 "client_token",
                 "was used with other content before",
@@ -113,14 +107,14 @@ pub(super) fn row(error: &Error, retry_safe: bool) -> Row {
             Code::FailedPrecondition,
             "RESULT_EXPIRED",
             "The call has run, and its credentials have expired: make a new client_token for a new participant.",
-            Silent,
+            None,
             D::Precondition,
         ),
         Error::RequestInProgress { retry_after } => row(
             Code::Aborted,
             "REQUEST_IN_PROGRESS",
             "The same call is still running: try again with the same client_token after the delay.",
-            After(*retry_after),
+            Some(*retry_after),
             D::None,
         ),
         Error::Limited { limit, retry_after } => {
@@ -138,48 +132,59 @@ pub(super) fn row(error: &Error, retry_safe: bool) -> Row {
                     "The account's quota is used up for now: try again after the delay.",
                 ),
             };
-            row(Code::ResourceExhausted, reason, message, After(*retry_after), D::Quota(*limit))
+            row(Code::ResourceExhausted, reason, message, Some(*retry_after), D::Quota(*limit))
         }
         Error::Overloaded => row(
             Code::ResourceExhausted,
             "OVERLOADED",
             "The gateway is overloaded: try again after the delay.",
-            After(DEFAULT_RETRY),
+            Some(DEFAULT_RETRY),
             D::None,
         ),
-        Error::ShuttingDown => row(
-            Code::Unavailable,
-            "SHUTTING_DOWN",
-            if retry_safe {
-                "This replica is shutting down: try again on another connection, with the same client_token."
-            } else {
-                "This replica is shutting down. Without a client_token a retry may make a second participant."
-            },
-            After(DEFAULT_RETRY),
-            D::None,
-        ),
+        Error::ShuttingDown { sent, repeatable } => {
+            let is_safe = *repeatable || *sent == Sent::No;
+            row(
+                if is_safe { Code::Unavailable } else { Code::Internal },
+                "SHUTTING_DOWN",
+                if is_safe {
+                    "This replica is shutting down: try again on another connection, with the same \
+                     client_token."
+                } else {
+                    ONCE
+                },
+                is_safe.then_some(DEFAULT_RETRY),
+                D::None,
+            )
+        }
         Error::StoreUnavailable(_) => row(
             Code::Unavailable,
             "STORE_UNAVAILABLE",
             "The gateway has lost its store: try again after the delay.",
-            After(DEFAULT_RETRY),
+            Some(DEFAULT_RETRY),
             D::None,
         ),
         Error::CircuitOpen { retry_after } => row(
             Code::Unavailable,
             "CIRCUIT_OPEN",
             "Amazon Connect has been failing, so nothing was sent: try again after the delay.",
-            After(*retry_after),
+            Some(*retry_after),
             D::None,
         ),
-        Error::DeadlineExceeded { .. } => row(
-            Code::DeadlineExceeded,
-            "DEADLINE_EXCEEDED",
-            "The deadline has passed: try again with the same client_token and a longer one.",
-            Silent,
-            D::None,
-        ),
-        Error::Upstream(error) => upstream_row(error, retry_safe),
+        Error::DeadlineExceeded { sent, repeatable } => {
+            let is_safe = *repeatable || *sent == Sent::No;
+            row(
+                Code::DeadlineExceeded,
+                "DEADLINE_EXCEEDED",
+                if is_safe {
+                    "The deadline has passed: try again with the same client_token and a longer one."
+                } else {
+                    ONCE
+                },
+                is_safe.then_some(DEFAULT_RETRY),
+                D::None,
+            )
+        }
+        Error::Upstream(error) => upstream_row(error),
         Error::GatewayBug { .. } => gateway_bug(),
     }
 }
@@ -189,51 +194,48 @@ const fn gateway_bug() -> Row {
         code: Code::Internal,
         reason: "GATEWAY_BUG",
         message: "The gateway has a bug: tell its operators the request id.",
-        retry: Retry::Silent,
+        retry: None,
         details: Details::None,
     }
 }
 
-fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
+fn upstream_row(error: &UpstreamError) -> Row {
     use Details as D;
-    use Retry::{After, Never, Silent};
     let row = |code, reason, message, retry, details| Row { code, reason, message, retry, details };
     // Without a client_token, a call that may have been executed must not be sent again: neither
     // the code nor a hint may invite it.
-    let repeatable = retry_safe || !error.may_have_executed();
+    let repeatable = error.repeatable || !error.may_have_executed();
     let unavailable = if repeatable { Code::Unavailable } else { Code::Internal };
-    let retry = |delay| if repeatable { After(delay) } else { Silent };
-    let once = "It may have been executed, and without a client_token a retry may make a second participant.";
-    let sentence = |message| if repeatable { message } else { once };
+    let retry = |delay| if repeatable { Some(delay) } else { None };
+    let sentence = |message| if repeatable { message } else { ONCE };
     match error.fault {
         Fault::InvalidRequest => row(
             Code::InvalidArgument,
             "UPSTREAM_INVALID_REQUEST",
             "Amazon Connect refuses the request: check that the contact is live and of the kind that the role needs.",
-            Silent,
+            None,
             D::None,
         ),
         Fault::NotFound => row(
             Code::NotFound,
             "CONTACT_OR_INSTANCE_NOT_FOUND",
             "Amazon Connect knows no such contact or instance: check contact_id and instance_id.",
-            Silent,
+            None,
             D::Resource,
         ),
+        // Without a delay: the caller must look at the contact first.
         Fault::Conflict => row(
             Code::Aborted,
             "UPSTREAM_CONFLICT",
-            sentence(
-                "Amazon Connect reports a conflict: look at the contact's state, and try again after the delay.",
-            ),
-            retry(DEFAULT_RETRY),
+            sentence("Amazon Connect reports a conflict: look at the contact's state first."),
+            None,
             D::None,
         ),
         Fault::QuotaExceeded => row(
             Code::ResourceExhausted,
             "SERVICE_QUOTA_EXCEEDED",
             "A quota of Amazon Connect that waiting does not mend is used up: do not retry.",
-            Never,
+            None,
             D::ServiceQuota,
         ),
         Fault::Throttled => row(
@@ -256,7 +258,7 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
             Code::Internal,
             "UPSTREAM_AUTH_MISCONFIGURED",
             "Amazon Connect refuses the gateway's own credentials: tell the gateway's operators.",
-            Silent,
+            None,
             D::None,
         ),
         Fault::ClockSkew | Fault::CredentialsStale => row(
@@ -272,7 +274,7 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
             Code::Internal,
             "UPSTREAM_CREDENTIALS_UNAVAILABLE",
             "The gateway has no AWS credentials: tell the gateway's operators.",
-            Silent,
+            None,
             D::None,
         ),
         Fault::CredentialsUnavailable => row(
@@ -302,22 +304,24 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
             Code::Internal,
             "UPSTREAM_BAD_RESPONSE",
             "Amazon Connect's answer cannot be read: tell the gateway's operators the request id.",
-            Silent,
+            None,
             D::None,
         ),
         Fault::NotBuilt => gateway_bug(),
         Fault::TimedOut => row(
             Code::DeadlineExceeded,
             "UPSTREAM_TIMEOUT",
-            "Amazon Connect did not answer in time: retry only with the same client_token.",
-            Silent,
+            sentence(
+                "Amazon Connect did not answer in time: retry only with the same client_token.",
+            ),
+            retry(DEFAULT_RETRY),
             D::None,
         ),
         Fault::Unrecognized => row(
             Code::Unknown,
             "UPSTREAM_UNRECOGNIZED",
             "Amazon Connect answered with an error that the gateway does not know: tell its operators the request id.",
-            Silent,
+            None,
             D::None,
         ),
     }
@@ -325,3 +329,7 @@ fn upstream_row(error: &UpstreamError, retry_safe: bool) -> Row {
 
 /// Where a throttle does not say how long to wait, and where nothing else is known.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+
+/// The sentence for a call without a client_token that may have been executed.
+const ONCE: &str = "It may have been executed, and without a client_token a retry may make a \
+                    second participant.";

@@ -11,7 +11,10 @@ use super::world::*;
 store_contract! {
     the_budget_is_never_given_back,
     the_budget_starts_what_it_holds_and_queues_the_rest_in_order,
-    a_queued_call_holds_nothing,
+    a_queued_call_holds_a_place_and_its_charge_until_it_starts_or_leaves,
+    a_queued_call_that_does_not_come_back_is_given_back_its_charge_and_place,
+    calls_in_flight_and_in_the_queue_never_exceed_the_limit,
+    who_sends_most_does_not_get_most,
     what_does_not_fit_the_wait_is_refused_with_the_excess,
     a_queue_that_nobody_kept_is_no_longer_in_the_way,
     a_committed_call_starts_where_a_spare_one_may_not,
@@ -48,18 +51,102 @@ async fn the_budget_starts_what_it_holds_and_queues_the_rest_in_order(mut world:
     }
 }
 
-async fn a_queued_call_holds_nothing(mut world: World) {
+async fn a_queued_call_holds_a_place_and_its_charge_until_it_starts_or_leaves(mut world: World) {
+    world.tenant_limit(0.001, 100);
     world.budget(10.0, 1);
     world.granted(&world.call()).await;
     let before = world.quota().await;
     let queued = waiting(world.keyed("a", "x"), 1_000);
     world.told_to_ask_again(&queued).await;
-    assert_eq!(world.quota().await, before);
+    let during = world.quota().await;
+    assert_eq!((during.in_flight, during.remaining), (before.in_flight + 1, before.remaining - 1));
     let duplicate = waiting(world.keyed("a", "y"), 1_000);
     assert!(
         matches!(world.decide(&duplicate).await, Decision::AskAgain { .. }),
         "it has claimed nothing"
     );
+    for ask in [&queued, &duplicate] {
+        world.settle(ask, release()).await;
+    }
+    let after = world.quota().await;
+    assert_eq!((after.in_flight, after.remaining), (before.in_flight, before.remaining));
+    // One that starts has paid already.
+    world.pass(0.1);
+    world.granted(&world.call()).await;
+    let queued = waiting(world.call(), 1_000);
+    world.told_to_ask_again(&queued).await;
+    world.pass(0.1);
+    world.granted(&again(&queued)).await;
+    assert_eq!(world.quota().await.remaining, before.remaining - 2);
+}
+
+async fn a_queued_call_that_does_not_come_back_is_given_back_its_charge_and_place(
+    mut world: World,
+) {
+    world.tenant_limit(0.001, 100);
+    world.budget(10.0, 1);
+    world.granted(&world.call()).await;
+    for _ in 0..3 {
+        world.told_to_ask_again(&waiting(world.call(), 1_000)).await;
+    }
+    assert_eq!(world.quota().await.remaining, 96);
+    world.pass(0.6);
+    assert_eq!(world.quota().await.in_flight, 1);
+    world.granted(&world.call()).await;
+    assert_eq!(world.quota().await.remaining, 98);
+}
+
+async fn calls_in_flight_and_in_the_queue_never_exceed_the_limit(mut world: World) {
+    world.scope.limits.max_in_flight = 3;
+    world.budget(10.0, 1);
+    world.granted(&world.call()).await;
+    let queued: Vec<_> = (0..2).map(|_| waiting(world.call(), 1_000)).collect();
+    for ask in &queued {
+        world.told_to_ask_again(ask).await;
+    }
+    let refused = world.refused(&waiting(world.call(), 1_000)).await;
+    assert_eq!(refused.limit, Limit::TenantInFlight);
+    // Its own place does not keep a queued call out.
+    world.pass(0.1);
+    world.granted(&again(&queued[0])).await;
+}
+
+async fn who_sends_most_does_not_get_most(mut world: World) {
+    world.budget(10.0, 1);
+    world.granted(&world.call()).await;
+    let of = |world: &mut World, tenant: &str| {
+        world.scope.tenant = name(tenant);
+        waiting(world.call(), 60_000)
+    };
+    let mut crowd: Vec<_> = (0..20).map(|_| of(&mut world, "greedy")).collect();
+    for ask in &crowd {
+        world.told_to_ask_again(ask).await;
+    }
+    let mut modest: Vec<_> = (0..3).map(|_| of(&mut world, "modest")).collect();
+    for ask in &modest {
+        world.told_to_ask_again(ask).await;
+    }
+    let mut starts = Vec::new();
+    for _ in 0..6 {
+        world.pass(0.1);
+        let mut started = 0;
+        for (waiting, tenant) in [(&mut crowd, "greedy"), (&mut modest, "modest")] {
+            let mut left = Vec::new();
+            for ask in waiting.drain(..) {
+                match world.decide(&ask).await {
+                    Decision::Granted { .. } => {
+                        starts.push(tenant);
+                        started += 1;
+                    }
+                    Decision::AskAgain { .. } => left.push(ask),
+                    other => panic!("{other:?}"),
+                }
+            }
+            *waiting = left;
+        }
+        assert_eq!(started, 1, "one token, one start");
+    }
+    assert_eq!(starts, ["greedy", "modest"].repeat(3));
 }
 
 async fn what_does_not_fit_the_wait_is_refused_with_the_excess(mut world: World) {
@@ -84,11 +171,12 @@ async fn a_queue_that_nobody_kept_is_no_longer_in_the_way(mut world: World) {
     for _ in 0..3 {
         world.told_to_ask_again(&waiting(world.call(), 1_000)).await;
     }
-    world.pass(0.3);
-    for _ in 0..3 {
+    // 250 ms after the last of them should have asked.
+    world.pass(0.551);
+    for _ in 0..5 {
         world.granted(&world.call()).await;
     }
-    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 100));
+    assert_eq!(world.refused(&world.call()).await.limit, Limit::UpstreamBudget);
 }
 
 /// The committed tenant `bank` has 2/s of the upstream's 10/s.

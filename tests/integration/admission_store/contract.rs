@@ -109,7 +109,7 @@ async fn a_lease_that_ran_out_is_taken_over_and_the_first_owner_is_fenced_off(wo
     assert!(matches!(world.decide(&world.keyed("a", "x")).await, Decision::Busy { .. }));
     assert_eq!(world.settle(&second, done("fresh")).await, Settled::Closed);
     assert_eq!(world.settle(&first, done("stale")).await, Settled::NotOurs);
-    assert_eq!(world.decide(&first).await, replay("fresh", &first));
+    assert_eq!(world.decide(&first).await, replay("fresh"));
 }
 
 async fn once_uncertain_a_release_never_forgets(world: World) {
@@ -147,7 +147,7 @@ async fn a_claim_settled_after_its_lease_is_still_its_owners_while_nobody_took_o
     world.granted(&call).await;
     world.pass(60.0);
     assert_eq!(world.settle(&call, done("late")).await, Settled::Closed);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("late", &call));
+    assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("late"));
 }
 
 async fn settling_twice_acts_once(mut world: World) {
@@ -174,7 +174,7 @@ async fn a_record_outlives_its_retention_only_for_its_lease(world: World) {
     world.pass(10.0);
     assert!(matches!(world.decide(&world.keyed("a", "x")).await, Decision::Busy { .. }));
     assert_eq!(world.settle(&late, done("sealed")).await, Settled::Closed);
-    assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("sealed", &late));
+    assert_eq!(world.decide(&world.keyed("a", "x")).await, replay("sealed"));
     world.pass(5.0);
     assert!(!world.granted(&world.keyed("a", "y")).await.takeover);
 }
@@ -200,7 +200,7 @@ async fn an_admit_that_finds_its_own_nonce_gets_the_same_grant_uncharged(mut wor
         "a mended grant has its lease"
     );
     world.settle(&call, done("sealed")).await;
-    assert_eq!(world.decide(&call).await, replay("sealed", &call), "nothing mends a closed claim");
+    assert_eq!(world.decide(&call).await, replay("sealed"), "nothing mends a closed claim");
 }
 
 async fn a_mended_grant_knows_of_the_takeover(world: World) {
@@ -266,7 +266,7 @@ async fn a_stale_attempt_gets_what_a_duplicate_gets(world: World) {
         Decision::Busy { lease: Duration::from_secs(15) }
     );
     world.settle(&second, done_until("sealed", 100)).await;
-    assert_eq!(world.decide(&attempt(&first)).await, replay("sealed", &first));
+    assert_eq!(world.decide(&attempt(&first)).await, replay("sealed"));
     world.pass(100.0);
     assert_eq!(world.decide(&attempt(&first)).await, Decision::Tombstone);
 }
@@ -306,7 +306,7 @@ async fn a_clock_that_steps_back_neither_ends_nor_extends_a_lease(world: World) 
     assert_eq!(world.decide(&world.keyed("a", "x")).await, left(6));
     world.clock.set(START);
     let mut duplicate = world.keyed("a", "x");
-    duplicate.stage = Stage::Again;
+    duplicate.stage = Stage::Call;
     assert!(world.granted(&duplicate).await.takeover, "a jump forward is time");
 }
 
@@ -345,7 +345,7 @@ async fn a_look_hears_what_the_record_says_and_claims_nothing(world: World) {
     assert_eq!(world.quota().await, before);
     assert!(world.granted(&call).await.takeover);
     world.settle(&call, done_until("sealed", 100)).await;
-    assert_eq!(world.decide(&look("x")).await, replay("sealed", &call));
+    assert_eq!(world.decide(&look("x")).await, replay("sealed"));
     world.pass(100.0);
     assert_eq!(world.decide(&look("x")).await, Decision::Tombstone);
 }

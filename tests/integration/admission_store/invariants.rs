@@ -104,7 +104,8 @@ impl Crowd {
             lease: Duration::from_secs(5),
             wait,
             patience: Duration::ZERO,
-            stage: Stage::First,
+            typical: Duration::from_millis(300),
+            stage: Stage::Call,
             throttled: None,
         }
     }
@@ -199,7 +200,7 @@ impl<'a> Run<'a> {
         tenant < self.scenario.committed.len()
     }
 
-    fn to_the_end(mut self) -> TestCaseResult {
+    fn run_to_the_end(mut self) -> TestCaseResult {
         let end = START + (200.0 / self.scenario.rate * 1e6) as u64;
         while let Some(Reverse(event)) = self.events.pop()
             && event.at <= end
@@ -316,7 +317,7 @@ impl<'a> Run<'a> {
 /// a call.
 #[test]
 fn no_more_start_than_the_account_allows_and_no_committed_call_suffers() {
-    for_all(200, scenario(), |scenario| Run::new(&scenario).to_the_end());
+    for_all(200, scenario(), |scenario| Run::new(&scenario).run_to_the_end());
 }
 
 #[test]
@@ -379,6 +380,8 @@ async fn a_retry_at_the_hint_is_admitted(
     for step in steps {
         history.take(step, [&stores[0], &stores[1]]).await;
     }
+    // The queued calls of the history do not come back: nobody waits any more.
+    clock.advance(Duration::from_secs(5));
     let mut ask = history.ask(Who { tenant, nonce: 0, token: 0, content: 0 });
     (ask.nonce, ask.lease, ask.wait) = (nonce(), Duration::from_secs(1), wait);
     let mut refusals = Vec::new();
@@ -394,7 +397,10 @@ async fn a_retry_at_the_hint_is_admitted(
                 return Ok(());
             }
             Decision::Refused(refused) => {
-                prop_assert!(!refusals.contains(&refused.limit), "{:?} refused twice", refused);
+                // When a call in flight will end is not known.
+                let is_exact = refused.limit != Limit::TenantInFlight;
+                let is_second = refusals.contains(&refused.limit);
+                prop_assert!(!(is_exact && is_second), "{:?} refused twice", refused);
                 if ask.scope.limits.rate.per_second() == 0.0 && refused.limit == Limit::TenantRate {
                     return Ok(());
                 }

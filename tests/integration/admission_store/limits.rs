@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use participant_gateway::admission::{Ask, Decision};
+use participant_gateway::admission::{Ask, Decision, Quota};
 use participant_gateway::domain::Enforcement;
 use participant_gateway::error::Limit;
 
@@ -10,10 +10,11 @@ use super::world::*;
 
 store_contract! {
     the_tenants_rate_refuses_with_its_own_wait,
+    callers_that_are_refused_together_are_told_to_come_back_one_after_another,
+    no_hint_is_longer_than_half_a_minute,
     a_hint_is_rounded_up_and_never_zero,
     a_refusal_by_one_limit_charges_no_other,
-    calls_in_flight_refuse_until_the_earliest_lease_ends,
-    calls_in_flight_above_a_lowered_limit_hint_at_the_lease_that_frees_a_place,
+    calls_in_flight_refuse_with_what_a_call_takes_one_after_another,
     a_crashed_callers_lease_frees_itself,
     a_settled_call_frees_its_place,
     a_refund_needs_a_lease_that_this_settle_removed,
@@ -33,19 +34,45 @@ async fn the_tenants_rate_refuses_with_its_own_wait(mut world: World) {
     world.granted(&world.call()).await;
     let answer = world.admit(&world.call()).await;
     assert_eq!((answer.quota.remaining, answer.quota.until_full), (0, Duration::from_millis(500)));
-    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 250));
     world.pass(0.1);
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 150));
     world.pass(0.149);
-    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 1));
+    assert_eq!(world.refused(&world.call()).await.limit, Limit::TenantRate);
     world.pass(0.001);
     world.granted(&world.call()).await;
+}
+
+async fn callers_that_are_refused_together_are_told_to_come_back_one_after_another(
+    mut world: World,
+) {
+    world.tenant_limit(4.0, 1);
+    world.granted(&world.call()).await;
+    for place in 1..=3 {
+        let hint = refused_for(Limit::TenantRate, 250 * place);
+        assert_eq!(world.refused(&world.call()).await, hint);
+    }
+    // Whoever comes while there is a token is admitted; then the hints begin anew.
+    world.pass(0.25);
+    world.granted(&world.call()).await;
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 250));
+}
+
+async fn no_hint_is_longer_than_half_a_minute(mut world: World) {
+    world.tenant_limit(0.1, 1);
+    world.granted(&world.call()).await;
+    for seconds in [10, 20, 30, 30] {
+        let hint = refused_for(Limit::TenantRate, 1_000 * seconds);
+        assert_eq!(world.refused(&world.call()).await, hint);
+    }
 }
 
 async fn a_hint_is_rounded_up_and_never_zero(mut world: World) {
     world.tenant_limit(3.0, 1);
     world.granted(&world.call()).await;
+    world.scope.tenant = name("other");
+    world.granted(&world.call()).await;
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 334));
+    world.scope.tenant = name("acme");
     world.pass(0.333_3);
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 1));
 }
@@ -53,13 +80,15 @@ async fn a_hint_is_rounded_up_and_never_zero(mut world: World) {
 async fn a_refusal_by_one_limit_charges_no_other(mut world: World) {
     world.budget(0.001, 3);
     world.tenant_limit(0.001, 3);
-    world.granted(&world.call()).await;
-    let before = world.quota().await;
     // The rate refuses: the budget still holds its two.
-    world.scope.limits.burst = 0;
+    (world.scope.tenant, world.scope.limits.burst) = (name("poor"), 1);
+    world.granted(&world.call()).await;
     assert_eq!(world.refused(&world.keyed("a", "x")).await.limit, Limit::TenantRate);
-    world.scope.limits.burst = 3;
-    assert_eq!(world.quota().await, before);
+    (world.scope.tenant, world.scope.limits.burst) = (name("acme"), 3);
+    let before = world.quota().await;
+    let granted = world.call();
+    world.granted(&granted).await;
+    let before = Quota { in_flight: before.in_flight + 1, ..world.quota().await };
     // Calls in flight refuse: neither rate nor budget is charged.
     world.scope.limits.max_in_flight = 1;
     assert_eq!(world.refused(&world.keyed("a", "x")).await.limit, Limit::TenantInFlight);
@@ -69,7 +98,6 @@ async fn a_refusal_by_one_limit_charges_no_other(mut world: World) {
     world.scope.limits.max_in_flight = 9;
     world.scope.tenant = name("other");
     world.granted(&world.call()).await;
-    world.granted(&world.call()).await;
     world.scope.tenant = name("acme");
     assert_eq!(world.refused(&world.keyed("a", "x")).await.limit, Limit::UpstreamBudget);
     assert_eq!(world.quota().await, before);
@@ -78,30 +106,18 @@ async fn a_refusal_by_one_limit_charges_no_other(mut world: World) {
     assert!(!world.granted(&world.keyed("a", "y")).await.takeover);
 }
 
-async fn calls_in_flight_refuse_until_the_earliest_lease_ends(mut world: World) {
+async fn calls_in_flight_refuse_with_what_a_call_takes_one_after_another(mut world: World) {
     world.scope.limits.max_in_flight = 2;
     let short = Ask { lease: Duration::from_millis(2_500), ..world.call() };
     world.granted(&world.call()).await;
     world.granted(&short).await;
-    world.pass(1.0);
-    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantInFlight, 1_500));
-    world.pass(1.499);
-    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantInFlight, 1));
-    world.pass(0.001);
-    world.granted(&world.call()).await;
-}
-
-async fn calls_in_flight_above_a_lowered_limit_hint_at_the_lease_that_frees_a_place(
-    mut world: World,
-) {
-    for seconds in [3, 1, 4, 2] {
-        world
-            .granted(&Ask { lease: Duration::from_secs(seconds), ..world.call() })
-            .await;
+    // A call takes 300 ms, and there are two places: one is free every 150 ms.
+    for hint in [300, 450, 600] {
+        assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantInFlight, hint));
     }
-    world.scope.limits.max_in_flight = 2;
-    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantInFlight, 3_000));
-    world.pass(3.0);
+    world.pass(2.499);
+    assert_eq!(world.refused(&world.call()).await.limit, Limit::TenantInFlight);
+    world.pass(0.001);
     world.granted(&world.call()).await;
 }
 
@@ -164,7 +180,8 @@ async fn shadow_lets_the_rate_through_and_reports_it(mut world: World) {
     let answer = world.admit(&world.call()).await;
     assert!(matches!(answer.decision, Decision::Granted { .. }));
     assert_eq!(answer.shadowed, Some(refused_for(Limit::TenantRate, 250)));
-    assert_eq!((answer.quota.remaining, answer.quota.in_flight), (0, 2));
+    // As if it had been refused: it has charged nothing, and has no place that counts.
+    assert_eq!((answer.quota.remaining, answer.quota.in_flight), (0, 1));
 }
 
 async fn shadow_owes_nothing_later(mut world: World) {
@@ -174,7 +191,9 @@ async fn shadow_owes_nothing_later(mut world: World) {
         world.granted(&world.call()).await;
     }
     world.scope.limits.enforcement = Enforcement::Enforce;
-    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 250));
+    assert_eq!(world.refused(&world.call()).await.limit, Limit::TenantRate);
+    world.pass(0.25);
+    world.granted(&world.call()).await;
 }
 
 async fn shadow_lets_calls_in_flight_through_and_reports_them(mut world: World) {
@@ -183,12 +202,11 @@ async fn shadow_lets_calls_in_flight_through_and_reports_them(mut world: World) 
     world.granted(&world.call()).await;
     let answer = world.admit(&world.call()).await;
     assert!(matches!(answer.decision, Decision::Granted { .. }));
-    assert_eq!(answer.shadowed, Some(refused_for(Limit::TenantInFlight, 15_000)));
+    assert_eq!(answer.shadowed, Some(refused_for(Limit::TenantInFlight, 300)));
     world.tenant_limit(1.0, 1);
     let both = world.admit(&world.call()).await;
     assert_eq!(both.shadowed.unwrap().limit, Limit::TenantInFlight);
-    let both = world.admit(&world.call()).await;
-    assert_eq!(both.shadowed.unwrap().limit, Limit::TenantRate, "the first of two");
+    assert_eq!(both.quota.remaining, 1, "it charges nothing, as if it had been refused");
 }
 
 async fn shadow_hides_no_refusal_of_the_budget(mut world: World) {

@@ -52,14 +52,13 @@ fn who() -> impl Strategy<Value = Who> {
 }
 
 fn stage() -> impl Strategy<Value = Stage> {
-    let attempt = |uncertain, again| Just(Stage::Attempt { uncertain, again });
+    let attempt = |uncertain| Just(Stage::Attempt { uncertain });
     prop_oneof![
-        4 => Just(Stage::First),
-        1 => Just(Stage::Again),
+        6 => Just(Stage::Call),
         1 => Just(Stage::Look),
-        1 => attempt(false, false),
-        1 => attempt(false, true),
-        1 => attempt(true, false),
+        1 => Just(Stage::Renew),
+        2 => attempt(false),
+        1 => attempt(true),
     ]
 }
 
@@ -137,7 +136,8 @@ impl History {
             lease: Duration::ZERO,
             wait: Duration::ZERO,
             patience: Duration::ZERO,
-            stage: Stage::First,
+            typical: Duration::from_millis(300),
+            stage: Stage::Call,
             throttled: None,
         }
     }

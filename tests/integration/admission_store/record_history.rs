@@ -31,8 +31,8 @@ fn a_move() -> impl Strategy<Value = Move> {
 }
 
 fn stage() -> impl Strategy<Value = Stage> {
-    let attempt = |uncertain| Just(Stage::Attempt { uncertain, again: false });
-    prop_oneof![4 => Just(Stage::First), 1 => attempt(false), 1 => attempt(true)]
+    let attempt = |uncertain| Just(Stage::Attempt { uncertain });
+    prop_oneof![4 => Just(Stage::Call), 1 => attempt(false), 1 => attempt(true)]
 }
 
 fn ending() -> impl Strategy<Value = Ending> {
@@ -128,7 +128,8 @@ impl Life {
             lease: Duration::from_secs(15),
             wait: Duration::ZERO,
             patience: Duration::ZERO,
-            stage: Stage::First,
+            typical: Duration::from_millis(300),
+            stage: Stage::Call,
             throttled: None,
         }
     }

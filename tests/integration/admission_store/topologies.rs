@@ -21,7 +21,7 @@ async fn runs_a_call(store: &RedisStore, upstream: &str, token: &str) {
     let decision = store.admit(&call).await.unwrap().decision;
     assert!(matches!(decision, Decision::Granted { .. }), "{decision:?}");
     assert_eq!(store.settle(&settlement(&call, done("sealed"))).await.unwrap(), Settled::Closed);
-    assert_eq!(store.admit(&call).await.unwrap().decision, replay("sealed", &call));
+    assert_eq!(store.admit(&call).await.unwrap().decision, replay("sealed"));
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn on_a_cluster_every_upstream_finds_its_node_and_follows_its_slot() {
     cluster.end_move(&slot, from, to).await;
     assert_eq!(cluster.owner(&slot).await, to);
     assert_eq!(store.settle(&settlement(&running, done("sealed"))).await.unwrap(), Settled::Closed);
-    assert_eq!(store.admit(&running).await.unwrap().decision, replay("sealed", &running));
+    assert_eq!(store.admit(&running).await.unwrap().decision, replay("sealed"));
     runs_a_call(&store, "main", "moved").await;
 }
 
@@ -74,7 +74,7 @@ async fn on_a_cluster_a_lost_node_is_an_error_in_time_and_the_others_serve() {
     for number in 0..12 {
         let upstream = format!("upstream-{number}");
         runs_a_call(&store, &upstream, "a").await;
-        let slot = cluster.slot(&format!("pg:{{{upstream}}}:u")).await;
+        let slot = cluster.slot(&format!("pg:{{{upstream}}}:upstream")).await;
         owners.push((upstream, cluster.owner(&slot).await));
     }
     cluster.nodes()[2].pause();
@@ -105,7 +105,7 @@ async fn by_sentinel_the_master_is_found_and_a_new_one_followed() {
     sentinel.fail_over().await;
     until_within(BACK, "the new master serves", async || store.probe().await.is_ok()).await;
     runs_a_call(&store, "main", "b").await;
-    let exists = sentinel.replica.command(&["exists", "pg:{main}:r:record-of-b"]).await;
+    let exists = sentinel.replica.command(&["exists", "pg:{main}:record:record-of-b"]).await;
     assert_eq!(exists, redis::Value::Int(1));
 }
 

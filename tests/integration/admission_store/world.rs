@@ -146,7 +146,7 @@ impl World {
     /// Expects a grant.
     pub async fn granted(&self, ask: &Ask) -> Grant {
         match self.decide(ask).await {
-            Decision::Granted { at, takeover, upstream_token } => {
+            Decision::Granted { at, takeover, upstream_token, .. } => {
                 assert_eq!(
                     upstream_token,
                     ask.record.as_ref().map(|record| record.upstream_token.clone())
@@ -193,7 +193,8 @@ impl World {
             lease: Duration::from_secs(15),
             wait: Duration::ZERO,
             patience: Duration::ZERO,
-            stage: Stage::First,
+            typical: Duration::from_millis(300),
+            stage: Stage::Call,
             throttled: None,
         }
     }
@@ -252,20 +253,16 @@ pub fn settlement(ask: &Ask, verdict: Verdict) -> Settlement {
 }
 
 pub fn attempt(ask: &Ask) -> Ask {
-    Ask { stage: Stage::Attempt { uncertain: false, again: false }, ..ask.clone() }
+    Ask { stage: Stage::Attempt { uncertain: false }, ..ask.clone() }
 }
 
 pub fn uncertain_attempt(ask: &Ask) -> Ask {
-    Ask { stage: Stage::Attempt { uncertain: true, again: false }, ..ask.clone() }
+    Ask { stage: Stage::Attempt { uncertain: true }, ..ask.clone() }
 }
 
+/// A queued call's next ask: the store knows its place.
 pub fn again(ask: &Ask) -> Ask {
-    let stage = match ask.stage {
-        Stage::Attempt { uncertain, .. } => Stage::Attempt { uncertain, again: true },
-        Stage::First | Stage::Again => Stage::Again,
-        Stage::Look => Stage::Look,
-    };
-    Ask { stage, ..ask.clone() }
+    ask.clone()
 }
 
 pub fn distrusting(ask: &Ask, what: &[u8]) -> Ask {
@@ -295,9 +292,8 @@ pub fn refund() -> Verdict {
     Verdict::Release { refund: true }
 }
 
-pub fn replay(sealed: &str, ask: &Ask) -> Decision {
-    let mac = ask.record.as_ref().map(|record| record.mac.clone()).unwrap_or_default();
-    Decision::Replay { sealed: sealed.into(), mac }
+pub fn replay(sealed: &str) -> Decision {
+    Decision::Replay { sealed: sealed.into() }
 }
 
 pub fn refused_for(limit: Limit, millis: u64) -> Refused {

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
-use participant_gateway::app::{App, Parts};
+use participant_gateway::app::{self, App};
 use participant_gateway::config::{Level, Settings, shape};
 use participant_gateway::connect::StaticCredentials;
 use participant_gateway::proto;
@@ -126,8 +126,8 @@ impl Plan {
         let settings = Settings::parse(&self.config.to_string(), [])
             .unwrap_or_else(|problems| panic!("{problems}"));
         let log_level = telemetry::init(shape::LogFormat::Text, Level::Error);
-        let parts = Parts { settings, reload: None, credentials: Some(credentials), log_level };
-        let app = App::bind(parts).await.unwrap();
+        let plan = app::Plan { settings, reload: None, credentials: Some(credentials), log_level };
+        let app = App::bind(plan).await.unwrap();
         let (addr, admin) = (app.addr().unwrap(), app.admin_addr().unwrap());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(app.run(shutdown.clone().cancelled_owned()));

@@ -1,9 +1,16 @@
-//! Places that are counted by whom they are for.
+//! Places that are counted by whom they are for, and the permits of calls in flight.
 
-use crate::sync::lock;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::sync::lock;
+
+/// A place among the calls in flight of this process. Every future that works for the call holds
+/// one, also after its caller has left.
+pub type Permit = Arc<OwnedSemaphorePermit>;
 
 /// How many places are taken, by key. A key without any costs nothing.
 #[derive(Debug)]

@@ -1,14 +1,14 @@
-//! A store that can be lost, and what then decides.
+//! A store that can be lost, and what decides while it is.
 //!
-//! A lost primary costs one timeout once, not per call: after three failures in a row a breaker
-//! opens, calls are decided locally or rejected without a wait, and one background probe a second
-//! looks for its return. A call stays with the store that granted it; what cannot be settled in
-//! time is settled in the background. A primary that only moves a slot is not lost: its calls wait
-//! for it, as long as their callers can.
+//! A lost primary costs three timeouts at most, once, and not one a call: after three failures in a
+//! row a guard closes the way to it. Calls are then decided locally or rejected without a wait, and
+//! one background probe a second looks for its return. A call stays with the store that granted it;
+//! what cannot be settled in time is settled in the background. A primary that moves a slot to
+//! another node is not lost: its calls wait for it, as long as their callers can.
 
-mod breaker;
-mod claims;
+mod guard;
 mod health;
+mod holdings;
 mod local;
 mod primary;
 mod settling;
@@ -20,25 +20,24 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::{Answer, Ask, Decision, Quota, Scope, Settled, Settlement, Stage, Store, StoreError};
-use breaker::{Breaker, Pass};
-use claims::{Claim, Claims, Hold, Last};
-pub use health::{Failure, Operation, StoreHealth};
+use guard::{Guard, Leave};
+pub use health::StoreHealth;
+use holdings::{Hold, Holding, Holdings, Last};
 pub use local::Fresh;
 use local::Local;
 
 /// What happens to calls while the primary store is lost.
-pub enum OnLoss {
+pub enum OnLoss<L> {
     /// They are decided by a store of this process's own, at its share of every limit.
     Local {
         /// The most replicas that run: each enforces 1/replicas.
         replicas: NonZeroU32,
         /// Makes the store of one outage.
-        fresh: Fresh,
+        fresh: Fresh<L>,
     },
     /// They are refused with the primary's error.
     Reject,
@@ -48,45 +47,44 @@ pub enum OnLoss {
 ///
 /// An error of [`Store::settle`] here means that settling goes on in the background, or that
 /// nothing is left to settle it on: there is no use in repeating it.
-pub struct Guarded(Arc<Inner>);
+pub struct Guarded<P, L>(Arc<Inner<P, L>>);
 
-struct Inner {
-    primary: Arc<dyn Store>,
+struct Inner<P, L> {
+    primary: P,
     timeout: Duration,
-    local: Option<Local>,
-    breaker: Breaker,
-    claims: Claims,
+    local: Option<Local<L>>,
+    guard: Guard,
+    holdings: Holdings<L>,
     health: Arc<StoreHealth>,
     /// Something was asked of the primary since the last idle look.
     asked: AtomicBool,
     tasks: TaskTracker,
 }
 
-impl Guarded {
+impl<P: Store, L: Store> Guarded<P, L> {
     /// Takes the primary into use; never fails, and takes one timeout at most. A primary that is
     /// not there yet counts as lost, so that not even the first call waits for it.
     ///
     /// `timeout`: for one operation on the primary, whatever the connection is doing. The primary
     /// keeps it itself; one that does not is cut off a fifth later.
-    pub async fn start(primary: Arc<dyn Store>, timeout: Duration, on_loss: OnLoss) -> Self {
+    pub async fn start(primary: P, timeout: Duration, on_loss: OnLoss<L>) -> Self {
         let local = match on_loss {
             OnLoss::Local { replicas, fresh } => Some(Local::new(replicas, fresh)),
             OnLoss::Reject => None,
         };
-        let health = Arc::new(StoreHealth::default());
         let mut inner = Inner {
             primary,
             timeout,
             local,
-            breaker: Breaker::new(false),
-            claims: Claims::default(),
-            health,
+            guard: Guard::new(false),
+            holdings: Holdings::default(),
+            health: Arc::default(),
             asked: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         };
         let reached = inner.probe().await;
         if let Err(error) = &reached {
-            inner.breaker = Breaker::new(true);
+            inner.guard = Guard::new(true);
             inner.not_reached(error);
         }
         let inner = Arc::new(inner);
@@ -106,7 +104,7 @@ impl Guarded {
     /// Calls can be served: the primary was reached once, or is not needed. Stays true when it is
     /// lost later.
     #[must_use]
-    pub fn ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.0.local.is_some() || self.0.health.reached()
     }
 
@@ -119,17 +117,16 @@ impl Guarded {
     }
 }
 
-#[async_trait]
-impl Store for Guarded {
+impl<P: Store, L: Store> Store for Guarded<P, L> {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
         let inner = &self.0;
-        let held = inner.claims.find(ask.nonce);
-        // What a call that was granted says or asks goes to the store that granted it.
-        let goes_on = matches!(ask.stage, Stage::Attempt { .. } | Stage::Look);
-        let stays = goes_on && held.as_ref().is_some_and(|claim| claim.last == Last::Local);
+        let held = inner.holdings.find(ask.nonce);
+        // What a granted call says or asks goes to the store that granted it.
+        let is_granted = matches!(ask.stage, Stage::Attempt { .. } | Stage::Renew | Stage::Look);
+        let stays_local = is_granted && held.as_ref().is_some_and(Holding::is_local);
         let gives_up = Instant::now() + ask.patience;
-        while !stays && let Some(pass) = inner.breaker.enter() {
-            let lost = match inner.admit_on_primary(pass, ask, held.as_ref()).await {
+        while !stays_local && let Some(leave) = inner.guard.enter() {
+            let lost = match inner.admit_on_primary(leave, ask, held.as_ref()).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_passing() && Instant::now() < gives_up => {
                     sleep(PASSING_POLL.mul_f64(0.5 + fastrand::f64())).await;
@@ -139,7 +136,8 @@ impl Store for Guarded {
             };
             return inner.admit_locally(ask, held, Hold::Maybe).await.unwrap_or(Err(lost));
         }
-        inner.admit_locally(ask, held, Hold::No).await.unwrap_or_else(|| Err(lost()))
+        let locally = inner.admit_locally(ask, held, Hold::No).await;
+        locally.unwrap_or(Err(StoreError::Lost))
     }
 
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
@@ -148,13 +146,12 @@ impl Store for Guarded {
 
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
         let inner = &self.0;
-        let error = match inner.breaker.enter() {
-            Some(pass) => match inner.ask(Operation::Quota, pass, inner.primary.quota(scope)).await
-            {
+        let error = match inner.guard.enter() {
+            Some(leave) => match inner.ask(leave, inner.primary.quota(scope)).await {
                 Ok(quota) => return Ok(quota),
                 Err(error) => error,
             },
-            None => lost(),
+            None => StoreError::Lost,
         };
         match &inner.local {
             Some(local) => local.store().quota(&local.share(scope)).await,
@@ -167,66 +164,66 @@ impl Store for Guarded {
     }
 }
 
-impl Inner {
+impl<P: Store, L: Store> Inner<P, L> {
     async fn admit_on_primary(
         self: &Arc<Self>,
-        pass: Pass,
+        leave: Leave,
         ask: &Ask,
-        held: Option<&Claim>,
+        held: Option<&Holding<L>>,
     ) -> Result<Answer, StoreError> {
-        let foreign = held.is_some_and(|claim| claim.last == Last::Local);
+        // A throttle is told by the clock of the store that granted the attempt.
+        let foreign = held.is_some_and(Holding::is_local);
         let own = foreign.then(|| Ask { throttled: None, ..ask.clone() });
-        let asked = Instant::now();
-        let answer = self
-            .ask(Operation::Admit, pass, self.primary.admit(own.as_ref().unwrap_or(ask)))
-            .await?;
-        if matches!(answer.decision, Decision::Granted { .. }) {
-            let local = held.and_then(|claim| claim.local.clone());
-            let lease_ends = asked + ask.lease;
-            self.claims.put(
-                ask.nonce,
-                Claim { primary: Hold::Yes, local, last: Last::Primary, lease_ends },
-            );
+        let lease_ends = Instant::now() + ask.lease;
+        let local = || held.and_then(|holding| holding.local.clone());
+        let last = Last::Primary;
+        match self.ask(leave, self.primary.admit(own.as_ref().unwrap_or(ask))).await {
+            Ok(answer) => {
+                if matches!(answer.decision, Decision::Granted { .. }) {
+                    let holding = Holding { primary: Hold::Yes, local: local(), last, lease_ends };
+                    self.holdings.put(ask.nonce, holding);
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                // The claim may stand. Whoever asked will settle it.
+                if held.is_none() && ask.stage != Stage::Look {
+                    let holding = Holding { primary: Hold::Maybe, local: None, last, lease_ends };
+                    self.holdings.put(ask.nonce, holding);
+                }
+                Err(error)
+            }
         }
-        Ok(answer)
     }
 
-    /// Nothing where calls are to be rejected. `primary`: what this ask may have left there.
+    /// `None` if calls are to be rejected. `primary`: what this ask may have left there.
     async fn admit_locally(
         &self,
         ask: &Ask,
-        held: Option<Claim>,
+        held: Option<Holding<L>>,
         primary: Hold,
     ) -> Option<Result<Answer, StoreError>> {
         let local = self.local.as_ref()?;
         let mut ask = Ask { scope: local.share(&ask.scope), ..ask.clone() };
-        let same = held
-            .as_ref()
-            .filter(|claim| claim.last == Last::Local)
-            .and_then(|claim| claim.local.clone());
+        let same = held.as_ref().filter(|held| held.is_local()).and_then(|held| held.local.clone());
         let store = match same {
-            Some(store) if matches!(ask.stage, Stage::Attempt { .. } | Stage::Look) => store,
+            Some(store) if ask.stage != Stage::Call => store,
             _ => {
-                // The claim is another store's, as is the clock: what is an attempt there is a
-                // first ask here.
+                // The claim is another store's, and so is the clock: an attempt there is a first
+                // ask here.
                 ask.throttled = None;
-                ask.stage = match ask.stage {
-                    Stage::Again | Stage::Attempt { again: true, .. } => Stage::Again,
-                    Stage::First | Stage::Attempt { again: false, .. } => Stage::First,
-                    Stage::Look => Stage::Look,
-                };
+                if matches!(ask.stage, Stage::Attempt { .. }) {
+                    ask.stage = Stage::Call;
+                }
                 local.store()
             }
         };
-        let asked = Instant::now();
+        let lease_ends = Instant::now() + ask.lease;
         let answer = store.admit(&ask).await;
         if let Ok(Answer { decision: Decision::Granted { .. }, .. }) = &answer {
-            let primary = held.map_or(primary, |claim| claim.primary.max(primary));
-            let lease_ends = asked + ask.lease;
-            self.claims.put(
-                ask.nonce,
-                Claim { primary, local: Some(store), last: Last::Local, lease_ends },
-            );
+            let primary = held.map_or(primary, |held| held.primary.max(primary));
+            let holding = Holding { primary, local: Some(store), last: Last::Local, lease_ends };
+            self.holdings.put(ask.nonce, holding);
         }
         Some(answer)
     }
@@ -234,42 +231,37 @@ impl Inner {
     async fn settle(self: &Arc<Self>, settlement: &Settlement) -> Result<Settled, StoreError> {
         // Unknown here: settled before, or so long ago that its lease has ended. One try does no
         // harm.
-        let claim = self.claims.take(settlement.nonce);
-        let claim = claim.unwrap_or_else(|| Claim {
+        let held = self.holdings.take(settlement.nonce).unwrap_or_else(|| Holding {
             primary: Hold::Maybe,
             local: None,
             last: Last::Primary,
             lease_ends: Instant::now(),
         });
-        let throttled_on = |last| if claim.last == last { settlement.throttled } else { None };
-        let on_primary =
-            Settlement { throttled: throttled_on(Last::Primary), ..settlement.clone() };
+        let throttled_on = |last| if held.last == last { settlement.throttled } else { None };
+        let throttled = throttled_on(Last::Primary);
+        let on_primary = Settlement { throttled, ..settlement.clone() };
 
-        if let (Some(store), Some(local)) = (&claim.local, &self.local) {
+        if let (Some(store), Some(local)) = (&held.local, &self.local) {
             // The primary has failed this call before: the answer does not wait for it again.
-            if claim.primary != Hold::No {
-                self.settle_later(&on_primary, claim.primary, claim.lease_ends);
+            if held.primary != Hold::No {
+                self.settle_later(&on_primary, held.primary, held.lease_ends);
             }
             let throttled = throttled_on(Last::Local);
             let scope = local.share(&settlement.scope);
             return store.settle(&Settlement { scope, throttled, ..settlement.clone() }).await;
         }
 
-        let error = match self.breaker.enter() {
-            Some(pass) => match self.settle_once(pass, &on_primary).await {
+        let error = match self.guard.enter() {
+            Some(leave) => match self.settle_once(leave, &on_primary).await {
                 Ok(settled) => return Ok(settled),
                 Err(error) => error,
             },
-            None => lost(),
+            None => StoreError::Lost,
         };
-        self.settle_later(&on_primary, claim.primary, claim.lease_ends);
+        self.settle_later(&on_primary, held.primary, held.lease_ends);
         Err(error)
     }
 }
 
-fn lost() -> StoreError {
-    StoreError { what: "lost".into(), source: None }
-}
-
-/// Between two asks of a store that asks for it; jittered.
+/// Between two asks of a store that moves a slot; jittered.
 const PASSING_POLL: Duration = Duration::from_millis(40);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 
-use crate::admission::Keys;
 use crate::config::{Reload, Reloaded, Settings};
 use crate::domain::Enforcement;
 use crate::identity::Identity;
@@ -34,12 +33,12 @@ pub fn watch(
         metrics.show_certificate(move || shown.not_after());
         let metrics = Arc::clone(metrics);
         let observe = move |reloaded| match reloaded {
-            TlsReloaded::Applied { .. } => {
-                metrics.reloaded(Reloadable::Certificate, true);
+            TlsReloaded::Applied => {
+                metrics.count_reload(Reloadable::Certificate, true);
                 tracing::info!("certificate reloaded");
             }
             TlsReloaded::Refused(problems) => {
-                metrics.reloaded(Reloadable::Certificate, false);
+                metrics.count_reload(Reloadable::Certificate, false);
                 for problem in problems {
                     tracing::error!(%problem, "certificate not reloaded");
                 }
@@ -54,13 +53,13 @@ pub fn watch(
         let observe = move |refreshed| match refreshed {
             Refreshed::Loaded { keys, skipped } => {
                 if !std::mem::take(&mut is_first) {
-                    metrics.reloaded(Reloadable::KeySet, true);
+                    metrics.count_reload(Reloadable::KeySet, true);
                 }
                 tracing::info!(keys, skipped, "key set loaded");
             }
             Refreshed::Failed(error) => {
                 is_first = false;
-                metrics.reloaded(Reloadable::KeySet, false);
+                metrics.count_reload(Reloadable::KeySet, false);
                 tracing::warn!(%error, "key set not loaded");
             }
         };
@@ -73,7 +72,6 @@ pub fn watch(
 pub async fn keep_current(
     from: Reloading,
     settings: Arc<ArcSwap<Settings>>,
-    keys: Arc<ArcSwap<Keys>>,
     log_level: LogLevel,
     metrics: Arc<Metrics>,
 ) {
@@ -85,10 +83,9 @@ pub async fn keep_current(
     };
     let observe = |reloaded| match reloaded {
         Reloaded::Applied { settings, needs_restart } => {
-            metrics.reloaded(Reloadable::Config, true);
-            expect(&settings, &metrics);
-            log_level.set(settings.shape.telemetry.log.level);
-            keys.store(Arc::new(settings.keys.clone()));
+            metrics.count_reload(Reloadable::Config, true);
+            start_series_at_zero(&settings, &metrics);
+            log_level.set(settings.telemetry.log.level);
             tracing::info!(config_version = settings.version, "config reloaded");
             for warning in &settings.warnings {
                 tracing::warn!(%warning, "config");
@@ -98,7 +95,7 @@ pub async fn keep_current(
             }
         }
         Reloaded::Refused { problems, needs_restart } => {
-            metrics.reloaded(Reloadable::Config, false);
+            metrics.count_reload(Reloadable::Config, false);
             for problem in problems.sorted() {
                 tracing::error!(%problem, "config not reloaded");
             }
@@ -115,9 +112,13 @@ pub async fn keep_current(
 }
 
 /// Counts from 0 whatever may be decided by these settings.
-pub fn expect(settings: &Settings, metrics: &Metrics) {
+pub fn start_series_at_zero(settings: &Settings, metrics: &Metrics) {
     for (tenant, upstream) in settings.routes().take(MOST_EXPECTED) {
-        metrics.expects(&tenant.name, upstream, tenant.limits.enforcement == Enforcement::Shadow);
+        metrics.start_tenant(
+            &tenant.name,
+            upstream,
+            tenant.limits.enforcement == Enforcement::Shadow,
+        );
     }
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::claims::Hold;
-use super::health::{Operation, StoreHealth};
-use super::{Inner, Pass};
-use crate::admission::Settlement;
+use super::health::StoreHealth;
+use super::holdings::Hold;
+use super::{Inner, Leave};
+use crate::admission::{Settled, Settlement, Store, StoreError};
 
 /// One settlement that is still open. However its task ends, it is counted.
 struct Open {
@@ -17,7 +17,7 @@ struct Open {
     counts: bool,
 }
 
-impl Inner {
+impl<P: Store, L: Store> Inner<P, L> {
     /// Settles on the primary in the background. A claim that the primary never confirmed is tried
     /// as well, because it may stand, but is not counted where that fails.
     pub(super) fn settle_later(
@@ -48,8 +48,8 @@ impl Inner {
             }
             tokio::time::sleep_until(wake).await;
             backoff = BACKOFF_MAX.min(2 * backoff);
-            let Some(pass) = self.breaker.enter() else { continue };
-            if self.settle_once(pass, &settlement).await.is_ok() {
+            let Some(leave) = self.guard.enter() else { continue };
+            if self.settle_once(leave, &settlement).await.is_ok() {
                 return open.settled();
             }
         }
@@ -57,10 +57,10 @@ impl Inner {
 
     pub(super) async fn settle_once(
         self: &Arc<Self>,
-        pass: Pass,
+        leave: Leave,
         settlement: &Settlement,
-    ) -> Result<crate::admission::Settled, crate::admission::StoreError> {
-        self.ask(Operation::Settle, pass, self.primary.settle(settlement)).await
+    ) -> Result<Settled, StoreError> {
+        self.ask(leave, self.primary.settle(settlement)).await
     }
 }
 

@@ -21,7 +21,7 @@ async fn local_limits_are_a_share_of_every_limit() {
         committed_burst: 2,
         ..scope()
     };
-    assert_eq!(bench.last_local().seen(), [Seen::Admit(Stage::First, None, share)]);
+    assert_eq!(bench.last_local().seen(), [Seen::Admit(Stage::Call, None, share)]);
     assert_eq!(bench.store.quota(&scope()).await.unwrap(), quota());
     assert_eq!(bench.last_local().seen().len(), 2);
 }
@@ -31,7 +31,7 @@ async fn a_later_outage_begins_with_fresh_local_state_and_a_flapping_store_does_
     let bench = Bench::local(Mood::Up).await;
     let mut nonces = 1..;
     for _ in 0..5 {
-        bench.primary.turns(Mood::Refuses("connection refused"));
+        bench.primary.turns(Mood::Refuses(ServerWord::Plain));
         for nonce in nonces.by_ref().take(3) {
             assert_eq!(bench.admits(nonce).await, LOCAL);
         }
@@ -47,7 +47,7 @@ async fn a_later_outage_begins_with_fresh_local_state_and_a_flapping_store_does_
     advance(LEASE).await;
     assert_eq!(bench.locals(), 0);
     for nonce in 1..=1000 {
-        bench.store.0.claims.take(Nonce(nonce));
+        bench.store.0.holdings.take(Nonce(nonce));
     }
     assert!(kept.upgrade().is_none(), "the local state was not dropped");
     bench.primary.turns(Mood::Hangs);
@@ -87,7 +87,7 @@ async fn a_call_that_lost_its_store_goes_on_locally_and_is_settled_on_both() {
     assert_eq!(granted(&again), LOCAL);
     let seen = bench.last_local().seen();
     // A moment of one store's clock means nothing to the other, nor does a claim.
-    assert!(matches!(seen.last(), Some(Seen::Admit(Stage::First, None, _))), "{seen:?}");
+    assert!(matches!(seen.last(), Some(Seen::Admit(Stage::Call, None, _))), "{seen:?}");
 
     let began = Instant::now();
     assert!(

@@ -9,33 +9,30 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::Inner;
-use super::breaker::{Change, Pass};
-use super::health::{Failure, Operation};
-use crate::admission::StoreError;
+use super::guard::{Change, Leave};
+use crate::admission::{Store, StoreError};
 
-impl Inner {
+impl<P: Store, L: Store> Inner<P, L> {
     /// Asks the primary: bounded, counted, and told to the breaker.
     pub(super) async fn ask<T>(
         self: &Arc<Self>,
-        operation: Operation,
-        pass: Pass,
+        leave: Leave,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let answer = self.bounded(operation, answer).await;
+        let answer = self.bounded(answer).await;
         match &answer {
             Ok(_) => {
                 if let Some(local) = &self.local {
                     local.primary_answered();
                 }
-                if self.breaker.succeeded(pass) == Some(Change::Back) {
+                if self.guard.succeeded(leave) == Some(Change::Back) {
                     tracing::info!("store is back");
                 }
             }
             Err(error) if error.is_passing() => {}
             Err(error) => {
-                let change = self.breaker.failed(pass);
+                let change = self.guard.failed(leave);
                 if change == Some(Change::Lost) {
-                    self.health.losses.fetch_add(1, Relaxed);
                     let error = error as &dyn Error;
                     tracing::warn!(error, on_loss = self.on_loss(), "store lost");
                 }
@@ -50,25 +47,15 @@ impl Inner {
 
     async fn bounded<T>(
         &self,
-        operation: Operation,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         self.asked.store(true, Relaxed);
-        let asked = Instant::now();
         // The primary keeps the timeout itself, and draws conclusions from it; to cut it off first
         // would take them away.
-        let error = match timeout(self.timeout + self.timeout / 5, answer).await {
-            Ok(Ok(answer)) => {
-                self.health.reached.store(true, Relaxed);
-                return Ok(answer);
-            }
-            Ok(Err(error)) => error,
-            Err(elapsed) => StoreError { what: "timed out".into(), source: Some(elapsed.into()) },
-        };
-        let failure =
-            if asked.elapsed() < self.timeout { Failure::Failed } else { Failure::TimedOut };
-        self.health.failed(operation, failure);
-        Err(error)
+        let answer = timeout(self.timeout + self.timeout / 5, answer).await;
+        let answer = answer.unwrap_or(Err(StoreError::TimedOut))?;
+        self.health.reached.store(true, Relaxed);
+        Ok(answer)
     }
 
     /// Probes once a second until the primary answers. One task at a time: only what opens the
@@ -91,7 +78,7 @@ impl Inner {
                 };
                 if let Ok(Ok(inner)) = probe {
                     inner.health.degraded.store(false, Relaxed);
-                    return inner.breaker.try_again();
+                    return inner.guard.try_again();
                 }
             }
         });
@@ -108,9 +95,9 @@ impl Inner {
                 ticks.tick().await;
                 let Some(inner) = inner.upgrade() else { return };
                 if !inner.asked.swap(false, Relaxed)
-                    && let Some(pass) = inner.breaker.enter()
+                    && let Some(leave) = inner.guard.enter()
                 {
-                    let _counted = inner.ask(Operation::Probe, pass, inner.primary.probe()).await;
+                    let _counted = inner.ask(leave, inner.primary.probe()).await;
                     inner.asked.store(false, Relaxed);
                 }
             }
@@ -118,7 +105,7 @@ impl Inner {
     }
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        match self.bounded(Operation::Probe, self.primary.probe()).await {
+        match self.bounded(self.primary.probe()).await {
             // It answers, and its calls wait for it.
             Err(error) if error.is_passing() => {
                 self.health.reached.store(true, Relaxed);

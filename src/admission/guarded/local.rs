@@ -7,32 +7,32 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::admission::{Scope, Store};
+use crate::admission::Scope;
 use crate::domain::{Rate, TenantLimits};
 use crate::sync::lock;
 
 /// Makes the local store of an outage.
-pub type Fresh = Box<dyn Fn() -> Arc<dyn Store> + Send + Sync>;
+pub type Fresh<L> = Box<dyn Fn() -> Arc<L> + Send + Sync>;
 
 /// The local stores, one an outage.
-pub(super) struct Local {
+pub(super) struct Local<L> {
     replicas: NonZeroU32,
-    fresh: Fresh,
-    outage: Mutex<Option<Outage>>,
+    fresh: Fresh<L>,
+    outage: Mutex<Option<Outage<L>>>,
 }
 
-struct Outage {
-    store: Arc<dyn Store>,
+struct Outage<L> {
+    store: Arc<L>,
     used: Instant,
 }
 
-impl Local {
-    pub(super) fn new(replicas: NonZeroU32, fresh: Fresh) -> Self {
+impl<L> Local<L> {
+    pub(super) fn new(replicas: NonZeroU32, fresh: Fresh<L>) -> Self {
         Self { replicas, fresh, outage: Mutex::new(None) }
     }
 
     /// The outage's store; the first to ask begins it.
-    pub(super) fn store(&self) -> Arc<dyn Store> {
+    pub(super) fn store(&self) -> Arc<L> {
         let mut outage = lock(&self.outage);
         let used = Instant::now();
         let current = outage.get_or_insert_with(|| Outage { store: (self.fresh)(), used });
@@ -52,9 +52,9 @@ impl Local {
     /// This replica's share of the limits. Rates are divided as they are. Counts are rounded down,
     /// and are at least 1.
     ///
-    /// `committed_burst` stays whole: each tenant's own share of it is ⌈bᵢ/replicas⌉, whose sum is
-    /// anything up to the whole, and a reserve too large only delays spare calls, where one too
-    /// small would delay committed ones.
+    /// `committed_burst` stays whole. The tenants' shares of it are ⌈bᵢ/replicas⌉ each, and their sum
+    /// may be as large as the whole. A reserve that is too large delays spare calls; one that is too
+    /// small would delay committed calls.
     pub(super) fn share(&self, scope: &Scope) -> Scope {
         let replicas = f64::from(self.replicas.get());
         let rate = |whole: Rate| Rate::new(whole.per_second() / replicas).unwrap_or(whole);

@@ -5,26 +5,36 @@ use std::sync::{Arc, Mutex};
 
 use tokio::time::Instant;
 
-use crate::admission::{Nonce, Store};
+use crate::admission::Nonce;
 use crate::sync::lock;
 
 /// The granted calls of this process, until they are settled or their leases have ended.
-#[derive(Default)]
-pub(super) struct Claims(Mutex<Table>);
+pub(super) struct Holdings<L>(Mutex<Table<L>>);
 
-#[derive(Default)]
-struct Table {
-    held: HashMap<Nonce, Claim>,
+struct Table<L> {
+    held: HashMap<Nonce, Holding<L>>,
     sweep_at: usize,
 }
 
 /// Where one call's claims may stand.
-#[derive(Clone)]
-pub(super) struct Claim {
+pub(super) struct Holding<L> {
     pub(super) primary: Hold,
-    pub(super) local: Option<Arc<dyn Store>>,
+    pub(super) local: Option<Arc<L>>,
     pub(super) last: Last,
     pub(super) lease_ends: Instant,
+}
+
+impl<L> Holding<L> {
+    /// The local store granted last.
+    pub(super) fn is_local(&self) -> bool {
+        self.last == Last::Local
+    }
+}
+
+impl<L> Clone for Holding<L> {
+    fn clone(&self) -> Self {
+        Self { local: self.local.clone(), ..*self }
+    }
 }
 
 /// Whether the primary holds a claim of the call.
@@ -45,28 +55,34 @@ pub(super) enum Last {
     Local,
 }
 
-impl Claims {
-    pub(super) fn find(&self, nonce: Nonce) -> Option<Claim> {
+impl<L> Default for Holdings<L> {
+    fn default() -> Self {
+        Self(Mutex::new(Table { held: HashMap::new(), sweep_at: 0 }))
+    }
+}
+
+impl<L> Holdings<L> {
+    pub(super) fn find(&self, nonce: Nonce) -> Option<Holding<L>> {
         self.with(|table| table.held.get(&nonce).cloned())
     }
 
-    pub(super) fn take(&self, nonce: Nonce) -> Option<Claim> {
+    pub(super) fn take(&self, nonce: Nonce) -> Option<Holding<L>> {
         self.with(|table| table.held.remove(&nonce))
     }
 
-    pub(super) fn put(&self, nonce: Nonce, claim: Claim) {
+    pub(super) fn put(&self, nonce: Nonce, holding: Holding<L>) {
         self.with(|table| {
             // A call that is never settled is a bug elsewhere; its entry must not stay for good.
             if table.held.len() >= table.sweep_at {
                 let now = Instant::now();
-                table.held.retain(|_, claim| claim.lease_ends > now);
+                table.held.retain(|_, holding| holding.lease_ends > now);
                 table.sweep_at = SWEEP_FROM.max(2 * table.held.len());
             }
-            table.held.insert(nonce, claim);
+            table.held.insert(nonce, holding);
         });
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut Table<L>) -> T) -> T {
         change(&mut lock(&self.0))
     }
 }
@@ -81,18 +97,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_never_settled_goes_when_its_lease_has_ended() {
-        let claims = Claims::default();
+        let holdings = Holdings::<()>::default();
         for nonce in 0..20_000 {
             let lease_ends = Instant::now() + Duration::from_secs(5);
-            claims.put(
+            holdings.put(
                 Nonce(nonce),
-                Claim { primary: Hold::Yes, local: None, last: Last::Primary, lease_ends },
+                Holding { primary: Hold::Yes, local: None, last: Last::Primary, lease_ends },
             );
             tokio::time::advance(Duration::from_millis(5)).await;
         }
-        let held = claims.with(|table| table.held.len());
+        let held = holdings.with(|table| table.held.len());
         assert!(held <= 2 * 1000 + SWEEP_FROM, "{held} entries for 1000 live leases");
-        assert!(claims.find(Nonce(19_999)).is_some());
-        assert!(claims.find(Nonce(0)).is_none());
+        assert!(holdings.find(Nonce(19_999)).is_some());
+        assert!(holdings.find(Nonce(0)).is_none());
     }
 }

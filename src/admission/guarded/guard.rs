@@ -7,7 +7,7 @@ use std::sync::Mutex;
 /// it on trial, because a store can answer probes and still refuse every write (READONLY, OOM): on
 /// trial the first answer decides.
 #[derive(Debug)]
-pub(super) struct Breaker(Mutex<Inner>);
+pub(super) struct Guard(Mutex<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -25,7 +25,7 @@ enum State {
 /// Leave to ask the primary. Belongs to an era, so that what was asked before an outage does not
 /// decide after it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pass {
+pub(super) struct Leave {
     era: u64,
 }
 
@@ -40,19 +40,19 @@ pub(super) enum Change {
     Back,
 }
 
-impl Breaker {
+impl Guard {
     pub(super) const fn new(open: bool) -> Self {
         let state = if open { State::Open } else { State::Closed { failures: 0 } };
         Self(Mutex::new(Inner { state, era: 0 }))
     }
 
-    pub(super) fn enter(&self) -> Option<Pass> {
-        self.with(|inner| (inner.state != State::Open).then_some(Pass { era: inner.era }))
+    pub(super) fn enter(&self) -> Option<Leave> {
+        self.with(|inner| (inner.state != State::Open).then_some(Leave { era: inner.era }))
     }
 
-    pub(super) fn succeeded(&self, pass: Pass) -> Option<Change> {
+    pub(super) fn succeeded(&self, leave: Leave) -> Option<Change> {
         self.with(|inner| match inner.state {
-            _ if pass.era != inner.era => None,
+            _ if leave.era != inner.era => None,
             State::Open => None,
             State::Closed { .. } => {
                 inner.state = State::Closed { failures: 0 };
@@ -65,9 +65,9 @@ impl Breaker {
         })
     }
 
-    pub(super) fn failed(&self, pass: Pass) -> Option<Change> {
+    pub(super) fn failed(&self, leave: Leave) -> Option<Change> {
         self.with(|inner| match inner.state {
-            _ if pass.era != inner.era => None,
+            _ if leave.era != inner.era => None,
             State::Open => None,
             State::Closed { failures } if failures + 1 < THRESHOLD => {
                 inner.state = State::Closed { failures: failures + 1 };
@@ -98,46 +98,46 @@ impl Breaker {
     }
 }
 
-/// Failures in a row that open the breaker.
+/// Failures in a row that open the guard.
 const THRESHOLD: u32 = 3;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn opened() -> (Breaker, Pass) {
-        let breaker = Breaker::new(false);
-        let pass = breaker.enter().unwrap();
-        assert_eq!([(); 3].map(|()| breaker.failed(pass)), [None, None, Some(Change::Lost)]);
-        (breaker, pass)
+    fn opened() -> (Guard, Leave) {
+        let guard = Guard::new(false);
+        let leave = guard.enter().unwrap();
+        assert_eq!([(); 3].map(|()| guard.failed(leave)), [None, None, Some(Change::Lost)]);
+        (guard, leave)
     }
 
     #[test]
     fn three_failures_in_a_row_open_it_and_a_success_between_them_does_not() {
-        let breaker = Breaker::new(false);
-        let pass = breaker.enter().unwrap();
+        let guard = Guard::new(false);
+        let leave = guard.enter().unwrap();
         for _ in 0..10 {
             assert_eq!(
-                [breaker.failed(pass), breaker.failed(pass), breaker.succeeded(pass)],
+                [guard.failed(leave), guard.failed(leave), guard.succeeded(leave)],
                 [None; 3]
             );
         }
-        assert!(breaker.enter().is_some());
+        assert!(guard.enter().is_some());
         assert!(opened().0.enter().is_none());
     }
 
     #[test]
     fn on_trial_the_first_answer_decides() {
-        let (breaker, _) = opened();
-        breaker.try_again();
-        assert_eq!(breaker.failed(breaker.enter().unwrap()), Some(Change::LostOnTrial));
-        assert!(breaker.enter().is_none());
+        let (guard, _) = opened();
+        guard.try_again();
+        assert_eq!(guard.failed(guard.enter().unwrap()), Some(Change::LostOnTrial));
+        assert!(guard.enter().is_none());
 
-        breaker.try_again();
-        let pass = breaker.enter().unwrap();
-        assert_eq!(breaker.succeeded(pass), Some(Change::Back));
+        guard.try_again();
+        let leave = guard.enter().unwrap();
+        assert_eq!(guard.succeeded(leave), Some(Change::Back));
         assert_eq!(
-            [breaker.failed(pass), breaker.failed(pass)],
+            [guard.failed(leave), guard.failed(leave)],
             [None; 2],
             "it is closed again in full"
         );
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn answers_from_before_an_outage_decide_nothing_after_it() {
-        let (breaker, stale) = opened();
-        assert_eq!([breaker.failed(stale), breaker.succeeded(stale)], [None; 2]);
-        assert!(breaker.enter().is_none());
-        breaker.try_again();
-        assert_eq!([breaker.succeeded(stale), breaker.failed(stale)], [None; 2]);
-        assert!(breaker.enter().is_some());
+        let (guard, stale) = opened();
+        assert_eq!([guard.failed(stale), guard.succeeded(stale)], [None; 2]);
+        assert!(guard.enter().is_none());
+        guard.try_again();
+        assert_eq!([guard.succeeded(stale), guard.failed(stale)], [None; 2]);
+        assert!(guard.enter().is_some());
     }
 }

@@ -12,28 +12,28 @@ async fn an_answer_waits_for_settling_at_most_one_timeout_and_settling_goes_on()
     let began = Instant::now();
     bench.store.settle(&settlement(1)).await.unwrap_err();
     assert_eq!(began.elapsed(), TIMEOUT);
-    assert_eq!(bench.store.health().settling(), 1);
+    assert_eq!(bench.store.health().settling.load(Relaxed), 1);
     sleep(Duration::from_secs(5)).await;
     bench.primary.turns(Mood::Up);
     sleep(Duration::from_secs(3)).await;
     assert_eq!(bench.primary.settled(), 1);
     let health = bench.store.health();
-    assert_eq!((health.settling(), health.unsettled()), (0, 0));
+    assert_eq!((health.settling.load(Relaxed), health.unsettled()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_settlement_that_never_succeeds_is_counted_once_when_its_lease_ends() {
     let bench = Bench::reject(Mood::Up).await;
     bench.admits(1).await;
-    let bench = bench.lost(Mood::Refuses("OOM")).await;
+    let bench = bench.lost(Mood::Refuses(ServerWord::OutOfMemory)).await;
     let health = bench.store.health();
     let began = Instant::now();
     bench.store.settle(&settlement(1)).await.unwrap_err();
     assert_eq!(began.elapsed(), Duration::ZERO, "a store known to be lost is not waited for");
     sleep(LEASE * 17 / 20).await;
-    assert_eq!((health.settling(), health.unsettled()), (1, 0));
+    assert_eq!((health.settling.load(Relaxed), health.unsettled()), (1, 0));
     sleep(LEASE * 3 / 20).await;
-    assert_eq!((health.settling(), health.unsettled()), (0, 1));
+    assert_eq!((health.settling.load(Relaxed), health.unsettled()), (0, 1));
     bench.primary.turns(Mood::Up);
     sleep(LEASE).await;
     assert_eq!((health.unsettled(), bench.primary.settled()), (1, 0));
@@ -91,7 +91,7 @@ async fn settlements_beyond_what_memory_may_hold_are_counted_at_once() {
         }
     }
     let health = bench.store.health();
-    assert_eq!((health.settling(), health.unsettled()), (4096, 5000 - 3 - 4096));
+    assert_eq!((health.settling.load(Relaxed), health.unsettled()), (4096, 5000 - 3 - 4096));
     sleep(LEASE).await;
-    assert_eq!((health.settling(), health.unsettled()), (0, 5000 - 3));
+    assert_eq!((health.settling.load(Relaxed), health.unsettled()), (0, 5000 - 3));
 }

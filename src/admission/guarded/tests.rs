@@ -5,14 +5,14 @@ mod losing;
 mod settling;
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::time::{Instant, advance, sleep};
 
 use super::*;
-use crate::admission::{Moment, Nonce, Verdict};
+use crate::admission::{Moment, Nonce, ServerWord, Verdict};
 use crate::domain::{Enforcement, Name, Rate, TenantLimits};
 use crate::sync::lock;
 
@@ -20,7 +20,9 @@ use crate::sync::lock;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mood {
     Up,
-    Refuses(&'static str),
+    Refuses(ServerWord),
+    /// Moves a slot.
+    Moves,
     Hangs,
     /// Keeps the timeout itself.
     GivesUp,
@@ -41,12 +43,23 @@ enum Seen {
 struct Scripted {
     mood: Mutex<Mood>,
     seen: Mutex<Vec<Seen>>,
+    /// Questions other than probes, answered or not.
+    asked: AtomicU64,
     at: Moment,
 }
 
 impl Scripted {
     fn new(mood: Mood, at: f64) -> Arc<Self> {
-        Arc::new(Self { mood: Mutex::new(mood), seen: Mutex::default(), at: Moment(at) })
+        Arc::new(Self {
+            mood: Mutex::new(mood),
+            seen: Mutex::default(),
+            asked: AtomicU64::new(0),
+            at: Moment(at),
+        })
+    }
+
+    fn asked(&self) -> u64 {
+        self.asked.load(Relaxed)
     }
 
     fn turns(&self, mood: Mood) {
@@ -63,6 +76,9 @@ impl Scripted {
 
     async fn meets(&self, seen: Seen) -> Result<(), StoreError> {
         let probe = seen == Seen::Probe;
+        if !probe {
+            self.asked.fetch_add(1, Relaxed);
+        }
         let mood = *lock(&self.mood);
         match mood {
             Mood::Up => {}
@@ -71,11 +87,12 @@ impl Scripted {
             Mood::Hangs => std::future::pending().await,
             Mood::GivesUp => {
                 sleep(TIMEOUT).await;
-                return Err(StoreError { what: "timed out".into(), source: None });
+                return Err(StoreError::TimedOut);
             }
-            Mood::Refuses(what) => return Err(StoreError { what: what.into(), source: None }),
+            Mood::Refuses(word) => return Err(refusal(word)),
+            Mood::Moves => return Err(StoreError::Moving),
             Mood::ReadOnly | Mood::Panics => {
-                return Err(StoreError { what: "READONLY".into(), source: None });
+                return Err(refusal(ServerWord::ReadOnly));
             }
         }
         lock(&self.seen).push(seen);
@@ -83,11 +100,15 @@ impl Scripted {
     }
 }
 
-#[async_trait]
 impl Store for Scripted {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
         self.meets(Seen::Admit(ask.stage, ask.throttled, ask.scope.clone())).await?;
-        let decision = Decision::Granted { at: self.at, upstream_token: None, takeover: false };
+        let decision = Decision::Granted {
+            at: self.at,
+            upstream_token: None,
+            takeover: false,
+            distrusted: false,
+        };
         Ok(Answer { decision, shadowed: None, quota: quota() })
     }
 
@@ -106,18 +127,22 @@ impl Store for Scripted {
     }
 }
 
+fn refusal(word: ServerWord) -> StoreError {
+    StoreError::Server { word, source: Arc::new(std::io::Error::other("in more words")) }
+}
+
 /// A guarded store over a scripted primary, with every local store it made.
 struct Bench {
     primary: Arc<Scripted>,
     locals: Arc<Mutex<Vec<Arc<Scripted>>>>,
-    store: Guarded,
+    store: Guarded<Arc<Scripted>, Scripted>,
 }
 
 impl Bench {
     async fn local(mood: Mood) -> Self {
         let locals: Arc<Mutex<Vec<Arc<Scripted>>>> = Arc::default();
         let made = Arc::clone(&locals);
-        let fresh: Fresh = Box::new(move || {
+        let fresh: Fresh<Scripted> = Box::new(move || {
             let store = Scripted::new(Mood::Up, 7.0);
             lock(&made).push(Arc::clone(&store));
             store
@@ -130,9 +155,13 @@ impl Bench {
         Self::over(mood, OnLoss::Reject, Arc::default()).await
     }
 
-    async fn over(mood: Mood, on_loss: OnLoss, locals: Arc<Mutex<Vec<Arc<Scripted>>>>) -> Self {
+    async fn over(
+        mood: Mood,
+        on_loss: OnLoss<Scripted>,
+        locals: Arc<Mutex<Vec<Arc<Scripted>>>>,
+    ) -> Self {
         let primary = Scripted::new(mood, 1000.0);
-        let store = Guarded::start(Arc::clone(&primary) as Arc<dyn Store>, TIMEOUT, on_loss).await;
+        let store = Guarded::start(Arc::clone(&primary), TIMEOUT, on_loss).await;
         Self { primary, locals, store }
     }
 
@@ -196,13 +225,14 @@ fn ask(nonce: u128) -> Ask {
         lease: LEASE,
         wait: Duration::ZERO,
         patience: Duration::from_secs(1),
-        stage: Stage::First,
+        typical: Duration::ZERO,
+        stage: Stage::Call,
         throttled: None,
     }
 }
 
 fn attempt(nonce: u128, throttled: Option<Moment>) -> Ask {
-    Ask { stage: Stage::Attempt { uncertain: true, again: false }, throttled, ..ask(nonce) }
+    Ask { stage: Stage::Attempt { uncertain: true }, throttled, ..ask(nonce) }
 }
 
 fn settlement(nonce: u128) -> Settlement {

@@ -32,9 +32,9 @@ impl Scope {
 }
 
 impl Refused {
-    /// Rounds up: a hint rounded down earns a second refusal.
-    pub(super) fn seconds(limit: Limit, wait_s: f64) -> Self {
-        let millis = (bounded(wait_s) * 1e3 - 1e-6).ceil().max(1.0);
+    /// Rounds up to a millisecond: a hint rounded down earns a second refusal.
+    pub(super) fn micros(limit: Limit, wait_us: f64) -> Self {
+        let millis = (bounded(wait_us / 1e6) * 1e3 - 1e-6).ceil().max(1.0);
         Self { limit, retry_after: Duration::from_millis(millis as u64) }
     }
 }

@@ -1,0 +1,34 @@
+//! What telemetry and readiness may know of the primary store.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Counters and gauges of a [`Guarded`](super::Guarded) store; plain atomics, read at any time.
+#[derive(Debug, Default)]
+pub struct StoreHealth {
+    pub(super) reached: AtomicBool,
+    pub(super) degraded: AtomicBool,
+    /// Calls that are being settled in the background now.
+    pub(super) settling: AtomicU64,
+    pub(super) unsettled: AtomicU64,
+}
+
+impl StoreHealth {
+    /// The primary has answered at least once.
+    #[must_use]
+    pub fn reached(&self) -> bool {
+        self.reached.load(Relaxed)
+    }
+
+    /// The primary is lost: calls are decided locally, or rejected.
+    #[must_use]
+    pub fn degraded(&self) -> bool {
+        self.degraded.load(Relaxed)
+    }
+
+    /// Calls whose claim the primary granted and that never could be settled: their leases had to
+    /// run out.
+    #[must_use]
+    pub fn unsettled(&self) -> u64 {
+        self.unsettled.load(Relaxed)
+    }
+}

@@ -1,0 +1,160 @@
+//! Spare calls that wait for their slots: start-time fair queueing between the tenants that wait.
+//!
+//! A tenant's waiting calls have tags: the tag after its last start, or the largest that has
+//! started, and one more for each of its calls before. The smallest tag goes first. So who sends
+//! most does not get most.
+
+use std::collections::HashMap;
+
+use crate::admission::Nonce;
+use crate::domain::Name;
+use crate::error::Limit;
+
+/// The queue of one upstream, in order of arrival.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: Vec<Waiter>,
+    /// By tenant: the tag of its last start, while somebody waits.
+    starts: HashMap<Name, u64>,
+    /// The largest tag that has started, while somebody waits.
+    served: u64,
+}
+
+/// Who waits: a call, or a further attempt of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Who<'a> {
+    pub nonce: Nonce,
+    pub tenant: &'a Name,
+    pub is_attempt: bool,
+}
+
+/// What a queued call holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It has paid at its tenant's ceiling, and has a place in flight.
+    Call,
+    /// So has a committed call, which waits for the next token and for no other call.
+    Committed,
+    /// A granted call's.
+    Attempt,
+    /// Shadow enforcement let it exceed this limit: it holds nothing.
+    Shadowed(Limit),
+}
+
+impl Kind {
+    /// Whether it has paid at its tenant's ceiling.
+    pub fn has_paid(self) -> bool {
+        matches!(self, Self::Call | Self::Committed)
+    }
+}
+
+#[derive(Debug)]
+struct Waiter {
+    nonce: Nonce,
+    tenant: Name,
+    kind: Kind,
+    /// When it is dropped unless it asks again, in µs of m.
+    dropped: u64,
+}
+
+/// A call's turn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    tag: u64,
+    /// How many start before it.
+    pub ahead: usize,
+    /// What it holds, if it waits already.
+    pub kind: Option<Kind>,
+}
+
+impl Queue {
+    /// Forgets those that have not asked again in time. The last starts end with the queue.
+    pub fn purge(&mut self, m: u64) {
+        self.waiting.retain(|waiter| waiter.dropped > m);
+        if self.waiting.is_empty() {
+            self.starts.clear();
+            self.served = 0;
+        }
+    }
+
+    /// How many of the tenant's queued calls have paid.
+    pub fn paid(&self, tenant: &Name) -> u32 {
+        let paid = |waiter: &&Waiter| waiter.tenant == *tenant && waiter.kind.has_paid();
+        self.waiting.iter().filter(paid).count() as u32
+    }
+
+    /// The call's turn: that of its place, or of the one that it would get.
+    pub fn turn(&self, who: Who<'_>) -> Turn {
+        let (tags, tenant) = (self.tags(), who.tenant);
+        let own = self.position(who);
+        let spare = |waiter: &&Waiter| waiter.tenant == *tenant && waiter.kind != Kind::Committed;
+        let next = || self.base(tenant) + self.waiting.iter().filter(spare).count() as u64;
+        let tag = own.and_then(|own| tags[own]).unwrap_or_else(next);
+        let position = own.unwrap_or(self.waiting.len());
+        let before = |(at, other): &(usize, &Option<u64>)| {
+            let is_before = |other| other < tag || (other == tag && *at < position);
+            Some(*at) != own && other.is_some_and(is_before)
+        };
+        let ahead = tags.iter().enumerate().filter(before).count();
+        Turn { tag, ahead, kind: own.map(|own| self.waiting[own].kind) }
+    }
+
+    /// Whether one more may join.
+    pub fn has_room(&self) -> bool {
+        self.waiting.len() < MAX_QUEUE
+    }
+
+    /// Takes a place, or keeps the one that the call has.
+    pub fn join(&mut self, who: Who<'_>, kind: Kind, dropped: u64) {
+        let Who { nonce, tenant, .. } = who;
+        match self.position(who) {
+            Some(own) => self.waiting[own].dropped = dropped,
+            None => self.waiting.push(Waiter { nonce, tenant: tenant.clone(), kind, dropped }),
+        }
+    }
+
+    /// Gives the place up; returns what the call held there.
+    pub fn leave(&mut self, who: Who<'_>) -> Option<Kind> {
+        let own = self.position(who)?;
+        Some(self.waiting.remove(own).kind)
+    }
+
+    /// A spare call starts at its turn, and is not in the queue any more.
+    pub fn started(&mut self, tenant: &Name, turn: Turn) {
+        if !self.waiting.is_empty() {
+            self.starts.insert(tenant.clone(), turn.tag);
+            self.served = self.served.max(turn.tag);
+        }
+    }
+
+    /// Of each call that waits, in order; a committed call has none.
+    fn tags(&self) -> Vec<Option<u64>> {
+        let mut next: HashMap<&Name, u64> = HashMap::new();
+        let mut tags = Vec::with_capacity(self.waiting.len());
+        for waiter in &self.waiting {
+            if waiter.kind == Kind::Committed {
+                tags.push(None);
+                continue;
+            }
+            let tag = next.entry(&waiter.tenant).or_insert_with(|| self.base(&waiter.tenant));
+            tags.push(Some(*tag));
+            *tag += 1;
+        }
+        tags
+    }
+
+    fn base(&self, tenant: &Name) -> u64 {
+        self.starts.get(tenant).map_or(self.served, |start| self.served.max(start + 1))
+    }
+
+    fn position(&self, who: Who<'_>) -> Option<usize> {
+        self.waiting.iter().position(|waiter| {
+            let is_attempt = waiter.kind == Kind::Attempt;
+            let is_own = waiter.nonce == who.nonce && waiter.tenant == *who.tenant;
+            is_own && is_attempt == who.is_attempt
+        })
+    }
+}
+
+/// The most calls that may queue for one upstream.
+const MAX_QUEUE: usize = 1024;

@@ -1,0 +1,233 @@
+//! What the steps of one call tell each other.
+//!
+//! The notes are filled in on the way: for the answer's metadata, and for the call's line in the
+//! log. They decide nothing.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use http::HeaderMap;
+use uuid::Uuid;
+
+use crate::domain::Name;
+use crate::sync::lock;
+
+/// The notes of one call.
+#[derive(Debug)]
+pub struct Notes {
+    request_id: String,
+    tenant: OnceLock<Name>,
+    upstream: OnceLock<Name>,
+    entered: AtomicBool,
+    attempts: AtomicU32,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    disposition: Option<(Disposition, bool)>,
+    levels: Option<RateLimit>,
+    ended: Option<Ended>,
+}
+
+/// What admission did with a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Disposition {
+    /// It went on.
+    Admitted,
+    /// It got the first call's result.
+    Replayed,
+    /// Its `client_token` was used with other content.
+    Reused,
+    /// The tenant's rate refused it.
+    TenantRate,
+    /// The limit of the tenant's calls in flight refused it.
+    InFlight,
+    /// The upstream's budget refused it.
+    Budget,
+}
+
+impl Disposition {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Admitted,
+        Self::Replayed,
+        Self::Reused,
+        Self::TenantRate,
+        Self::InFlight,
+        Self::Budget,
+    ];
+
+    /// Whether shadow enforcement only reports it: the tenant's own limits are shadowed, the
+    /// upstream's budget never.
+    #[must_use]
+    pub const fn may_be_shadowed(self) -> bool {
+        match self {
+            Self::TenantRate | Self::InFlight => true,
+            Self::Admitted | Self::Replayed | Self::Reused | Self::Budget => false,
+        }
+    }
+
+    /// Its name in the log and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Replayed => "replayed",
+            Self::Reused => "reused",
+            Self::TenantRate => "tenant_rate",
+            Self::InFlight => "in_flight",
+            Self::Budget => "budget",
+        }
+    }
+}
+
+/// What the `ratelimit-*` metadata tells a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The tenant's burst, in calls.
+    pub limit: u32,
+    /// Calls that its rate admits now.
+    pub remaining: u32,
+    /// Seconds until its bucket is full, rounded up; at least 1 when nothing remains.
+    pub reset_s: u64,
+}
+
+/// How a call ended that has no result.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The name of the gRPC code, as the specification writes it.
+    pub code: &'static str,
+    /// The reason in `ErrorInfo`.
+    pub reason: &'static str,
+    /// The call failed by our fault, or Connect's.
+    pub is_fault: bool,
+    /// The error with all that is below it: for the log only.
+    pub detail: String,
+}
+
+impl Notes {
+    /// The notes of a call with these headers: `x-request-id` is the caller's own if it is 1 to 128
+    /// visible ASCII characters.
+    #[must_use]
+    pub fn new(headers: &HeaderMap) -> Self {
+        let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        let own = own
+            .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
+        Self {
+            request_id: own.map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned),
+            tenant: OnceLock::new(),
+            upstream: OnceLock::new(),
+            entered: AtomicBool::new(false),
+            attempts: AtomicU32::new(0),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// The call's name, for the caller and the log.
+    #[must_use]
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// The caller, once it is known.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Name> {
+        self.tenant.get()
+    }
+
+    /// The upstream, once it is known.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Name> {
+        self.upstream.get()
+    }
+
+    /// Whether the gateway has the call: from then on it answers at the deadline by itself.
+    #[must_use]
+    pub fn has_entered(&self) -> bool {
+        self.entered.load(Ordering::Relaxed)
+    }
+
+    /// Attempts at Connect that have begun.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// What admission did with the call, and whether only in shadow; `None` before it was asked.
+    #[must_use]
+    pub fn disposition(&self) -> Option<(Disposition, bool)> {
+        lock(&self.kept).disposition
+    }
+
+    /// The tenant's levels on the call's upstream, once they are known.
+    #[must_use]
+    pub fn levels(&self) -> Option<RateLimit> {
+        lock(&self.kept).levels
+    }
+
+    /// How the call ended, if it has no result.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        lock(&self.kept).ended.clone()
+    }
+
+    /// Notes the caller.
+    pub fn note_tenant(&self, tenant: &Name) {
+        let _ = self.tenant.set(tenant.clone());
+    }
+
+    /// Notes the upstream.
+    pub fn note_upstream(&self, upstream: &Name) {
+        let _ = self.upstream.set(upstream.clone());
+    }
+
+    /// Notes that the gateway has the call.
+    pub fn note_entered(&self) {
+        self.entered.store(true, Ordering::Relaxed);
+    }
+
+    /// Counts an attempt that begins.
+    pub fn note_attempt(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes what admission did. `shadow`: a limit was exceeded, and the call let through.
+    pub fn note_disposition(&self, disposition: Disposition, shadow: bool) {
+        lock(&self.kept).disposition = Some((disposition, shadow));
+    }
+
+    /// Notes the tenant's levels on the call's upstream.
+    pub fn note_levels(&self, levels: RateLimit) {
+        lock(&self.kept).levels = Some(levels);
+    }
+
+    /// Notes how the call ended. The last note counts: the outermost step writes it.
+    pub fn note_ended(&self, ended: Ended) {
+        lock(&self.kept).ended = Some(ended);
+    }
+}
+
+/// The header that names a call.
+pub const REQUEST_ID: &str = "x-request-id";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_request_id_of_visible_ascii_is_kept_and_any_other_replaced() {
+        for kept in ["a", "req-1:2/3", &"x".repeat(128)] {
+            assert_eq!(Notes::new(&headers(REQUEST_ID, kept)).request_id(), kept);
+        }
+        for replaced in ["", "two words", &"x".repeat(129)] {
+            let notes = Notes::new(&headers(REQUEST_ID, replaced));
+            assert_ne!(notes.request_id(), replaced);
+            assert_eq!(notes.request_id().len(), 36);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Sections that need no rule across keys, as the program uses them: plain values instead of the
+//! file's own types.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::shape;
+use crate::admission::redis::{RedisSettings, TlsFiles, Topology};
+
+/// The port that callers use.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The address of the gRPC port.
+    pub listen: SocketAddr,
+    /// TLS on it; `None`: plaintext.
+    pub tls: Option<ServerTls>,
+    /// A call's deadline if the caller sends no `grpc-timeout`.
+    pub default_timeout: Duration,
+    /// The longest deadline that a caller gets.
+    pub max_timeout: Duration,
+    /// The largest request message, in bytes.
+    pub max_request_bytes: usize,
+    /// Calls in flight in this process, beyond which load is shed.
+    pub max_in_flight: u32,
+    /// Calls in flight on one connection.
+    pub max_concurrent_streams: u32,
+    /// After this (±10 %), a connection is told to go away.
+    pub max_connection_age: Duration,
+    /// How long calls in flight may finish after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Whether server reflection is served.
+    pub reflection: bool,
+}
+
+/// The files of TLS on the gRPC port.
+#[derive(Debug, Clone)]
+pub struct ServerTls {
+    /// The certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+    /// The CA of client certificates, PEM.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Where claims and levels live.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// In this process.
+    Memory,
+    /// In Redis.
+    Redis {
+        /// How it is reached.
+        settings: Box<RedisSettings>,
+        /// What a loss of it means.
+        on_loss: OnLoss,
+    },
+}
+
+/// What a lost Redis means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLoss {
+    /// Calls are decided by each replica at 1/replicas of every limit.
+    Local {
+        /// The most replicas that run.
+        replicas: NonZeroU32,
+    },
+    /// Calls are refused.
+    Reject,
+}
+
+impl From<&shape::Server> for Server {
+    fn from(server: &shape::Server) -> Self {
+        Self {
+            listen: server.listen.get(),
+            tls: server.tls.as_ref().and_then(ServerTls::of),
+            default_timeout: server.default_timeout.get(),
+            max_timeout: server.max_timeout.get(),
+            max_request_bytes: server.max_request_bytes.get() as usize,
+            max_in_flight: server.max_in_flight.get(),
+            max_concurrent_streams: server.max_concurrent_streams.get(),
+            max_connection_age: server.max_connection_age.get(),
+            drain_timeout: server.drain_timeout.get(),
+            reflection: server.reflection,
+        }
+    }
+}
+
+impl ServerTls {
+    /// `None` if a file is not named; the resolver reports that.
+    #[must_use]
+    pub fn of(tls: &shape::ServerTls) -> Option<Self> {
+        Some(Self {
+            cert: tls.cert_file.as_ref()?.into(),
+            key: tls.key_file.as_ref()?.into(),
+            client_ca: tls.client_ca_file.as_ref().map(Into::into),
+        })
+    }
+}
+
+impl From<&shape::Store> for Store {
+    fn from(store: &shape::Store) -> Self {
+        match store.kind {
+            shape::StoreKind::Memory => Self::Memory,
+            shape::StoreKind::Redis => Self::Redis {
+                settings: Box::new(redis(&store.redis)),
+                on_loss: match store.on_loss {
+                    shape::OnLoss::Reject => OnLoss::Reject,
+                    shape::OnLoss::Local => OnLoss::Local {
+                        replicas: NonZeroU32::new(store.replicas.get()).unwrap_or(NonZeroU32::MIN),
+                    },
+                },
+            },
+        }
+    }
+}
+
+fn redis(redis: &shape::Redis) -> RedisSettings {
+    let topology = match redis.topology {
+        shape::Topology::Standalone => Topology::Standalone,
+        shape::Topology::Sentinel => {
+            Topology::Sentinel { master: redis.sentinel_master.clone().unwrap_or_default() }
+        }
+        shape::Topology::Cluster => Topology::Cluster,
+    };
+    let tls = redis.tls.clone().unwrap_or_default();
+    RedisSettings {
+        topology,
+        urls: redis.urls.clone(),
+        username: redis.username.clone(),
+        password_file: redis.password_file.clone().map(Into::into),
+        tls: TlsFiles {
+            ca_file: tls.ca_file.map(Into::into),
+            cert_file: tls.cert_file.map(Into::into),
+            key_file: tls.key_file.map(Into::into),
+        },
+        key_prefix: redis.key_prefix.clone(),
+        timeout: redis.timeout.get(),
+    }
+}

@@ -1,0 +1,134 @@
+//! One upstream as calls see it: leave to call, and attempts that are measured and traced.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower::retry::budget::{Budget, TpsBudget};
+
+use super::breaker::{Breaker, Pass};
+use super::http::Progress;
+use super::pace::Pace;
+use super::sdk::Client;
+use crate::call::Notes;
+use crate::domain::{CreateParticipant, Name, Participant, UpstreamToken};
+use crate::error::{Fault, UpstreamError};
+use crate::sync::lock;
+use crate::telemetry::{Attempted, Metrics, Span};
+
+/// One upstream: its client, its circuit, and each tenant's retry budget on it.
+#[derive(Debug)]
+pub struct Endpoint {
+    upstream: Name,
+    region: String,
+    metrics: Arc<Metrics>,
+    client: Client,
+    breaker: Arc<Breaker>,
+    pace: Pace,
+    budgets: Mutex<HashMap<Name, Arc<TpsBudget>>>,
+}
+
+/// The attempts of one call at an endpoint, as one span.
+#[derive(Debug)]
+pub struct Attempts<'a> {
+    endpoint: &'a Endpoint,
+    notes: &'a Notes,
+    span: Span,
+    context: HashMap<String, String>,
+    last: Attempted,
+}
+
+impl Endpoint {
+    /// The endpoint of one upstream.
+    #[must_use]
+    pub fn new(upstream: Name, region: String, client: Client, metrics: Arc<Metrics>) -> Self {
+        metrics.start_upstream(&upstream, Fault::ALL.map(Fault::as_str));
+        let (breaker, pace, budgets) = (Arc::default(), Pace::default(), Mutex::default());
+        Self { upstream, region, metrics, client, breaker, pace, budgets }
+    }
+
+    /// The circuit as metrics show it: 0 closed, 1 half-open (a probe is due or under way), 2 open.
+    #[must_use]
+    pub fn circuit(&self) -> u64 {
+        self.breaker.state(Instant::now())
+    }
+
+    /// How long Connect takes at present.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Leave for one call.
+    ///
+    /// # Errors
+    /// How long until the next probe, while the circuit is open.
+    pub fn enter(&self) -> Result<Pass, Duration> {
+        self.breaker.enter(Instant::now())
+    }
+
+    /// The tenant's retry budget, with one call more in it. A fifth of the calls of the last ten
+    /// seconds may be retries, and ten a second besides: an outage is not multiplied, a quiet
+    /// gateway still retries, and one tenant does not use up another's retries.
+    #[must_use]
+    pub fn retry_budget(&self, tenant: &Name) -> Arc<TpsBudget> {
+        let mut budgets = lock(&self.budgets);
+        let budget = budgets
+            .entry(tenant.clone())
+            .or_insert_with(|| Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2)));
+        budget.deposit();
+        Arc::clone(budget)
+    }
+
+    /// The attempts of one call begin.
+    #[must_use]
+    pub fn attempts<'a>(&'a self, notes: &'a Notes, caller: &Span) -> Attempts<'a> {
+        let span = caller.connect(&self.region);
+        let context = span.headers();
+        Attempts {
+            endpoint: self,
+            notes,
+            span,
+            context,
+            last: Attempted { outcome: "cancelled", ..Attempted::default() },
+        }
+    }
+}
+
+impl Attempts<'_> {
+    /// Makes one attempt, of `timeout` at most.
+    ///
+    /// # Errors
+    /// What Connect answered, or how far the request got.
+    pub async fn next(
+        &mut self,
+        request: &CreateParticipant,
+        token: &UpstreamToken,
+        timeout: Duration,
+    ) -> Result<Participant, UpstreamError> {
+        let Endpoint { upstream, metrics, client, pace, .. } = self.endpoint;
+        self.notes.note_attempt();
+        let started = Instant::now();
+        let progress = Progress::default();
+        let attempted =
+            client.traced_attempt(request, token, timeout, &self.context, &progress).await;
+        let fault = attempted.as_ref().err().map(|error| error.fault.as_str());
+        metrics.count_attempt(upstream, fault, started.elapsed());
+        if fault.is_none() {
+            pace.note(started.elapsed());
+        }
+        let (status, request_id) = progress.answer().cloned().unzip();
+        self.last =
+            Attempted { outcome: fault.unwrap_or("ok"), status, request_id: request_id.flatten() };
+        self.span.attempted(self.notes.attempts(), &self.last);
+        attempted
+            .map_err(|error| UpstreamError { repeatable: request.client_token.is_some(), ..error })
+    }
+}
+
+impl Drop for Attempts<'_> {
+    fn drop(&mut self) {
+        self.span.settled(&self.last);
+    }
+}

@@ -1,0 +1,84 @@
+//! How long Connect takes: moving quantiles over the latest successful attempts of this process.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::sync::lock;
+
+/// The pace of one upstream.
+#[derive(Debug)]
+pub struct Pace {
+    latest: Mutex<Latest>,
+    p90_us: AtomicU64,
+    median_us: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Latest {
+    micros: [u64; WINDOW],
+    count: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        let latest = Mutex::new(Latest { micros: [0; WINDOW], count: 0 });
+        Self { latest, p90_us: AtomicU64::new(0), median_us: AtomicU64::new(0) }
+    }
+}
+
+impl Pace {
+    /// An attempt has succeeded.
+    pub fn note(&self, took: Duration) {
+        let mut latest = lock(&self.latest);
+        let at = latest.count % WINDOW;
+        latest.micros[at] = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        latest.count += 1;
+        // The first few count at once; later a few more or less make no difference.
+        if latest.count > WINDOW && !latest.count.is_multiple_of(REFRESH_EVERY) {
+            return;
+        }
+        let known = latest.count.min(WINDOW);
+        let mut sorted = latest.micros;
+        let sorted = &mut sorted[..known];
+        sorted.sort_unstable();
+        self.p90_us.store(sorted[(known * 9).div_ceil(10) - 1], Relaxed);
+        self.median_us.store(sorted[known.div_ceil(2) - 1], Relaxed);
+    }
+
+    /// What nine of ten attempts take at most: 20 ms at least.
+    pub fn p90(&self) -> Duration {
+        Duration::from_micros(self.p90_us.load(Relaxed)).max(LEAST_P90)
+    }
+
+    /// What half of the attempts take at most: 50 ms to 1 s.
+    pub fn median(&self) -> Duration {
+        Duration::from_micros(self.median_us.load(Relaxed)).clamp(LEAST_MEDIAN, MOST_MEDIAN)
+    }
+}
+
+/// How many attempts are looked at.
+const WINDOW: usize = 64;
+
+/// Sorting once in so many attempts is enough.
+const REFRESH_EVERY: usize = 8;
+
+const LEAST_P90: Duration = Duration::from_millis(20);
+const LEAST_MEDIAN: Duration = Duration::from_millis(50);
+const MOST_MEDIAN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quantiles_follow_the_latest_attempts_and_stay_within_their_bounds() {
+        let pace = Pace::default();
+        assert_eq!((pace.p90(), pace.median()), (LEAST_P90, LEAST_MEDIAN));
+        (1..=10).for_each(|tenth| pace.note(Duration::from_millis(100 * tenth)));
+        assert_eq!(pace.p90(), Duration::from_millis(900));
+        assert_eq!(pace.median(), Duration::from_millis(500));
+        (0..200).for_each(|_| pace.note(Duration::from_secs(5)));
+        assert_eq!((pace.p90(), pace.median()), (Duration::from_secs(5), MOST_MEDIAN));
+    }
+}

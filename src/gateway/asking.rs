@@ -1,0 +1,319 @@
+//! A call's asks, from the first until it is granted, answered or refused.
+//!
+//! Whoever asks settles: an ask whose reply was lost, or a place in the queue that is given up, is
+//! taken back in the background. So nothing stands in the store that nobody owns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
+
+use super::claim::Claim;
+use super::flights::Place;
+use super::order::{Order, Route, refused_by};
+use super::{Gateway, MAX_HINT, in_progress, patience};
+use crate::admission::{
+    Answer, Ask, Decision, LEASE, NoRandomness, Nonce, RecordAsk, Refused, SETTLE_ALLOWANCE,
+    Settlement, Stage, Store, Verdict, random_token,
+};
+use crate::call::Disposition;
+use crate::connect::{Endpoint, LEAST_LEFT};
+use crate::domain::{Participant, UpstreamToken};
+use crate::error::{Error, Limit, Sent};
+use crate::telemetry::Distrust;
+
+/// How a call's asks ended without an error.
+pub(super) enum Admitted<S: Store> {
+    /// It may go out.
+    Granted(Claim<S>),
+    /// It has an answer already.
+    Replayed(Participant),
+}
+
+/// The asks of one call.
+pub(super) struct Asking<'a, S: Store> {
+    gateway: &'a Arc<Gateway<S>>,
+    endpoint: &'a Endpoint,
+    order: &'a Order,
+    ask: Ask,
+    /// For Connect, if the call has no record.
+    random: UpstreamToken,
+    queue_until: Instant,
+    /// Until when the call waits for a duplicate elsewhere.
+    heard_by: Instant,
+    /// How long the call has waited, for a slot or for a duplicate.
+    waited: Duration,
+    polls: Option<(Place, backon::ExponentialBackoff)>,
+    distrusts: u32,
+    /// Something of the asks may stand in the store.
+    is_standing: bool,
+}
+
+impl<'a, S: Store> Asking<'a, S> {
+    /// Nothing is asked yet. `stage`: [`Stage::Call`], or [`Stage::Look`] while the circuit is open.
+    pub fn new(
+        gateway: &'a Arc<Gateway<S>>,
+        endpoint: &'a Endpoint,
+        order: &'a Order,
+        record: Option<RecordAsk>,
+        stage: Stage,
+    ) -> Result<Self, Error> {
+        // Before anything is held that a failure would leave behind.
+        let random = random_token().map_err(no_randomness)?;
+        let ask = Ask {
+            scope: order.route.scope(),
+            nonce: Nonce::random().map_err(no_randomness)?,
+            record,
+            lease: LEASE,
+            wait: Duration::ZERO,
+            patience: Duration::ZERO,
+            typical: endpoint.pace().median(),
+            stage,
+            throttled: None,
+        };
+        let queue_until = Instant::now() + order.route.upstream.max_wait;
+        let heard_by = patience(order.deadline);
+        let (waited, polls, distrusts, is_standing) = (Duration::ZERO, None, 0, false);
+        Ok(Self {
+            gateway,
+            endpoint,
+            order,
+            ask,
+            random,
+            queue_until,
+            heard_by,
+            waited,
+            polls,
+            distrusts,
+            is_standing,
+        })
+    }
+
+    /// Asks until the call is granted, answered or refused.
+    pub async fn until_answered(mut self) -> Result<Admitted<S>, Error> {
+        loop {
+            self.refresh()?;
+            let answer = self.ask().await?;
+            let Answer { decision, shadowed, .. } = answer;
+            match decision {
+                Decision::Granted { at, upstream_token, takeover, distrusted } => {
+                    if distrusted && !self.has_distrusted() {
+                        self.gateway.metrics.count_distrusted(Distrust::Malformed);
+                    }
+                    self.report_grant(shadowed, takeover);
+                    let token = upstream_token.unwrap_or_else(|| self.random.clone());
+                    self.is_standing = false;
+                    let claim = Claim::new(self.gateway, self.ask.clone(), at, token);
+                    return Ok(Admitted::Granted(claim));
+                }
+                Decision::Replay { sealed } => {
+                    if let Some(participant) = self.open(sealed)? {
+                        self.report(Disposition::Replayed, false);
+                        return Ok(Admitted::Replayed(participant));
+                    }
+                }
+                Decision::Mismatch { mac, fingerprint, upstream_token, version } => {
+                    self.compare(&mac, &fingerprint, &upstream_token, version)?;
+                }
+                Decision::Busy { lease } => self.wait_for_duplicate(lease).await?,
+                Decision::AskAgain { after } => self.wait_in_queue(after).await,
+                Decision::Tombstone => return Err(Error::ResultExpired),
+                Decision::Refused(refused) => return Err(self.refuse(refused)),
+                Decision::Lost => return Err(Error::CircuitOpen { retry_after: MAX_HINT }),
+            }
+        }
+    }
+
+    /// Brings up to date how long everything may take. The caller's time bounds it all.
+    fn refresh(&mut self) -> Result<(), Error> {
+        let (now, deadline) = (Instant::now(), self.order.deadline);
+        let left = deadline.saturating_duration_since(now);
+        if left < LEAST_LEFT {
+            let is_duplicate = self.polls.is_some();
+            return Err(if is_duplicate {
+                in_progress()
+            } else {
+                self.order.out_of_time(Sent::No)
+            });
+        }
+        let upstream = &self.order.route.upstream;
+        self.ask.lease = LEASE.min(left + upstream.attempt_timeout + SETTLE_ALLOWANCE);
+        // A call that waits longer than this makes a participant whose caller has gone.
+        let attempt = self.endpoint.pace().p90().min(upstream.attempt_timeout);
+        let queued_until = self.queue_until.saturating_duration_since(now);
+        self.ask.wait = queued_until.min(left.saturating_sub(attempt));
+        self.ask.patience = store_patience(left);
+        Ok(())
+    }
+
+    async fn ask(&mut self) -> Result<Answer, Error> {
+        let Gateway { store, levels, metrics, refusals, .. } = &**self.gateway;
+        self.is_standing = self.ask.stage != Stage::Look;
+        let answer = store.admit(&self.ask).await;
+        let answer = answer.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
+        self.is_standing = matches!(answer.decision, Decision::AskAgain { .. });
+        let Order { route, notes, .. } = self.order;
+        notes.note_levels(levels.note(route, &answer.quota));
+        metrics.note_factor(&route.upstream.name, answer.quota.factor);
+        match &answer.decision {
+            Decision::Granted { .. } => refusals.forget(route),
+            Decision::Refused(Refused { limit: Limit::TenantRate, retry_after }) => {
+                refusals.note(route, *retry_after);
+            }
+            _ => {}
+        }
+        Ok(answer)
+    }
+
+    /// Waits for the call's slot. The jitter keeps calls of several replicas apart; a call that
+    /// comes back much later than told has lost its place.
+    async fn wait_in_queue(&mut self, after: Duration) {
+        let jitter = (after / 10).min(MAX_JITTER).mul_f64(fastrand::f64());
+        tokio::time::sleep(after + jitter).await;
+        self.waited += after + jitter;
+    }
+
+    /// Another claim of the record is in flight, on another replica: asks again until it ends.
+    async fn wait_for_duplicate(&mut self, lease: Duration) -> Result<(), Error> {
+        if self.polls.is_none() {
+            let place = self.gateway.waiting.enter(&self.order.route);
+            let place = place.inspect_err(|_| self.report(Disposition::InFlight, false))?;
+            self.polls = Some((place, polls()));
+        }
+        let left = self.heard_by.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::RequestInProgress { retry_after: lease.min(MAX_HINT) });
+        }
+        let next = self.polls.as_mut().and_then(|(_, polls)| polls.next()).unwrap_or(LAST_POLL);
+        let pause = next.min(lease + Duration::from_millis(1)).min(left);
+        tokio::time::sleep(pause).await;
+        self.waited += pause;
+        Ok(())
+    }
+
+    /// The stored result; `None`: it cannot be opened, and the next ask takes the record over.
+    fn open(&mut self, sealed: Vec<u8>) -> Result<Option<Participant>, Error> {
+        let Some(record) = self.ask.record.as_ref() else { return Ok(None) };
+        match self.order.keys.open(&record.name, &record.fingerprint, &sealed) {
+            Ok(participant) => Ok(Some(participant)),
+            Err(error) => {
+                tracing::warn!(%error, "a stored result cannot be opened, the call runs anew");
+                self.distrust(Distrust::Sealed, sealed)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The record has another fingerprint: it is compared at the version that it was written at.
+    fn compare(
+        &mut self,
+        mac: &str,
+        fingerprint: &str,
+        upstream_token: &str,
+        version: u8,
+    ) -> Result<(), Error> {
+        let Order { request, route, keys, retention, .. } = self.order;
+        let name = self.ask.record.as_ref().map_or("", |record| &record.name);
+        if !keys.verify(name, version, fingerprint, upstream_token, mac) {
+            return self.distrust(Distrust::Mac, mac.as_bytes().to_vec());
+        }
+        let Route { tenant, upstream, .. } = route;
+        match keys.record_at(version, &tenant.name, &upstream.name, request, *retention) {
+            Some(same) if same.fingerprint == fingerprint => {
+                self.ask.record = Some(same);
+                Ok(())
+            }
+            Some(_) => {
+                self.report(Disposition::Reused, false);
+                Err(Error::ClientTokenReused)
+            }
+            // A newer version of this program wrote it, and can compare it.
+            None => Err(in_progress()),
+        }
+    }
+
+    /// The next ask takes the record over, if it is still what was seen.
+    fn distrust(&mut self, cause: Distrust, seen: Vec<u8>) -> Result<(), Error> {
+        self.gateway.metrics.count_distrusted(cause);
+        self.distrusts += 1;
+        let most = self.distrusts <= MAX_DISTRUSTS;
+        let record = self.ask.record.as_mut().filter(|_| most).ok_or_else(in_progress)?;
+        record.distrust = Some(seen);
+        Ok(())
+    }
+
+    fn has_distrusted(&self) -> bool {
+        self.ask.record.as_ref().is_some_and(|record| record.distrust.is_some())
+    }
+
+    fn refuse(&self, Refused { limit, retry_after }: Refused) -> Error {
+        self.report(refused_by(limit), false);
+        Error::Limited { limit, retry_after }
+    }
+
+    fn report_grant(&self, shadowed: Option<Refused>, takeover: bool) {
+        let Order { route, notes, .. } = self.order;
+        match shadowed {
+            Some(refused) => self.report(refused_by(refused.limit), true),
+            None => self.report(Disposition::Admitted, false),
+        }
+        self.gateway.metrics.record_wait(&route.upstream.name, self.waited);
+        if takeover {
+            tracing::debug!(request_id = notes.request_id(), "takes an uncertain call over");
+        }
+    }
+
+    fn report(&self, disposition: Disposition, shadow: bool) {
+        self.order.report(disposition, shadow, &self.gateway.metrics);
+    }
+}
+
+impl<S: Store> Drop for Asking<'_, S> {
+    fn drop(&mut self) {
+        if !self.is_standing {
+            return;
+        }
+        // A caller that hung up has used its rate; whom the deadline or the gateway cut off has not.
+        let refund = Instant::now() + LEAST_LEFT >= self.order.deadline
+            || self.gateway.expired.is_cancelled();
+        let settlement = Settlement {
+            scope: self.ask.scope.clone(),
+            nonce: self.ask.nonce,
+            record: self.ask.record.as_ref().map(|record| record.name.clone()),
+            verdict: Verdict::Release { refund },
+            throttled: None,
+        };
+        self.gateway.settle_later(settlement, self.order.permit.clone());
+    }
+}
+
+/// Three quarters of the caller's time, so that the last one is left for the call.
+pub(super) fn store_patience(left: Duration) -> Duration {
+    (left * 3 / 4).min(MAX_STORE_PATIENCE)
+}
+
+fn no_randomness(error: NoRandomness) -> Error {
+    Error::GatewayBug { detail: error.to_string(), sent: Sent::No }
+}
+
+/// Jittered, so that the replicas do not ask in step.
+fn polls() -> backon::ExponentialBackoff {
+    let polls = ExponentialBuilder::new().with_min_delay(FIRST_POLL).with_max_delay(LAST_POLL);
+    polls.with_jitter().without_max_times().build()
+}
+
+/// Between two asks about another replica's call.
+const FIRST_POLL: Duration = Duration::from_millis(20);
+const LAST_POLL: Duration = Duration::from_millis(200);
+
+/// Well below the 250 ms after which the store drops a queued call.
+pub(super) const MAX_JITTER: Duration = Duration::from_millis(100);
+
+/// Redis Cluster moves a slot with a day of records in a few seconds. A call waits at most this
+/// long.
+const MAX_STORE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A corrupt record is taken over at most this often. After that the call is answered
+/// REQUEST_IN_PROGRESS.
+const MAX_DISTRUSTS: u32 = 3;

@@ -1,0 +1,117 @@
+//! What a call brings along, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::admission::{Keys, RecordAsk, Scope};
+use crate::call::{Disposition, Notes};
+use crate::domain::{CreateParticipant, Name, Participant, Tenant, Upstream};
+use crate::error::{Error, Limit, Sent};
+use crate::places::Permit;
+use crate::telemetry::{Metrics, Span};
+
+/// A validated call of a known tenant, to the upstream that owns its instance.
+#[derive(Debug)]
+pub struct Order {
+    /// What is asked for.
+    pub request: CreateParticipant,
+    /// Whose limits count, and where the call goes.
+    pub route: Route,
+    /// For the call's record, its upstream token and its stored result.
+    pub keys: Keys,
+    /// How long its `client_token` is remembered.
+    pub retention: Duration,
+    /// When the caller stops listening.
+    pub deadline: Instant,
+    /// For the log and the answer's metadata.
+    pub notes: Arc<Notes>,
+    /// The caller's span.
+    pub span: Span,
+    /// Held until the call has ended, also if its caller has left before.
+    pub permit: Permit,
+}
+
+/// A tenant's way to an upstream.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Who calls.
+    pub tenant: Arc<Tenant>,
+    /// Where the call goes.
+    pub upstream: Arc<Upstream>,
+    /// What the committed shares on the upstream may hold together, in calls.
+    pub committed_burst: u32,
+}
+
+/// The participant, and whether an earlier call had made it.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// What Connect handed back.
+    pub participant: Participant,
+    /// False only for the call that ran it.
+    pub replayed: bool,
+}
+
+/// How a call ended. Duplicates get the same.
+pub type Outcome = Result<Created, Error>;
+
+impl Order {
+    /// The call's record, if it has a `client_token`.
+    pub(super) fn record(&self) -> Option<RecordAsk> {
+        let Route { tenant, upstream, .. } = &self.route;
+        self.keys.record(&tenant.name, &upstream.name, &self.request, self.retention)
+    }
+
+    /// A repeat makes no second participant.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.request.client_token.is_some()
+    }
+
+    /// Whether an attempt has begun.
+    pub(super) fn sent(&self) -> Sent {
+        if self.notes.attempts() > 0 { Sent::Maybe } else { Sent::No }
+    }
+
+    /// The caller's time is over, and nothing was sent in this attempt to go on.
+    pub(super) fn out_of_time(&self, sent: Sent) -> Error {
+        Error::DeadlineExceeded { sent, repeatable: self.is_repeatable() }
+    }
+
+    /// Notes and counts what admission did with the call.
+    pub(super) fn report(&self, disposition: Disposition, shadow: bool, metrics: &Metrics) {
+        self.notes.note_disposition(disposition, shadow);
+        let Route { tenant, upstream, .. } = &self.route;
+        metrics.count_disposition(&tenant.name, &upstream.name, disposition, shadow);
+    }
+}
+
+impl Route {
+    pub(super) fn scope(&self) -> Scope {
+        Scope {
+            tenant: self.tenant.name.clone(),
+            limits: self.tenant.limits,
+            upstream: self.upstream.name.clone(),
+            rate: self.upstream.rate,
+            burst: self.upstream.burst,
+            committed_burst: self.committed_burst,
+        }
+    }
+
+    /// Levels and places count for a tenant on an upstream.
+    pub(super) fn key(&self) -> RouteKey {
+        (self.tenant.name.clone(), self.upstream.name.clone())
+    }
+}
+
+/// A tenant and an upstream.
+pub(super) type RouteKey = (Name, Name);
+
+/// What a limit's refusal is called in the log and in metrics.
+pub(super) const fn refused_by(limit: Limit) -> Disposition {
+    match limit {
+        Limit::TenantRate => Disposition::TenantRate,
+        Limit::TenantInFlight => Disposition::InFlight,
+        Limit::UpstreamBudget => Disposition::Budget,
+    }
+}

@@ -1,0 +1,72 @@
+//! A call's line in the log, its count and the end of its span.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::call::{Ended, Notes};
+use crate::telemetry::{Metrics, Span};
+
+/// The line of one call. It is written also if the caller leaves before the answer.
+pub struct Line<'a> {
+    notes: &'a Arc<Notes>,
+    metrics: &'a Metrics,
+    method: &'static str,
+    span: &'a Span,
+    started: Instant,
+    is_written: bool,
+}
+
+impl<'a> Line<'a> {
+    /// A call begins. `method`: as metrics and spans name it.
+    #[must_use]
+    pub fn begin(
+        method: &'static str,
+        notes: &'a Arc<Notes>,
+        span: &'a Span,
+        metrics: &'a Metrics,
+    ) -> Self {
+        Self { notes, metrics, method, span, started: Instant::now(), is_written: false }
+    }
+
+    /// The call is answered, as its notes say.
+    pub fn write(mut self) {
+        let ended = self.notes.ended();
+        self.write_once(ended.as_ref());
+    }
+
+    fn write_once(&mut self, ended: Option<&Ended>) {
+        self.is_written = true;
+        let Self { notes, metrics, method, span, .. } = self;
+        let (code, is_fault) = ended.map_or(("OK", false), |ended| (ended.code, ended.is_fault));
+        let took = self.started.elapsed();
+        span.answered(code, is_fault);
+        metrics.count_call(method, code, is_fault, notes.tenant(), took);
+        let disposition = notes.disposition();
+        let (trace_id, span_id) = span.ids().unzip();
+        tracing::info!(
+            request_id = notes.request_id(),
+            tenant = notes.tenant().map(|name| name.as_str()),
+            upstream = notes.upstream().map(|name| name.as_str()),
+            decision = disposition.map(|(disposition, _)| disposition.as_str()),
+            enforcement = disposition.and_then(|(_, shadow)| shadow.then_some("shadow")),
+            code,
+            reason = ended.map_or("", |ended| ended.reason),
+            duration = took.as_secs_f64(),
+            attempts = notes.attempts(),
+            trace_id,
+            span_id,
+            error = ended.map(|ended| ended.detail.as_str()),
+            "call"
+        );
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if !self.is_written {
+            let (detail, reason) = (String::new(), "");
+            self.write_once(Some(&Ended { code: "CANCELLED", reason, is_fault: false, detail }));
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The steps in front of a method of ours, each a plain function. `app/stack.rs` puts them in
+//! order, and says why in that order.
+
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::Timeout;
+use crate::call::Notes;
+use crate::config::Settings;
+use crate::domain::{Name, Tenant};
+use crate::error::{Error, Sent};
+use crate::identity::Identity;
+use crate::net::Peer;
+use crate::places::{Permit, Place, Places};
+use crate::telemetry::Metrics;
+
+/// How long callers may be kept waiting, from the config.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For a caller that sends no `grpc-timeout`.
+    pub default: Duration,
+    /// The longest that a caller gets.
+    pub max: Duration,
+}
+
+impl Deadlines {
+    /// When the caller stops listening. A `grpc-timeout` that cannot be read is reported once the
+    /// caller is known.
+    #[must_use]
+    pub fn of(&self, headers: &HeaderMap) -> Instant {
+        let timeout = match Timeout::of(headers) {
+            Timeout::Of(timeout) => timeout,
+            Timeout::Absent | Timeout::Malformed => self.default,
+        };
+        Instant::now() + timeout.min(self.max)
+    }
+}
+
+/// Ends a call that has not reached the gateway at its deadline, as one whose body does not come.
+/// A call that has reached it is left to the gateway, which alone knows what was sent.
+pub async fn unheard(deadline: Instant, expired: &CancellationToken, notes: &Notes) -> Error {
+    let has_expired = tokio::select! {
+        () = sleep_until(deadline) => false,
+        () = expired.cancelled() => true,
+    };
+    let (sent, repeatable) = (Sent::No, true);
+    match (notes.has_entered(), has_expired) {
+        (true, _) => std::future::pending().await,
+        (false, true) => Error::ShuttingDown { sent, repeatable },
+        (false, false) => Error::DeadlineExceeded { sent, repeatable },
+    }
+}
+
+/// Sheds load beyond `server.max_in_flight`.
+///
+/// # Errors
+/// [`Error::Overloaded`].
+pub fn shed(permits: &Arc<Semaphore>, metrics: &Metrics) -> Result<Permit, Error> {
+    match Arc::clone(permits).try_acquire_owned() {
+        Ok(permit) => Ok(Arc::new(permit)),
+        Err(_) => {
+            metrics.count_shed();
+            Err(Error::Overloaded)
+        }
+    }
+}
+
+/// What identifies callers.
+#[derive(Debug)]
+pub struct Identities {
+    /// The mode.
+    pub identity: Identity,
+    /// The tenants, as they are now.
+    pub settings: Arc<ArcSwap<Settings>>,
+    /// Calls whose caller is known, and that are still being read.
+    pub reading: Places<Name>,
+    /// The most of them for one tenant. Without this bound a tenant that sends half requests could
+    /// fill `max_in_flight` before its limits are checked.
+    pub most_reading: u32,
+}
+
+impl Identities {
+    /// Finds the tenant. Then, and not before, a malformed `grpc-timeout` is refused.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`], [`Error::TenantUnknown`], [`Error::MalformedRequest`].
+    pub async fn identify(
+        &self,
+        request: &http::request::Parts,
+        peer: &Peer,
+        notes: &Notes,
+        metrics: &Metrics,
+    ) -> Result<(Arc<Tenant>, Arc<Settings>), Error> {
+        let settings = self.settings.load_full();
+        let tenant = self.identity.tenant(&request.headers, &peer.shown, &settings).await;
+        let tenant = tenant.inspect_err(|error| match error {
+            Error::Unauthenticated(_) => metrics.count_refusal("UNAUTHENTICATED"),
+            Error::TenantUnknown(_) => metrics.count_refusal("TENANT_UNKNOWN"),
+            _ => {}
+        })?;
+        notes.note_tenant(&tenant.name);
+        if Timeout::of(&request.headers) == Timeout::Malformed {
+            return Err(Error::MalformedRequest("grpc-timeout"));
+        }
+        Ok((tenant, settings))
+    }
+
+    /// A place for a request that is to be read.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub fn read(&self, tenant: &Tenant, metrics: &Metrics) -> Result<Place<Name>, Error> {
+        self.reading.enter(&tenant.name, self.most_reading).ok_or_else(|| {
+            metrics.count_shed();
+            Error::Overloaded
+        })
+    }
+}
+
+/// What bounds the streams that ask for no identity.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// One an open stream.
+    pub permits: Arc<Semaphore>,
+    /// By the peer's address.
+    pub peers: Places<IpAddr>,
+    /// The most for one peer.
+    pub most: u32,
+}
+
+/// What an open stream holds.
+pub type Opened = (tokio::sync::OwnedSemaphorePermit, Place<IpAddr>);
+
+impl Opening {
+    /// A place for a stream.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`].
+    pub fn open(&self, peer: IpAddr, metrics: &Metrics) -> Result<Opened, Error> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+        let opened = permit.zip(self.peers.enter(&peer, self.most));
+        opened.ok_or_else(|| {
+            metrics.count_shed();
+            Error::Overloaded
+        })
+    }
+}
+
+/// A POST of `application/grpc`, perhaps `+proto` (gRPC over HTTP/2, "Requests").
+///
+/// # Errors
+/// The status in HTTP's terms for anything else.
+pub fn is_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
+    if request.method() != Method::POST {
+        return Err(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if matches!(kind, "application/grpc" | "application/grpc+proto") {
+        Ok(())
+    } else {
+        Err(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    }
+}
+
+/// A body, with a place that is held until the body has ended.
+#[derive(Debug)]
+pub struct Holding<B, T> {
+    body: B,
+    _held: T,
+}
+
+impl<B, T> Holding<B, T> {
+    /// Holds `held` as long as the body.
+    pub const fn new(body: B, held: T) -> Self {
+        Self { body, _held: held }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin, T: Unpin> Body for Holding<B, T> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        poller: &mut Poller<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(poller)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
