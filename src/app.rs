@@ -27,7 +27,7 @@ use crate::gateway::Gateway;
 use crate::identity::{ClientNames, Identity};
 use crate::net;
 use crate::net::tls::{Tls, TlsFiles};
-use crate::telemetry::{LogLevel, Metrics, Telemetry};
+use crate::telemetry::{Limits, LogLevel, Metrics, Telemetry};
 use health::Health;
 pub use reloads::Reloading;
 use reloads::{keep_current, start_series_at_zero, watch};
@@ -138,6 +138,8 @@ impl App {
         let tls = tls(server.tls.as_ref())?;
         let mut watchers = watch(&identity, tls.as_ref(), &metrics);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let shown = Arc::clone(&settings);
+        metrics.show_limits(move || limits(&shown.load()));
         let ends = Ends::default();
         let expired = ends.expired.clone();
         let gateway = Gateway::new(endpoints, store.clone(), Arc::clone(&metrics), expired.clone());
@@ -317,7 +319,38 @@ async fn endpoints(
         };
         circuits.iter().filter_map(state).collect()
     });
+    let queues: Vec<_> = endpoints
+        .iter()
+        .map(|(name, endpoint)| (name.clone(), Arc::downgrade(endpoint)))
+        .collect();
+    metrics.show_queues(move || {
+        let length = |(name, endpoint): &(Name, Weak<Endpoint>)| {
+            Some((name.clone(), endpoint.upgrade()?.queue()))
+        };
+        queues.iter().filter_map(length).collect()
+    });
     endpoints
+}
+
+/// The limits that the settings name.
+fn limits(settings: &Settings) -> Limits {
+    let mut limits = Limits::default();
+    for (tenant, upstream) in settings.routes().take(reloads::MOST_EXPECTED) {
+        let of = &tenant.limits;
+        for (limit, figure) in [
+            ("rate", of.rate.per_second()),
+            ("burst", f64::from(of.burst)),
+            ("committed", of.committed.per_second()),
+            ("in_flight", f64::from(of.max_in_flight)),
+        ] {
+            limits.tenants.push((tenant.name.clone(), upstream.clone(), limit, figure));
+        }
+    }
+    for (name, upstream) in &settings.upstreams {
+        limits.upstreams.push((name.clone(), "rate", upstream.rate.per_second()));
+        limits.upstreams.push((name.clone(), "burst", f64::from(upstream.burst)));
+    }
+    limits
 }
 
 fn show_in_flight(metrics: &Metrics, permits: &Arc<Semaphore>, most: usize) {

@@ -1,7 +1,7 @@
 //! What callers see: the steps around every call, the services, and the one table of statuses.
 
 mod context;
-mod decode;
+pub mod decode;
 mod line;
 mod participants;
 mod quotas;

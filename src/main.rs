@@ -14,7 +14,9 @@ fn main() -> ExitCode {
             return if error.use_stderr() { cli::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    match cli.run() {
+    let outcome = cli.run();
+    participant_gateway::telemetry::flush_log();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{failure}");

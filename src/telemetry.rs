@@ -6,8 +6,9 @@ mod metrics;
 pub mod names;
 mod process;
 mod trace;
+mod writer;
 
 pub use export::Telemetry;
-pub use log::{LogLevel, init};
-pub use metrics::{Distrust, Metrics, Reloadable};
+pub use log::{LogLevel, flush as flush_log, init};
+pub use metrics::{Distrust, Limits, Metrics, Reloadable};
 pub use trace::{Attempted, Operation, Span, Tracing};

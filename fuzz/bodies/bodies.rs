@@ -16,9 +16,9 @@ use participant_gateway::admission::Keys;
 use participant_gateway::call::Notes;
 use participant_gateway::config::shape::Algorithm;
 use participant_gateway::config::{self, KeySource, Settings};
-use participant_gateway::domain::{CreateParticipant, Participant, ParticipantToken};
+use participant_gateway::domain::{Participant, ParticipantToken};
 use participant_gateway::error::Error;
-use participant_gateway::grpc::Timeout;
+use participant_gateway::grpc::{Timeout, decode};
 use participant_gateway::identity::jwt::{self, KeySet, Rules};
 use participant_gateway::proto;
 use prost::Message;
@@ -28,7 +28,7 @@ pub use connect_reply::connect_reply;
 /// A request is taken with every rule of the contract kept, or refused with the rules it breaks.
 pub fn request(data: &[u8]) {
     let Ok(message) = proto::CreateParticipantRequest::decode(data) else { return };
-    match CreateParticipant::try_from(message) {
+    match decode::create_participant(message, false) {
         Ok(call) => {
             let within = |text: &str, max| (1..=max).contains(&text.chars().count());
             assert!(within(call.instance_id.as_str(), 100));

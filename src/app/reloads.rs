@@ -124,4 +124,4 @@ pub fn start_series_at_zero(settings: &Settings, metrics: &Metrics) {
 
 /// Tenants with an upstream whose decisions are all counted from 0: beyond, series that never come
 /// would take the room of those that do.
-const MOST_EXPECTED: usize = 1_500;
+pub(super) const MOST_EXPECTED: usize = 1_500;

@@ -198,7 +198,13 @@ impl Check {
             self.warn(&format!("{path}.committed"), expected);
         }
         let limits = TenantLimits { rate, burst, committed, max_in_flight, enforcement };
-        Some(Tenant { name: name?, instances: instances?, roles: roles.collect(), limits })
+        Some(Tenant {
+            name: name?,
+            instances: instances?,
+            roles: roles.collect(),
+            requires_client_token: tenant.require_client_token,
+            limits,
+        })
     }
 
     fn upstreams(
@@ -237,7 +243,23 @@ impl Check {
             }
             upstreams.insert(upstream.name.clone(), Arc::new(upstream));
         }
+        self.accounts(&upstreams);
         upstreams
+    }
+
+    /// Two upstreams with one region and role are one account.
+    fn accounts(&mut self, upstreams: &BTreeMap<Name, Arc<Upstream>>) {
+        let mut seen = HashMap::new();
+        for (name, upstream) in upstreams {
+            let account = (&upstream.region, &upstream.role_arn, &upstream.endpoint_url);
+            if let Some(first) = seen.insert(account, name) {
+                let expected = format!(
+                    "another region or role than upstreams.{first} has: both are one account, and \
+                     its budget is doubled"
+                );
+                self.warn(&format!("upstreams.{name}.region"), expected);
+            }
+        }
     }
 
     fn upstream(&mut self, key: &str, shape: &shape::Upstream) -> Option<Upstream> {
@@ -423,15 +445,16 @@ impl Check {
         }
         let mut instances = BTreeSet::new();
         for (index, id) in list.iter().enumerate() {
+            let path = format!("{path}[{index}]");
             match InstanceId::new(id.as_str()) {
+                Ok(id) if id.is_arn() => {
+                    let expected = "an instance's id: the part of its ARN after `instance/`";
+                    self.add(path, json!(id.as_str()), expected);
+                }
                 Ok(id) => {
                     instances.insert(id);
                 }
-                Err(_) => self.add(
-                    format!("{path}[{index}]"),
-                    json!(id),
-                    "an instance id of 1 to 100 characters",
-                ),
+                Err(_) => self.add(path, json!(id), "an instance id of 1 to 100 characters"),
             }
         }
         Some(Instances::Only(instances))

@@ -117,6 +117,9 @@ pub struct Tenant {
     pub committed: Share,
     /// The most calls it may have in flight, per upstream, over all replicas.
     pub max_in_flight: Count,
+    /// Whether a call without a `client_token` is refused: a repeat of it could make a second
+    /// participant.
+    pub require_client_token: bool,
     /// Whether its rate and in-flight limits refuse, or only report.
     pub enforcement: Enforcement,
 }
@@ -250,6 +253,7 @@ impl Default for Tenant {
             burst: None,
             committed: Share::zero(),
             max_in_flight: Count::of(64),
+            require_client_token: false,
             enforcement: Enforcement::Enforce,
         }
     }

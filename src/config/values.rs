@@ -23,7 +23,7 @@ pub struct Span(Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(u32);
 
-/// A rate: a decimal and `/s`, `/m` or `/h`. May be zero.
+/// A rate: a decimal and `/s`, `/m`, `/h` or `/d`. May be zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share(f64, Per);
 
@@ -52,6 +52,7 @@ enum Per {
     Second,
     Minute,
     Hour,
+    Day,
 }
 
 impl Period {
@@ -129,6 +130,7 @@ impl Share {
             "s" => Per::Second,
             "m" => Per::Minute,
             "h" => Per::Hour,
+            "d" => Per::Day,
             _ => return None,
         };
         let decimal = !figure.is_empty()
@@ -179,6 +181,7 @@ impl Per {
             Self::Second => 1.0,
             Self::Minute => 60.0,
             Self::Hour => 3600.0,
+            Self::Day => 86_400.0,
         }
     }
 }
@@ -201,6 +204,7 @@ impl fmt::Display for Share {
             Per::Second => "s",
             Per::Minute => "m",
             Per::Hour => "h",
+            Per::Day => "d",
         };
         write!(f, "{}/{per}", self.0)
     }
@@ -259,7 +263,7 @@ text_value!(Period, PERIOD, DURATION_PATTERN, |text| duration(text)
     .filter(|d| !d.is_zero())
     .map(Period));
 text_value!(Span, SPAN, DURATION_PATTERN, |text| duration(text).map(Span));
-text_value!(Share, SHARE, r"^([0-9]+\.?[0-9]*|\.[0-9]+)/[smh]$", Share::parse);
+text_value!(Share, SHARE, r"^([0-9]+\.?[0-9]*|\.[0-9]+)/[smhd]$", Share::parse);
 text_value!(Listen, LISTEN, r"^.+:[0-9]{1,5}$", |text| text.parse().ok().map(Listen));
 
 impl<'de> Deserialize<'de> for Count {
@@ -304,7 +308,7 @@ const MAX_PERIOD: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 const PERIOD: &str = "a duration above zero and at most a year, such as 250ms, 10s or 24h";
 const SPAN: &str = "a duration of at most a year, such as 0ms, 250ms or 10s";
 const COUNT: &str = "a whole number from 1 to 4294967295";
-const SHARE: &str = "a rate: a decimal and /s, /m or /h, such as 20/s, 0.5/s or 300/m";
+const SHARE: &str = "a rate: a decimal and /s, /m, /h or /d, such as 20/s, 0.5/s or 300/m";
 const LISTEN: &str = "an IP address and a port, such as 0.0.0.0:50051 or [::]:50051";
 const DURATION_PATTERN: &str = r"^ *([0-9]+(\.[0-9]+)? *[a-zA-Zµ]+ *)+$";
 
@@ -317,9 +321,10 @@ mod tests {
         assert_eq!(Share::parse("20/s").unwrap().get().per_second(), 20.0);
         assert_eq!(Share::parse("300/m").unwrap().get().per_second(), 5.0);
         assert_eq!(Share::parse("1.5/h").unwrap().get().per_second(), 1.5 / 3600.0);
+        assert_eq!(Share::parse("43200/d").unwrap().get().per_second(), 0.5);
         assert_eq!(Share::parse("0/s").unwrap().get().per_second(), 0.0);
         for bad in [
-            "20", "20/d", "/s", "./s", "-1/s", "1e3/s", "inf/s", "NaN/s", " 1/s", "1 /s", "1/s/s",
+            "20", "20/w", "/s", "./s", "-1/s", "1e3/s", "inf/s", "NaN/s", " 1/s", "1 /s", "1/s/s",
             "",
         ] {
             assert!(Share::parse(bad).is_none(), "{bad} was taken");
@@ -328,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_shown_as_it_was_written() {
-        for text in ["20/s", "300/m", "1.5/h", "0/s"] {
+        for text in ["20/s", "300/m", "1.5/h", "2/d", "0/s"] {
             assert_eq!(Share::parse(text).unwrap().to_string(), text);
         }
     }

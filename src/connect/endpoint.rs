@@ -1,6 +1,7 @@
 //! One upstream as calls see it: leave to call, and attempts that are measured and traced.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct Endpoint {
     client: Client,
     breaker: Arc<Breaker>,
     pace: Pace,
+    queued: AtomicU64,
     budgets: Mutex<HashMap<Name, Arc<TpsBudget>>>,
 }
 
@@ -44,8 +46,9 @@ impl Endpoint {
     #[must_use]
     pub fn new(upstream: Name, region: String, client: Client, metrics: Arc<Metrics>) -> Self {
         metrics.start_upstream(&upstream, Fault::ALL.map(Fault::as_str));
-        let (breaker, pace, budgets) = (Arc::default(), Pace::default(), Mutex::default());
-        Self { upstream, region, metrics, client, breaker, pace, budgets }
+        let (breaker, budgets) = (Arc::default(), Mutex::default());
+        let (pace, queued) = (Pace::default(), AtomicU64::new(0));
+        Self { upstream, region, metrics, client, breaker, pace, queued, budgets }
     }
 
     /// The circuit as metrics show it: 0 closed, 1 half-open (a probe is due or under way), 2 open.
@@ -58,6 +61,19 @@ impl Endpoint {
     #[must_use]
     pub fn pace(&self) -> &Pace {
         &self.pace
+    }
+
+    /// How many calls of this process wait for their slots.
+    #[must_use]
+    pub fn queue(&self) -> u64 {
+        self.queued.load(Relaxed)
+    }
+
+    /// Waits for a slot, and is counted meanwhile.
+    pub async fn queue_for(&self, wait: Duration) {
+        self.queued.fetch_add(1, Relaxed);
+        let _queued = Queued(&self.queued);
+        tokio::time::sleep(wait).await;
     }
 
     /// Leave for one call.
@@ -124,6 +140,15 @@ impl Attempts<'_> {
         self.span.attempted(self.notes.attempts(), &self.last);
         attempted
             .map_err(|error| UpstreamError { repeatable: request.client_token.is_some(), ..error })
+    }
+}
+
+/// A call that waits for its slot, until it is dropped.
+struct Queued<'a>(&'a AtomicU64);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -17,7 +17,7 @@ pub struct CreateParticipant {
     pub role: Role,
     /// What the others see.
     pub display_name: DisplayName,
-    /// What a WebRTC participant may send; absent and empty differ, as they do for Connect.
+    /// What a WebRTC participant may send; an empty message means the same as none.
     pub capabilities: Option<Capabilities>,
 }
 

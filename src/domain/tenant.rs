@@ -14,6 +14,9 @@ pub struct Tenant {
     pub instances: Instances,
     /// The roles it may ask for.
     pub roles: BTreeSet<Role>,
+    /// A call without a `client_token` is refused, since a repeat of it could make a second
+    /// participant.
+    pub requires_client_token: bool,
     /// Its limits, which count per upstream, over all replicas.
     pub limits: TenantLimits,
 }

@@ -85,6 +85,14 @@ bounded_text! {
     UpstreamToken, 1..=500, REDACTED
 }
 
+impl InstanceId {
+    /// Whether this is an ARN. Its last part, after `instance/`, is the id.
+    #[must_use]
+    pub fn is_arn(&self) -> bool {
+        self.as_str().starts_with("arn:")
+    }
+}
+
 /// The name of a tenant or an upstream: `[a-z0-9][a-z0-9-]{0,62}`, so that it fits a label, a key
 /// and a host name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

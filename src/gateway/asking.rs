@@ -14,7 +14,7 @@ use super::flights::Place;
 use super::order::{Order, Route, refused_by};
 use super::{Gateway, MAX_HINT, in_progress, patience};
 use crate::admission::{
-    Answer, Ask, Decision, LEASE, NoRandomness, Nonce, RecordAsk, Refused, SETTLE_ALLOWANCE,
+    Answer, Ask, Decision, LEASE, NoRandomness, Nonce, Quota, RecordAsk, Refused, SETTLE_ALLOWANCE,
     Settlement, Stage, Store, Verdict, random_token,
 };
 use crate::call::Disposition;
@@ -95,13 +95,13 @@ impl<'a, S: Store> Asking<'a, S> {
         loop {
             self.refresh()?;
             let answer = self.ask().await?;
-            let Answer { decision, shadowed, .. } = answer;
+            let Answer { decision, shadowed, quota } = answer;
             match decision {
                 Decision::Granted { at, upstream_token, takeover, distrusted } => {
                     if distrusted && !self.has_distrusted() {
                         self.gateway.metrics.count_distrusted(Distrust::Malformed);
                     }
-                    self.report_grant(shadowed, takeover);
+                    self.report_grant(shadowed, quota, takeover);
                     let token = upstream_token.unwrap_or_else(|| self.random.clone());
                     self.is_standing = false;
                     let claim = Claim::new(self.gateway, self.ask.clone(), at, token);
@@ -170,7 +170,7 @@ impl<'a, S: Store> Asking<'a, S> {
     /// comes back much later than told has lost its place.
     async fn wait_in_queue(&mut self, after: Duration) {
         let jitter = (after / 10).min(MAX_JITTER).mul_f64(fastrand::f64());
-        tokio::time::sleep(after + jitter).await;
+        self.endpoint.queue_for(after + jitter).await;
         self.waited += after + jitter;
     }
 
@@ -252,13 +252,17 @@ impl<'a, S: Store> Asking<'a, S> {
         Error::Limited { limit, retry_after }
     }
 
-    fn report_grant(&self, shadowed: Option<Refused>, takeover: bool) {
+    fn report_grant(&self, shadowed: Option<Refused>, quota: Quota, takeover: bool) {
         let Order { route, notes, .. } = self.order;
         match shadowed {
             Some(refused) => self.report(refused_by(refused.limit), true),
             None => self.report(Disposition::Admitted, false),
         }
-        self.gateway.metrics.record_wait(&route.upstream.name, self.waited);
+        let Route { tenant, upstream, .. } = route;
+        if 5 * quota.remaining < tenant.limits.burst {
+            self.gateway.metrics.count_near_limit(&tenant.name, &upstream.name);
+        }
+        self.gateway.metrics.record_wait(&upstream.name, self.waited);
         if takeover {
             tracing::debug!(request_id = notes.request_id(), "takes an uncertain call over");
         }

@@ -7,41 +7,51 @@ use crate::domain::{
 use crate::error::{Error, Violation};
 use crate::proto;
 
-impl TryFrom<proto::CreateParticipantRequest> for CreateParticipant {
-    type Error = Error;
-
-    fn try_from(request: proto::CreateParticipantRequest) -> Result<Self, Error> {
-        let mut violations = Violations::default();
-        let instance_id = violations.text("instance_id", InstanceId::new(request.instance_id));
-        let contact_id = violations.text("contact_id", ContactId::new(request.contact_id));
-        let client_token = match request.client_token {
-            absent if absent.is_empty() => Some(None),
-            token => {
-                let token = ClientToken::new(token).map(Some);
-                token
-                    .inspect_err(|_| {
-                        violations.add("client_token", "expected 500 characters at most")
-                    })
-                    .ok()
-            }
-        };
-        let details = match request.participant_details {
-            Some(details) => violations.details(details),
-            None => {
-                violations.add("participant_details", "is required");
-                None
-            }
-        };
-        match (instance_id, contact_id, client_token, details) {
-            (Some(instance_id), Some(contact_id), Some(client_token), Some(details))
-                if violations.0.is_empty() =>
-            {
-                let Details { role, display_name, capabilities } = details;
-                Ok(Self { instance_id, contact_id, client_token, role, display_name, capabilities })
-            }
-            _ => Err(Error::InvalidRequest(violations.0)),
+/// Reads a request. `requires_client_token`: one without is a violation.
+///
+/// # Errors
+/// [`Error::InvalidRequest`] with every violation.
+pub fn create_participant(
+    request: proto::CreateParticipantRequest,
+    requires_client_token: bool,
+) -> Result<CreateParticipant, Error> {
+    let mut violations = Violations::default();
+    let instance_id = violations.instance_id(request.instance_id);
+    let contact_id = violations.text("contact_id", ContactId::new(request.contact_id));
+    let client_token = violations.client_token(request.client_token, requires_client_token);
+    let details = match request.participant_details {
+        Some(details) => violations.details(details),
+        None => {
+            violations.add("participant_details", "is required");
+            None
         }
+    };
+    match (instance_id, contact_id, client_token, details) {
+        (Some(instance_id), Some(contact_id), Some(client_token), Some(details))
+            if violations.0.is_empty() =>
+        {
+            let Details { role, display_name, capabilities } = details;
+            Ok(CreateParticipant {
+                instance_id,
+                contact_id,
+                client_token,
+                role,
+                display_name,
+                capabilities,
+            })
+        }
+        _ => Err(Error::InvalidRequest(violations.0)),
     }
+}
+
+/// Reads the one field of a question for the quota.
+///
+/// # Errors
+/// [`Error::InvalidRequest`].
+pub fn quota(request: proto::GetQuotaRequest) -> Result<InstanceId, Error> {
+    let mut violations = Violations::default();
+    let instance_id = violations.instance_id(request.instance_id);
+    instance_id.ok_or(Error::InvalidRequest(violations.0))
 }
 
 struct Details {
@@ -62,13 +72,38 @@ impl Violations {
         text.map_err(|bounds| self.0.push(Violation::length(field, bounds))).ok()
     }
 
+    fn instance_id(&mut self, text: String) -> Option<InstanceId> {
+        let id = self.text("instance_id", InstanceId::new(text))?;
+        if id.is_arn() {
+            self.add("instance_id", "is an ARN: expected the id, the part after `instance/`");
+            return None;
+        }
+        Some(id)
+    }
+
+    /// The outer `None` is a violation.
+    fn client_token(&mut self, token: String, is_required: bool) -> Option<Option<ClientToken>> {
+        if token.is_empty() {
+            if is_required {
+                self.add("client_token", "is required: the tenant's calls must be repeatable");
+            }
+            return (!is_required).then_some(None);
+        }
+        let token = ClientToken::new(token).map(Some);
+        token
+            .inspect_err(|_| self.add("client_token", "expected 500 characters at most"))
+            .ok()
+    }
+
     fn details(&mut self, details: proto::ParticipantDetails) -> Option<Details> {
         let role = self.role(details.participant_role);
         let display_name =
             self.text("participant_details.display_name", DisplayName::new(details.display_name));
         let capabilities = details
             .participant_capabilities
-            .map(|capabilities| self.capabilities(capabilities));
+            .map(|capabilities| self.capabilities(capabilities))
+            // An empty message means the same as none, in the fingerprint and for Connect.
+            .filter(|capabilities| *capabilities != Capabilities::default());
         Some(Details { role: role?, display_name: display_name?, capabilities })
     }
 
@@ -133,7 +168,7 @@ mod tests {
     }
 
     fn violated(request: proto::CreateParticipantRequest) -> Vec<&'static str> {
-        match CreateParticipant::try_from(request) {
+        match create_participant(request, false) {
             Err(Error::InvalidRequest(violations)) => {
                 violations.into_iter().map(|violation| violation.field).collect()
             }
@@ -160,9 +195,9 @@ mod tests {
 
     #[test]
     fn an_empty_client_token_is_absent_and_one_of_spaces_is_kept() {
-        assert_eq!(CreateParticipant::try_from(valid()).unwrap().client_token, None);
+        assert_eq!(create_participant(valid(), false).unwrap().client_token, None);
         let spaces = proto::CreateParticipantRequest { client_token: "  ".to_owned(), ..valid() };
-        let token = CreateParticipant::try_from(spaces).unwrap().client_token.unwrap();
+        let token = create_participant(spaces, false).unwrap().client_token.unwrap();
         assert_eq!(token.as_str(), "  ");
     }
 
@@ -238,7 +273,7 @@ mod tests {
         #[test]
         fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             if let Ok(request) = proto::CreateParticipantRequest::decode(bytes.as_slice()) {
-                let _ = CreateParticipant::try_from(request);
+                let _ = create_participant(request, false);
             }
         }
 
@@ -250,7 +285,7 @@ mod tests {
                 bytes[at] = byte;
             }
             if let Ok(request) = proto::CreateParticipantRequest::decode(bytes.as_slice()) {
-                let _ = CreateParticipant::try_from(request);
+                let _ = create_participant(request, false);
             }
         }
     }

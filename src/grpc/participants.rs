@@ -6,9 +6,9 @@ use std::time::SystemTime;
 use tonic::{Request, Response, Status};
 
 use super::context::Context;
-use super::status;
+use super::{decode, status};
 use crate::admission::Store;
-use crate::domain::{CreateParticipant, Participant};
+use crate::domain::Participant;
 use crate::error::Error;
 use crate::gateway::{Created, Gateway, Order, Outcome};
 use crate::proto::participant_service_server::ParticipantService;
@@ -25,7 +25,7 @@ impl<S: Store> Participants<S> {
     }
 
     async fn create(&self, context: Context, message: CreateParticipantRequest) -> Outcome {
-        let request = CreateParticipant::try_from(message)?;
+        let request = decode::create_participant(message, context.tenant.requires_client_token)?;
         let route = context.route(&request.instance_id)?;
         if !route.tenant.roles.contains(&request.role) {
             return Err(Error::RoleNotAllowed);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use super::context::Context;
-use super::status;
+use super::{decode, status};
 use crate::admission::Store;
-use crate::domain::{Enforcement, InstanceId};
-use crate::error::{Error, Violation};
+use crate::domain::Enforcement;
+use crate::error::Error;
 use crate::gateway::Gateway;
 use crate::proto::quota_service_server::QuotaService;
 use crate::proto::{self, GetQuotaRequest, GetQuotaResponse};
@@ -28,9 +28,7 @@ impl<S: Store> Quotas<S> {
         context: &Context,
         message: GetQuotaRequest,
     ) -> Result<GetQuotaResponse, Error> {
-        let instance = InstanceId::new(message.instance_id).map_err(|bounds| {
-            Error::InvalidRequest(vec![Violation::length("instance_id", bounds)])
-        })?;
+        let instance = decode::quota(message)?;
         let route = context.route(&instance)?;
         let Context { notes, span, deadline, settings, .. } = context;
         let quota = self.0.quota(&route, notes, span, *deadline).await?;

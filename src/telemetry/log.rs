@@ -1,11 +1,13 @@
 //! The log: JSON or text, on standard output.
 
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use super::writer::Lines;
 use crate::config::Level;
 use crate::config::shape::LogFormat;
 
@@ -28,24 +30,37 @@ impl LogLevel {
 #[must_use]
 pub fn init(format: LogFormat, level: Level) -> LogLevel {
     let (filter, handle) = reload::Layer::new(filter(level));
+    let lines = LINES.get_or_init(|| Lines::to(io::stdout())).clone();
     let lines = match format {
         LogFormat::Json => fmt::layer()
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .with_writer(io::stdout)
+            .with_writer(lines)
             .boxed(),
         LogFormat::Text => fmt::layer()
             .with_ansi(io::stdout().is_terminal())
             .with_target(false)
-            .with_writer(io::stdout)
+            .with_writer(lines)
             .boxed(),
     };
     match tracing_subscriber::registry().with(filter).with(lines).try_init() {
         Ok(()) => LogLevel(Some(handle)),
         Err(_) => LogLevel(None),
     }
+}
+
+/// Waits until the log is written, a second at most: for the end of the process.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush();
+    }
+}
+
+/// Lines of the log that could not be written.
+pub(super) fn dropped() -> u64 {
+    LINES.get().map_or(0, Lines::dropped)
 }
 
 fn filter(level: Level) -> EnvFilter {
@@ -57,6 +72,9 @@ fn filter(level: Level) -> EnvFilter {
         }
     }
 }
+
+/// The process has one standard output.
+static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// Libraries that print what must not be printed, and the level at which they do not: the AWS SDK
 /// prints bodies and the request that it signs at TRACE, HTTP/2 prints frames.

@@ -14,7 +14,7 @@ use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stre
 use prometheus::{Registry, TextEncoder};
 
 use super::names::{attribute as at, metric};
-use super::{Operation, process};
+use super::{Operation, log, process};
 use crate::call::Disposition;
 use crate::domain::Name;
 use crate::sync::lock;
@@ -27,6 +27,7 @@ pub struct Metrics {
     client: Histogram<f64>,
     database: Histogram<f64>,
     decisions: Counter<u64>,
+    near_limit: Counter<u64>,
     replays: Counter<u64>,
     attempts: Counter<u64>,
     factors: Factors,
@@ -85,6 +86,10 @@ impl Metrics {
             client: seconds(metric::CLIENT_CALL, "Attempts at Connect."),
             database: seconds(metric::DATABASE, "Operations on Redis."),
             decisions: counter(metric::DECISIONS, "What admission decided."),
+            near_limit: counter(
+                metric::NEAR_LIMIT,
+                "Admitted calls that left less than a fifth of the tenant's burst.",
+            ),
             replays: counter(
                 metric::REPLAYS,
                 "Calls that were answered with the result of an earlier one.",
@@ -142,6 +147,11 @@ impl Metrics {
             metric::DROPPED,
             "Spans and metric points that did not reach the collector.",
             move || dropped.load(Relaxed),
+        );
+        self.counted(
+            metric::LOG_DROPPED,
+            "Lines of the log that could not be written.",
+            log::dropped,
         );
         self.meter
             .u64_observable_gauge(metric::BUILD)
@@ -224,6 +234,37 @@ impl Metrics {
             self.replays.add(1, &[]);
         }
         self.add_disposition(1, tenant, upstream, disposition, shadow);
+    }
+
+    /// An admitted call left little of the tenant's burst.
+    pub fn count_near_limit(&self, tenant: &Name, upstream: &Name) {
+        self.near_limit.add(1, &of(tenant, upstream));
+    }
+
+    /// Shows the limits in force: of each tenant on each upstream, and of each upstream.
+    pub fn show_limits(&self, limits: impl Fn() -> Limits + Send + Sync + 'static) {
+        let limits = Arc::new(limits);
+        let tenants = Arc::clone(&limits);
+        self.meter
+            .f64_observable_gauge(metric::LIMIT)
+            .with_description("A tenant's limits on an upstream, per second or in calls.")
+            .with_callback(move |gauge| {
+                for (tenant, upstream, limit, figure) in tenants().tenants {
+                    let [tenant, upstream] = of(&tenant, &upstream);
+                    gauge.observe(figure, &[tenant, upstream, KeyValue::new(at::LIMIT, limit)]);
+                }
+            })
+            .build();
+        self.meter
+            .f64_observable_gauge(metric::UPSTREAM_LIMIT)
+            .with_description("An upstream's budget, per second and in calls.")
+            .with_callback(move |gauge| {
+                for (upstream, limit, figure) in limits().upstreams {
+                    let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
+                    gauge.observe(figure, &[upstream, KeyValue::new(at::LIMIT, limit)]);
+                }
+            })
+            .build();
     }
 
     /// A call was admitted, after this wait.
@@ -314,9 +355,23 @@ impl Metrics {
 
     /// Shows every upstream's circuit: 0 closed, 1 half-open, 2 open.
     pub fn show_circuits(&self, states: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static) {
+        self.show_upstreams(metric::CIRCUIT, "0: closed, 1: half-open, 2: open.", states);
+    }
+
+    /// Shows how many calls of this process wait for their slots on each upstream.
+    pub fn show_queues(&self, lengths: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static) {
+        self.show_upstreams(metric::QUEUE, "Calls that wait for their slots.", lengths);
+    }
+
+    fn show_upstreams(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        states: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static,
+    ) {
         self.meter
-            .u64_observable_gauge(metric::CIRCUIT)
-            .with_description("0: closed, 1: half-open, 2: open.")
+            .u64_observable_gauge(name)
+            .with_description(text)
             .with_callback(move |gauge| {
                 for (upstream, state) in states() {
                     gauge.observe(state, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
@@ -403,6 +458,15 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
     stream.build().ok()
 }
 
+/// The limits in force.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// Tenant, upstream, which limit, and its figure: per second, or in calls.
+    pub tenants: Vec<(Name, Name, &'static str, f64)>,
+    /// Upstream, which limit, and its figure: per second, or in calls.
+    pub upstreams: Vec<(Name, &'static str, f64)>,
+}
+
 /// Why a stored record was not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distrust {
@@ -432,6 +496,13 @@ pub const IDENTITY_REASONS: [&str; 2] = ["UNAUTHENTICATED", "TENANT_UNKNOWN"];
 /// Series of one metric that names tenants: by far more than a config has, and a bound all the
 /// same.
 const TENANT_SERIES: usize = 20_000;
+
+fn of(tenant: &Name, upstream: &Name) -> [KeyValue; 2] {
+    [
+        KeyValue::new(at::TENANT, tenant.to_string()),
+        KeyValue::new(at::UPSTREAM, upstream.to_string()),
+    ]
+}
 
 /// Seconds.
 const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

@@ -16,6 +16,16 @@ pub mod metric {
     pub const DECISIONS: &str = "participant_gateway.admission.decisions";
     /// Histogram, s: how long admitted calls waited before they were admitted.
     pub const WAIT: &str = "participant_gateway.admission.wait";
+    /// Counter: admitted calls that left less than a fifth of the tenant's burst.
+    pub const NEAR_LIMIT: &str = "participant_gateway.admission.near_limit";
+    /// Gauge: a tenant's limit on an upstream.
+    pub const LIMIT: &str = "participant_gateway.limit";
+    /// Gauge: an upstream's budget.
+    pub const UPSTREAM_LIMIT: &str = "participant_gateway.upstream.limit";
+    /// Gauge: calls of this process that wait for their slots.
+    pub const QUEUE: &str = "participant_gateway.upstream.queue";
+    /// Counter: lines of the log that could not be written.
+    pub const LOG_DROPPED: &str = "participant_gateway.log.dropped";
     /// Counter: calls that were answered with the result of an earlier one.
     pub const REPLAYS: &str = "participant_gateway.replays";
     /// Counter: attempts at Connect, by how they ended.
@@ -91,6 +101,8 @@ pub mod attribute {
     pub const RESULT: &str = "result";
     /// The reason in the answer.
     pub const REASON: &str = "reason";
+    /// Which limit: `rate`, `burst`, `committed`, `in_flight`.
+    pub const LIMIT: &str = "limit";
     /// Why a record was not trusted: `malformed`, `mac`, `sealed`.
     pub const CAUSE: &str = "cause";
     /// Of spans at Connect, as OpenTelemetry's conventions for the AWS SDK have it.

@@ -39,7 +39,13 @@ fn demo(subject: &str) -> Option<Arc<Tenant>> {
         enforcement: Enforcement::Enforce,
     };
     let name = Name::parse("demo").unwrap();
-    let tenant = Tenant { name, instances: Instances::Any, roles: Default::default(), limits };
+    let tenant = Tenant {
+        name,
+        instances: Instances::Any,
+        roles: Default::default(),
+        requires_client_token: false,
+        limits,
+    };
     (subject == "system:serviceaccount:chat:bot").then(|| Arc::new(tenant))
 }
 

@@ -34,7 +34,13 @@ fn find(name: &str) -> Option<Arc<Tenant>> {
         enforcement: Enforcement::Enforce,
     };
     let name = Name::parse(tenant).unwrap();
-    Some(Arc::new(Tenant { name, instances: Instances::Any, roles: Default::default(), limits }))
+    Some(Arc::new(Tenant {
+        name,
+        instances: Instances::Any,
+        roles: Default::default(),
+        requires_client_token: false,
+        limits,
+    }))
 }
 
 fn refusal(names: Option<&ClientNames>) -> &'static str {
