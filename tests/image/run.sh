@@ -12,22 +12,7 @@ done
 image=$PWD/.tools/image/$target.oci
 export PATH="$PWD/.tools/bin:$PATH"
 export PARTICIPANT_GATEWAY="${PARTICIPANT_GATEWAY:-$PWD/target/debug/participant-gateway}"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-passed=0 failed=0
-
-it() {
-  local sentence=$1
-  shift
-  if "$@" >"$work/out" 2>&1; then
-    passed=$((passed + 1))
-    echo "ok    $sentence"
-  else
-    failed=$((failed + 1))
-    echo "FAIL  $sentence"
-    sed 's/^/      /' "$work/out" | head -20
-  fi
-}
+. tools/it.sh
 
 # The image's config and its files.
 python3 - "$image" "$work" <<'END' || exit 1
@@ -79,5 +64,4 @@ it "it has the labels of OCI" is 'all(Labels.get("org.opencontainers.image." + o
 it "it starts, on a root that it cannot write to" run --version
 it "it serves a call with the pod's arguments, and drains at SIGTERM" serves
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish
