@@ -10,6 +10,22 @@ import sys
 
 FILE = pathlib.Path(__file__).parents[2] / "helm/participant-gateway/values.schema.json"
 
+
+
+def nullable(schema):
+    """Lets the value be null too, which in a values file takes a default away; templates leave it out of the config."""
+    if "type" in schema:
+        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        schema["type"] = types + [one for one in ["null"] if one not in types]
+    if "enum" in schema and None not in schema["enum"]:
+        schema["enum"].append(None)
+    for choice in ("oneOf", "anyOf"):
+        if choice in schema and {"type": "null"} not in schema[choice]:
+            schema[choice].append({"type": "null"})
+    for inner in schema.get("properties", {}).values():
+        nullable(inner)
+
+
 program = json.load(sys.stdin)
 definitions = program.pop("$defs")
 program.pop("$schema")
@@ -20,6 +36,9 @@ program.pop("required")
 for section in ("tenants", "upstreams"):
     program["properties"][section].pop("minProperties", None)
 definitions["Identity"].pop("required")
+
+for schema in [*definitions.values(), *program["properties"].values()]:
+    nullable(schema)
 
 chart = json.loads(FILE.read_text())
 chart["properties"]["config"] = program

@@ -2,10 +2,7 @@
 {{- define "participant-gateway.pod" -}}
 metadata:
   labels:
-    {{- include "participant-gateway.labels" . | nindent 4 }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "participant-gateway.labels" (dict "root" . "labels" .Values.podLabels) | nindent 4 }}
   annotations:
     # A running pod keeps the share that it started with: a changed count rolls the pods.
     participant-gateway/replicas: {{ include "participant-gateway.storeReplicas" . | quote }}
@@ -17,167 +14,50 @@ metadata:
     {{- end }}
 spec:
   serviceAccountName: {{ include "participant-gateway.serviceAccountName" . }}
-  automountServiceAccountToken: false
+  automountServiceAccountToken: {{ .Values.automountServiceAccountToken | default false }}
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  {{- with .Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
+  {{- with include "participant-gateway.imagePullSecrets" . }}
+  {{- . | nindent 2 }}
   {{- end }}
   securityContext:
-    {{- toYaml .Values.podSecurityContext | nindent 4 }}
+    {{- include "participant-gateway.podSecurityContext" . | nindent 4 }}
+  {{- with .Values.hostAliases }}
+  hostAliases:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.dnsPolicy }}
+  dnsPolicy: {{ . }}
+  {{- end }}
+  {{- with .Values.dnsConfig }}
+  dnsConfig:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- with .Values.initContainers }}
+  initContainers:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   containers:
     - name: gateway
-      image: {{ include "participant-gateway.image" . }}
-      imagePullPolicy: {{ .Values.image.pullPolicy }}
-      args: [serve, --config, /etc/participant-gateway/config/config.yaml]
-      securityContext:
-        {{- toYaml .Values.securityContext | nindent 8 }}
-      {{- $named := dict }}
-      {{- range .Values.env }}{{ $_ := set $named .name true }}{{ end }}
-      env:
-        {{- if not $named.POD_NAME }}
-        - name: POD_NAME
-          valueFrom: {fieldRef: {fieldPath: metadata.name}}
-        {{- end }}
-        {{- if not $named.NODE_NAME }}
-        - name: NODE_NAME
-          valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
-        {{- end }}
-        {{- if .Values.simulator.enabled }}
-        # The simulator's one key, which opens nothing else.
-        {{- if not $named.AWS_ACCESS_KEY_ID }}
-        - name: AWS_ACCESS_KEY_ID
-          value: SIMULATORACCESSKEYID
-        {{- end }}
-        {{- if not $named.AWS_SECRET_ACCESS_KEY }}
-        - name: AWS_SECRET_ACCESS_KEY
-          value: ThisSecretOfTheSimulatorOpensNothingReal
-        {{- end }}
-        {{- end }}
-        {{- with .Values.env }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-        {{- if not $named.OTEL_RESOURCE_ATTRIBUTES }}
-        # Last, since it can name only what stands before it.
-        - name: OTEL_RESOURCE_ATTRIBUTES
-          value: k8s.namespace.name={{ .Release.Namespace }},k8s.deployment.name={{ include "participant-gateway.fullname" . }},k8s.pod.name=$(POD_NAME),k8s.node.name=$(NODE_NAME)
-        {{- end }}
-      {{- with .Values.envFrom }}
-      envFrom:
-        {{- toYaml . | nindent 8 }}
-      {{- end }}
-      ports:
-        - name: grpc
-          containerPort: {{ include "participant-gateway.grpcPort" . }}
-        - name: admin
-          containerPort: {{ include "participant-gateway.adminPort" . }}
-      {{- $tls := include "participant-gateway.servesTls" . }}
-      {{- range list "startup" "liveness" "readiness" }}
-      {{ . }}Probe:
-        {{- if $tls }}
-        httpGet:
-          path: /{{ ternary "readyz" "livez" (eq . "readiness") }}
-          port: admin
-        {{- else }}
-        grpc:
-          port: {{ include "participant-gateway.grpcPort" $ }}
-          {{- if ne . "readiness" }}
-          # The empty name waits for the store, which no restart brings back.
-          service: liveness
-          {{- end }}
-        {{- end }}
-        {{- toYaml (get $.Values (printf "%sProbe" .)) | nindent 8 }}
-      {{- end }}
-      {{- if .Values.preStop.sleepSeconds }}
-      lifecycle:
-        preStop:
-          sleep:
-            seconds: {{ .Values.preStop.sleepSeconds }}
-      {{- end }}
-      resources:
-        {{- toYaml .Values.resources | nindent 8 }}
-      # Whole directories: what is mounted by subPath does not follow changes.
-      volumeMounts:
-        - name: config
-          mountPath: /etc/participant-gateway/config
-          readOnly: true
-        {{- if eq (include "participant-gateway.usesRedis" .) "true" }}
-        - name: keys
-          mountPath: /etc/participant-gateway/keys
-          readOnly: true
-        {{- if .Values.secrets.redisPassword.name }}
-        - name: redis-password
-          mountPath: /etc/participant-gateway/redis-password
-          readOnly: true
-        {{- end }}
-        {{- if .Values.secrets.redisTls.name }}
-        - name: redis-tls
-          mountPath: /etc/participant-gateway/redis-tls
-          readOnly: true
-        {{- end }}
-        {{- end }}
-        {{- if .Values.tls.secretName }}
-        - name: tls
-          mountPath: /etc/participant-gateway/tls
-          readOnly: true
-        {{- if eq (dig "identity" "mode" "" .Values.config) "mtls" }}
-        - name: client-ca
-          mountPath: /etc/participant-gateway/client-ca
-          readOnly: true
-        {{- end }}
-        {{- end }}
-        {{- with .Values.extraVolumeMounts }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-    {{- if .Values.simulator.enabled }}
+      {{- include "participant-gateway.gateway" . | nindent 6 }}
+    {{- if eq (include "participant-gateway.simulates" .) "true" }}
     - name: simulator
       image: {{ include "participant-gateway.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args: [simulate, --listen, "127.0.0.1:4571"]
       securityContext:
-        {{- toYaml .Values.securityContext | nindent 8 }}
+        {{- include "participant-gateway.securityContext" . | nindent 8 }}
       resources:
         {{- toYaml .Values.resources | nindent 8 }}
     {{- end }}
-  volumes:
-    - name: config
-      configMap:
-        name: {{ include "participant-gateway.fullname" . }}
-    {{- if eq (include "participant-gateway.usesRedis" .) "true" }}
-    - name: keys
-      secret:
-        secretName: {{ include "participant-gateway.keysSecretName" . }}
-    {{- with .Values.secrets.redisPassword }}
-    {{- if .name }}
-    - name: redis-password
-      secret:
-        secretName: {{ .name }}
-        items:
-          - {key: {{ .key | quote }}, path: password}
-    {{- end }}
-    {{- end }}
-    {{- with .Values.secrets.redisTls.name }}
-    - name: redis-tls
-      secret:
-        secretName: {{ . }}
-    {{- end }}
-    {{- end }}
-    {{- if .Values.tls.secretName }}
-    - name: tls
-      secret:
-        secretName: {{ .Values.tls.secretName }}
-    {{- if eq (dig "identity" "mode" "" .Values.config) "mtls" }}
-    - name: client-ca
-      secret:
-        secretName: {{ .Values.tls.clientCa.secretName | default .Values.tls.secretName }}
-        items:
-          - {key: {{ .Values.tls.clientCa.key | quote }}, path: {{ .Values.tls.clientCa.key | quote }}}
-    {{- end }}
-    {{- end }}
-    {{- with .Values.extraVolumes }}
+    {{- with .Values.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  volumes:
+    {{- include "participant-gateway.volumes" . | nindent 4 }}
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- range . }}
@@ -207,4 +87,58 @@ spec:
   {{- with .Values.priorityClassName }}
   priorityClassName: {{ . }}
   {{- end }}
+{{- end -}}
+
+{{/* The gateway's container, without its name. */}}
+{{- define "participant-gateway.gateway" -}}
+image: {{ include "participant-gateway.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+args: [serve, --config, /etc/participant-gateway/config/config.yaml]
+securityContext:
+  {{- include "participant-gateway.securityContext" . | nindent 2 }}
+env:
+  {{- include "participant-gateway.env" . | nindent 2 }}
+{{- with concat (.Values.envFrom | default list) (.Values.extraEnvFrom | default list) }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+ports:
+  - name: grpc
+    containerPort: {{ include "participant-gateway.grpcPort" . }}
+  - name: admin
+    containerPort: {{ include "participant-gateway.adminPort" . }}
+{{- $tls := include "participant-gateway.servesTls" . }}
+{{- range list "startup" "liveness" "readiness" }}
+{{ . }}Probe:
+  {{- if $tls }}
+  httpGet:
+    path: /{{ ternary "readyz" "livez" (eq . "readiness") }}
+    port: admin
+  {{- else }}
+  grpc:
+    port: {{ include "participant-gateway.grpcPort" $ }}
+    {{- if ne . "readiness" }}
+    # The empty name waits for the store, which no restart brings back.
+    service: liveness
+    {{- end }}
+  {{- end }}
+  {{- with get $.Values (printf "%sProbe" .) }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- $lifecycle := .Values.lifecycle | default dict }}
+{{- with (.Values.preStop).sleepSeconds }}
+{{- $lifecycle = merge (dict) $lifecycle (dict "preStop" (dict "sleep" (dict "seconds" .))) }}
+{{- end }}
+{{- with $lifecycle }}
+lifecycle:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.terminationMessagePolicy }}
+terminationMessagePolicy: {{ . }}
+{{- end }}
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+volumeMounts:
+  {{- include "participant-gateway.volumeMounts" . | nindent 2 }}
 {{- end -}}
