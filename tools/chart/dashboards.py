@@ -69,6 +69,9 @@ CONNECT = "rpc_client_call_duration_seconds"
 REDIS = "db_client_operation_duration_seconds"
 ATTEMPTS = "participant_gateway_upstream_attempts_total"
 DECISIONS = "participant_gateway_admission_decisions_total"
+NEAR_LIMIT = "participant_gateway_admission_near_limit_total"
+LIMIT = "participant_gateway_limit"
+UPSTREAM_LIMIT = "participant_gateway_upstream_limit"
 BUILD = "participant_gateway_build_info"
 VARIABLES = [
     {"name": "datasource", "type": "datasource", "query": "prometheus"},
@@ -108,6 +111,8 @@ def dashboard(name, title, description, variables, *panels):
 TENANT = CREATE + ',tenant=~"$tenant"'
 THROTTLED = UPSTREAM + ',outcome="throttled"'
 REFUSED = UPSTREAM + ',tenant=~"$tenant",decision=~"tenant_rate|in_flight|budget"'
+BOTH = UPSTREAM + ',tenant=~"$tenant"'
+ADMITTED = BOTH + ',decision="admitted"'
 # In shadow a limit is counted in place of `admitted`.
 LET_THROUGH = f'sum by (upstream) (rate({DECISIONS}{{{UPSTREAM},decision="admitted"}}[$__rate_interval]) or rate({DECISIONS}{{{UPSTREAM},enforcement="shadow"}}[$__rate_interval]))'
 
@@ -150,6 +155,10 @@ DASHBOARDS = [
               ("{{upstream}} {{outcome}}", rate(ATTEMPTS, UPSTREAM + ',outcome!~"ok|throttled"', "upstream, outcome")), unit="reqps"),
         panel("Throttled", "The share of the attempts.",
               ("{{upstream}}", f"{rate(ATTEMPTS, THROTTLED, 'upstream')} / {rate(ATTEMPTS, UPSTREAM, 'upstream')}"), unit="percentunit"),
+        panel("Rate in use", "Attempts a second, as a share of the upstream's configured rate.",
+              ("{{upstream}}", f'{rate(ATTEMPTS, UPSTREAM, "upstream")} / max by (upstream) ({UPSTREAM_LIMIT}{{{UPSTREAM},limit="rate"}})'), unit="percentunit"),
+        panel("Calls in the queue", "Admitted calls that wait for their slot in the budget; max_wait is how long.",
+              ("{{upstream}}", f"max by (upstream) (participant_gateway_upstream_queue{{{UPSTREAM}}})")),
         panel("Budget factor", "1 is the whole configured rate; throttles halve it, time brings it back.",
               ("{{upstream}}", f"min by (upstream) (participant_gateway_upstream_budget_factor{{{UPSTREAM}}})"), unit="percentunit"),
         panel("Circuit", "0: closed; 1: half-open, a probe is due or under way; 2: open, calls are refused.",
@@ -161,11 +170,15 @@ DASHBOARDS = [
         "Who is let in, who is not and why, and the store that decides.",
         [BY_TENANT, BY_UPSTREAM],
         panel("Decisions", "tenant_rate, in_flight and budget are refusals.",
-              ("{{decision}}", rate(DECISIONS, UPSTREAM + ',tenant=~"$tenant"', "decision")), unit="reqps", stack=True),
+              ("{{decision}}", rate(DECISIONS, BOTH, "decision")), unit="reqps", stack=True),
         panel("Refused, by tenant", "By the limit that refused.",
               ("{{tenant}} {{decision}}", rate(DECISIONS, REFUSED + ',enforcement="enforce"', "tenant, decision")), unit="reqps"),
         panel("Would have been refused", "Tenants in shadow: decided, but let through.",
               ("{{tenant}} {{decision}}", rate(DECISIONS, REFUSED + ',enforcement="shadow"', "tenant, decision")), unit="reqps"),
+        panel("Rate in use, by tenant", "Admitted calls a second, as a share of the tenant's rate on the upstream.",
+              ("{{tenant}} {{upstream}}", f'{rate(DECISIONS, ADMITTED, "tenant, upstream")} / max by (tenant, upstream) ({LIMIT}{{{BOTH},limit="rate"}})'), unit="percentunit"),
+        panel("Near the limit, by tenant", "The share of admitted calls that left less than a fifth of the tenant's burst.",
+              ("{{tenant}} {{upstream}}", f"{rate(NEAR_LIMIT, BOTH, 'tenant, upstream')} / {rate(DECISIONS, ADMITTED, 'tenant, upstream')}"), unit="percentunit"),
         panel("Waits", "Of admitted calls, for their slot in the budget or for a duplicate elsewhere; near 0 for most.",
               *quantiles("participant_gateway_admission_wait_seconds", UPSTREAM), unit="s"),
         panel("Replays", "Calls that were answered with an earlier call's result.",
@@ -178,6 +191,8 @@ DASHBOARDS = [
               ("replicas", f"sum(participant_gateway_store_degraded{{{OURS}}})")),
         panel("Unsettled results", "Results that could not be written.",
               ("{{pod}}", rate("participant_gateway_results_unsettled_total", OURS, "pod"))),
+        panel("Records distrusted", "Records in Redis that were not believed, by cause.",
+              ("{{cause}}", rate("participant_gateway_records_distrusted_total", OURS, "cause"))),
     ),
     dashboard(
         "saturation",
@@ -203,6 +218,8 @@ DASHBOARDS = [
               ("{{pod}}", f"participant_gateway_runtime_alive_tasks{{{OURS}}} / participant_gateway_runtime_workers{{{OURS}}}")),
         panel("Telemetry dropped", "Spans and metrics that did not reach the collector.",
               ("{{pod}}", rate("participant_gateway_telemetry_dropped_total", OURS, "pod"))),
+        panel("Log lines dropped", "Always 0: a full log makes calls wait.",
+              ("{{pod}}", rate("participant_gateway_log_dropped_total", OURS, "pod"))),
         panel("Config reloads", "By result.",
               ("{{result}}", rate("participant_gateway_config_reloads_total", OURS, "result"))),
     ),
