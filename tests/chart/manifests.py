@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Looks at rendered manifests: `manifests.py schemas|restricted|mounts FILE`, `manifests.py same FILE FILE`.
+"""Looks at rendered manifests: `manifests.py schemas|restricted|mounts FILE`, `manifests.py same|changes FILE FILE`.
 
 schemas     Kubernetes' own schemas, of several versions, strictly
 restricted  the Pod Security Standard "restricted", and a read-only root
 mounts      everything mounted as whole directories, and nothing secret in a ConfigMap
 same        both files hold the same objects, in whatever order
+changes     prints what an upgrade from the first to the second changes, a line each; fails where the API server refuses
+            such a change, or where an object would be another one
 """
 
+import json
 import re
 import sys
 
@@ -87,7 +90,7 @@ def mounts(objects):
         if one["kind"] == "ConfigMap" and "config.yaml" in one.get("data", {}):
             config = yaml.safe_load(one["data"]["config.yaml"])
             for section in ("store", "idempotency"):
-                for key in re.findall(r"\b\w*(?:password|key|secret)\w*(?=:)", yaml.dump(config.get(section))):
+                for key in re.findall(r"^[\s-]*(\w*(?:password|key|secret)\w*):", yaml.dump(config.get(section)), re.M):
                     if not key.endswith("_file") and key != "key_prefix":
                         yield f"config.yaml: {section} has {key}"
 
@@ -99,7 +102,45 @@ def same(objects, others):
             yield f"{key(one)} differs from {key(other)}"
 
 
+# What the API server lets nobody change.
+IMMUTABLE = {
+    "Deployment": r"spec\.selector\b.*",
+    "Service": r"spec\.(clusterIP|loadBalancerClass)",
+}
+
+
+def changes(objects, others):
+    key = lambda one: (one["kind"], one["metadata"]["name"])
+    before, after = ({key(one): one for one in of} for of in (objects, others))
+    for name in sorted(before.keys() | after.keys()):
+        if name not in before or name not in after:
+            print(*name, "is gone" if name in before else "is new")
+            if name in before:
+                yield f"{'/'.join(name)} is gone"
+            continue
+        for path, old, new in differences(before[name], after[name]):
+            print(*name, f"{path}: {short(old)} -> {short(new)}")
+            if re.fullmatch(IMMUTABLE.get(name[0], "(?!)"), path):
+                yield f"{'/'.join(name)}: {path} cannot be changed"
+
+
+def short(value):
+    text = json.dumps(value)
+    return text if len(text) < 150 else "…"
+
+
+def differences(old, new, path=""):
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, (one, other) in enumerate(zip(old, new)):
+            yield from differences(one, other, f"{path}[{index}]")
+    elif old != new:
+        yield path, old, new
+
+
 check, *files = sys.argv[1:]
 read = [[one for one in yaml.safe_load_all(open(file)) if one] for file in files]
-found = list({"schemas": schemas, "restricted": restricted, "mounts": mounts, "same": same}[check](*read))
+found = list({"schemas": schemas, "restricted": restricted, "mounts": mounts, "same": same, "changes": changes}[check](*read))
 sys.exit("\n".join(found) or 0)

@@ -30,26 +30,39 @@ def mounted(folder):
     config = next(one["data"]["config.yaml"] for one in objects if "config.yaml" in one.get("data", {}))
     deployments = [one for one in objects if one["kind"] == "Deployment"]
     pod = next(one for one in deployments if one["spec"]["template"]["spec"]["containers"][0]["name"] == "gateway")
-    config = config.replace(MOUNTS, str(folder))
-    for path in re.findall(rf"{folder}/\S+", config):
-        file = pathlib.Path(path)
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(content(file, folder))
+    config = placed(yaml.safe_load(config), folder)
     (folder / "config").mkdir()
-    (folder / "config/config.yaml").write_text(config)
-    return pod["spec"]["template"]["spec"], yaml.safe_load(config)
+    (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
+    return pod["spec"]["template"]["spec"], config
 
 
-def content(file, folder):
-    if file.parent.name == "keys":
+def placed(config, folder):
+    """The config with each file that it names below `folder`, where there is such a file now."""
+    if isinstance(config, list):
+        return [placed(one, folder) for one in config]
+    if not isinstance(config, dict):
+        return config
+    for key, value in config.items():
+        if key.endswith("_file") and value:
+            file = folder / value.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content(key, folder))
+            config[key] = str(file)
+        else:
+            config[key] = placed(value, folder)
+    return config
+
+
+def content(key, folder):
+    if key in ("root_key_file", "sealing_keys_file"):
         return base64.b64encode(os.urandom(32)).decode() + "\n"
-    if file.parent.name == "redis-password":
-        return "a password\n"
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    if not key.exists():
+    if key.endswith(("password_file", "token_file")):
+        return "a secret\n"
+    key_file, cert = folder / "key.pem", folder / "cert.pem"
+    if not key_file.exists():
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=test -addext subjectAltName=DNS:localhost"
-        subprocess.run([*command.split(), "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return (key if file.suffix == ".key" else cert).read_text()
+        subprocess.run([*command.split(), "-keyout", key_file, "-out", cert], check=True, capture_output=True)
+    return (key_file if key == "key_file" else cert).read_text()
 
 
 def check(folder):

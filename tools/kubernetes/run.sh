@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # The chart on a real kube-apiserver (no nodes): installed, upgraded and strictly validated, in namespaces that enforce
 # the restricted Pod Security Standard and warn by it. Building the server takes five minutes once, starting it seconds.
+# `--bless` writes tests/chart/upgrade.txt anew, which lists what an upgrade from the chart of BEFORE changes.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 version=v1.34.1 # its go.mod says so, too
 export PATH="$PWD/.tools/bin:$PATH"
 bin="$PWD/.tools/bin"
-chart=helm/participant-gateway
-work=$(mktemp -d)
-passed=0 failed=0
+. tools/it.sh
+. tests/chart/cases.sh
+make_parent
 servers=()
 trap 'kill "${servers[@]}" 2>/dev/null; wait; rm -rf "$work"' EXIT
 
@@ -41,7 +42,7 @@ openssl genrsa -out "$work/key" 2048 2>/dev/null
 echo tok,admin,admin,system:masters >"$work/tokens"
 kube-apiserver --etcd-servers "http://127.0.0.1:$client" --secure-port "$secure" --bind-address 127.0.0.1 --cert-dir "$work/certs" \
   --service-account-key-file "$work/key" --service-account-signing-key-file "$work/key" --service-account-issuer https://kubernetes.default.svc \
-  --token-auth-file "$work/tokens" --authorization-mode RBAC --service-cluster-ip-range 10.0.0.0/24 \
+  --token-auth-file "$work/tokens" --authorization-mode RBAC --service-cluster-ip-range 10.0.0.0/24,fd00:10::/108 \
   --disable-admission-plugins ServiceAccount >"$work/server.log" 2>&1 &
 servers+=($!)
 
@@ -56,19 +57,8 @@ kubectl get --raw /readyz >/dev/null || { tail -20 "$work/server.log"; exit 1; }
 # Kubernetes 1.34 says this of every headless Service, since it looks at the affinity after defaulting it.
 known='spec.SessionAffinity is ignored for headless services'
 
-# it SENTENCE COMMAND...: a test, which passes where the command succeeds and warns of nothing.
-it() {
-  local sentence=$1
-  shift
-  if "$@" >"$work/out" 2>&1 && ! grep -v "$known" "$work/out" | grep -qiE 'warning|would violate|^W[0-9]{4}'; then
-    passed=$((passed + 1))
-    echo "ok    $sentence"
-  else
-    failed=$((failed + 1))
-    echo "FAIL  $sentence"
-    sed 's/^/      /' "$work/out" | head -20
-  fi
-}
+# A warning is a failure, too.
+fine() { ! grep -v "$known" "$work/out" | grep -qiE 'warning|would violate|^W[0-9]{4}'; }
 namespace() {
   kubectl create namespace "$1" && kubectl label namespace "$1" pod-security.kubernetes.io/enforce=restricted \
     pod-security.kubernetes.io/warn=restricted pod-security.kubernetes.io/audit=restricted
@@ -85,27 +75,23 @@ assert pods
 json.dump({"apiVersion": "v1", "kind": "List", "items": pods}, open(sys.argv[2], "w"))' "$1" "$work/pods.json" &&
     kubectl -n "$2" create --dry-run=server --validate=strict -f "$work/pods.json"
 }
+changed() { if [ "$1" = $chart ]; then echo --set=podAnnotations.upgraded=yes; else echo --set=participant-gateway.podAnnotations.upgraded=yes; fi; }
 refused_by_pod_security() {
   ! kubectl -n "$1" run root --image x --dry-run=server >"$work/root" 2>&1 && grep -q 'violates PodSecurity' "$work/root"
 }
 
 it "the server knows the optional kinds" kubectl apply -f tools/kubernetes/crds.yaml
 kubectl wait --for condition=established crd --all --timeout 30s >/dev/null
-kubectl create priorityclass high --value 1 >/dev/null
-kubectl create namespace grafana >/dev/null
+for shared in grafana monitoring; do kubectl create namespace $shared >/dev/null; done
 
 for helm in helm helm3; do
-  for case in default dev eks trial full; do
-    case $case in
-      default) values=tests/chart/required.yaml ;;
-      dev | eks) values=$chart/values-$case.yaml ;;
-      *) values=tests/chart/$case.yaml ;;
-    esac
-    in=$case-$helm
+  for case in $cases $field; do
+    in=${case#field/}-$helm
+    from=$(chart_of "$case") with=$(values "$case")
     namespace "$in" >/dev/null
-    $helm template gateway $chart --namespace "$in" -f $values >"$work/$in.yaml"
-    it "$helm installs $case" $helm upgrade --install gateway $chart --namespace "$in" -f $values
-    it "$helm upgrades $case in place" $helm upgrade --install gateway $chart --namespace "$in" -f $values --set podAnnotations.upgraded=yes
+    $helm template gateway "$from" --namespace "$in" -f "$with" >"$work/$in.yaml"
+    it "$helm installs $case" $helm upgrade --install gateway "$from" --namespace "$in" -f "$with"
+    it "$helm upgrades $case in place" $helm upgrade --install gateway "$from" --namespace "$in" -f "$with" "$(changed "$from")"
     it "$helm rolls $case back" $helm rollback gateway 1 --namespace "$in"
     it "$case's pods are taken" pods "$work/$in.yaml" "$in"
     # The field managers differ from Helm's: taken over, since it is validation that is asked for.
@@ -139,5 +125,28 @@ for helm in helm helm3; do
   it "all nine are still there" replicas "$in" 9
 done
 
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+# From the chart of an older commit, or of the last landing: what changes is what tests/chart/upgrade.txt lists.
+before=${BEFORE:-bcd748b}
+git archive "$before" $chart | tar -x -C "$work" || exit 1
+changes() { .tools/venv/bin/python tests/chart/manifests.py changes "$work/$1.before" "$work/$1.after" | sed "s|^|$2: |" | tee -a "$work/changes"; }
+# Helm 3 keeps the number of replicas that runs, instead of leaving it to the autoscaler.
+as_listed() { grep -v ' spec.replicas: null -> ' "$work/changes" | diff -u tests/chart/upgrade.txt -; }
+for helm in helm helm3; do
+  : >"$work/changes"
+  for case in $cases; do
+    in=before-$case-$helm
+    namespace "$in" >/dev/null
+    older() { $helm upgrade --install gateway "$work/$chart" --namespace "$in" -f "$(values "$case")"; }
+    newer() { $helm upgrade gateway $chart --namespace "$in" -f "$(values "$case")"; }
+    it "$helm installs $case by the older chart" older
+    $helm get manifest gateway --namespace "$in" >"$work/$in.before"
+    it "$helm upgrades it to this one" newer
+    $helm get manifest gateway --namespace "$in" >"$work/$in.after"
+    it "no object is another one" changes "$in" "$case"
+    $helm uninstall gateway --namespace "$in" >/dev/null
+  done
+  [ "${1:-}" != --bless ] || [ $helm != helm ] || cp "$work/changes" tests/chart/upgrade.txt
+  it "$helm changes what tests/chart/upgrade.txt lists, and nothing else" as_listed
+done
+
+finish
