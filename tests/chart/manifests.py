@@ -90,7 +90,7 @@ def mounts(objects):
         if one["kind"] == "ConfigMap" and "config.yaml" in one.get("data", {}):
             config = yaml.safe_load(one["data"]["config.yaml"])
             for section in ("store", "idempotency"):
-                for key in re.findall(r"^[\s-]*(\w*(?:password|key|secret)\w*):", yaml.dump(config.get(section)), re.M):
+                for key in re.findall(r"^[\s-]*(\w*(?:password|key|secret)\w*):(?=\s)", yaml.dump(config.get(section)), re.M):
                     if not key.endswith("_file") and key != "key_prefix":
                         yield f"config.yaml: {section} has {key}"
 
