@@ -133,6 +133,7 @@ it "a grace period that is too short is refused, with what to do" refuses "set a
 it "an old Kubernetes is refused" refuses "requires kubeVersion: >=1.30" --kube-version 1.29.0
 it "global and enabled are allowed" takes --set global.a=b --set enabled=true
 it "it is a dependency of other charts" as_a_dependency
+it "every value may be null, or is asked for in a sentence" "$python" $here/nulls.py
 it "it can be packaged, without its tests" packaged
 it "the schema of config is the program's" schema_of_the_program
 it "the README's table is generated from the values" as_generated
