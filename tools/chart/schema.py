@@ -35,7 +35,9 @@ program.pop("$schema")
 program.pop("required")
 for section in ("tenants", "upstreams"):
     program["properties"][section].pop("minProperties", None)
-definitions["Identity"].pop("required")
+for name, definition in definitions.items():
+    if name.startswith(("Identity", "Jwt")) or "Iam" in name:
+        definition.pop("required", None)
 
 for schema in [*definitions.values(), *program["properties"].values()]:
     nullable(schema)
