@@ -19,9 +19,11 @@ def nullable(schema):
         schema["type"] = types + [one for one in ["null"] if one not in types]
     if "enum" in schema and None not in schema["enum"]:
         schema["enum"].append(None)
-    for choice in ("oneOf", "anyOf"):
-        if choice in schema and {"type": "null"} not in schema[choice]:
-            schema[choice].append({"type": "null"})
+    # Several of the choices may be null now, which `oneOf` would refuse.
+    if "oneOf" in schema:
+        schema["anyOf"] = schema.pop("oneOf")
+    if "anyOf" in schema and {"type": "null"} not in schema["anyOf"]:
+        schema["anyOf"].append({"type": "null"})
     for inner in schema.get("properties", {}).values():
         nullable(inner)
 
