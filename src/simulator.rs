@@ -17,6 +17,7 @@ mod account;
 mod answer;
 mod api;
 mod clock;
+mod error;
 mod journal;
 mod magic;
 mod participants;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::answer::{Answer, ErrorCode, Failure, Oddity};
+use super::answer::{Answer, Oddity};
 use super::clock::iso_8601;
+use super::error::{ErrorCode, Failure};
 use super::magic::Magic;
 use super::participants::{Participant, Participants};
 use super::throttle::{Throttle, TokenBucket};

@@ -1,7 +1,6 @@
 //! What goes back to the client: Connect's error codes with their statuses, and bodies good and
 //! bad.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,78 +12,8 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::error::{ErrorCode, Failure};
 use super::participants::Participant;
-
-/// The error codes it can answer with: the operation's own from the model, then AWS's common ones.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum ErrorCode {
-    InvalidRequest,
-    ResourceNotFound,
-    Conflict,
-    ServiceQuotaExceeded,
-    Throttling,
-    InternalService,
-    AccessDenied,
-    ExpiredToken,
-    IncompleteSignature,
-    InvalidSignature,
-    MissingAuthenticationToken,
-    RequestEntityTooLarge,
-    Serialization,
-    /// No code that AWS ever sent.
-    Teapot,
-    UnknownOperation,
-    UnrecognizedClient,
-}
-
-impl ErrorCode {
-    /// Its name in `x-amzn-ErrorType`.
-    pub(super) fn name(self) -> &'static str {
-        self.row().0
-    }
-
-    fn row(self) -> (&'static str, StatusCode) {
-        match self {
-            Self::InvalidRequest => ("InvalidRequestException", StatusCode::BAD_REQUEST),
-            Self::ResourceNotFound => ("ResourceNotFoundException", StatusCode::NOT_FOUND),
-            Self::Conflict => ("ConflictException", StatusCode::CONFLICT),
-            Self::ServiceQuotaExceeded => {
-                ("ServiceQuotaExceededException", StatusCode::PAYMENT_REQUIRED)
-            }
-            Self::Throttling => ("ThrottlingException", StatusCode::TOO_MANY_REQUESTS),
-            Self::InternalService => {
-                ("InternalServiceException", StatusCode::INTERNAL_SERVER_ERROR)
-            }
-            Self::AccessDenied => ("AccessDeniedException", StatusCode::FORBIDDEN),
-            Self::ExpiredToken => ("ExpiredTokenException", StatusCode::FORBIDDEN),
-            Self::IncompleteSignature => ("IncompleteSignatureException", StatusCode::FORBIDDEN),
-            Self::InvalidSignature => ("InvalidSignatureException", StatusCode::FORBIDDEN),
-            Self::MissingAuthenticationToken => {
-                ("MissingAuthenticationTokenException", StatusCode::FORBIDDEN)
-            }
-            Self::RequestEntityTooLarge => {
-                ("RequestEntityTooLargeException", StatusCode::PAYLOAD_TOO_LARGE)
-            }
-            Self::Serialization => ("SerializationException", StatusCode::BAD_REQUEST),
-            Self::Teapot => ("TeapotException", StatusCode::BAD_REQUEST),
-            Self::UnknownOperation => ("UnknownOperationException", StatusCode::NOT_FOUND),
-            Self::UnrecognizedClient => ("UnrecognizedClientException", StatusCode::FORBIDDEN),
-        }
-    }
-}
-
-/// A refusal: its code and what the body's `Message` says.
-#[derive(Debug, PartialEq)]
-pub(super) struct Failure {
-    pub(super) code: ErrorCode,
-    pub(super) message: Cow<'static, str>,
-}
-
-impl Failure {
-    pub(super) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into() }
-    }
-}
 
 /// Bodies of a 200 that no client can use.
 #[derive(Clone, Copy, Debug, PartialEq)]

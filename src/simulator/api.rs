@@ -12,12 +12,17 @@ use uuid::Uuid;
 
 use super::Options;
 use super::account::{Account, Decision, Outcome};
-use super::answer::{Answer, ErrorCode, Failure};
+use super::answer::Answer;
 use super::clock::Clock;
+use super::error::{ErrorCode, Failure};
 use super::journal::{Attempt, Journal};
-use super::server::Reset;
 use super::signature;
 use super::wire::Body;
+
+/// Asks for the connection to be reset instead of answered.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is to be reset")]
+pub(super) struct Reset;
 
 #[derive(Debug)]
 pub(super) struct Api {

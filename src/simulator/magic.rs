@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::answer::{ErrorCode, Oddity};
+use super::answer::Oddity;
+use super::error::ErrorCode;
 
 /// What a magic contact id asks for. The variants that say so create a participant like an ordinary
 /// call; the others know neither ClientToken nor throttling.

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::answer::{ErrorCode, Failure};
 use super::clock::iso_8601;
+use super::error::{ErrorCode, Failure};
 use super::wire::Call;
 
 /// A participant that was created. Serialized, it leaves out the token.

@@ -14,12 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::api::Api;
-
-/// Asks for the connection to be reset instead of answered.
-#[derive(Debug, thiserror::Error)]
-#[error("the connection is to be reset")]
-pub(super) struct Reset;
+use super::api::{Api, Reset};
 
 /// Serves until `shutdown` resolves, then aborts what is left: an answer may be a minute away.
 pub(super) async fn serve(

@@ -14,7 +14,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::answer::{ErrorCode, Failure};
+use super::error::{ErrorCode, Failure};
 
 /// `now` is the simulator's; the region is whatever the client names.
 pub(super) fn verify(head: &Parts, body: &[u8], now: Timestamp) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::answer::{ErrorCode, Failure};
+use super::error::{ErrorCode, Failure};
 
 /// A call that satisfies the model.
 #[derive(Clone, Debug, PartialEq, Serialize)]

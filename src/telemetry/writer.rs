@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_reader_that_is_too_slow_holds_the_writers_up_and_loses_nothing() {
         let ((go, going), (tell, told)) = (mpsc::channel(), mpsc::channel());
-        let mut lines = Lines::to(Slow(going, tell));
+        let lines = Lines::to(Slow(going, tell));
         let line = [b'x'; 1023];
         let many = 4 * MAX_BYTES / 1024;
         let writer = std::thread::spawn({
