@@ -27,7 +27,7 @@ use crate::gateway::Gateway;
 use crate::identity::{ClientNames, Identity};
 use crate::net;
 use crate::net::tls::{Tls, TlsFiles};
-use crate::telemetry::{Limits, LogLevel, Metrics, Telemetry};
+use crate::telemetry::{LimitFigures, LogLevel, Metrics, Telemetry};
 use health::Health;
 pub use reloads::Reloading;
 use reloads::{keep_current, start_series_at_zero, watch};
@@ -333,8 +333,8 @@ async fn endpoints(
 }
 
 /// The limits that the settings name.
-fn limits(settings: &Settings) -> Limits {
-    let mut limits = Limits::default();
+fn limits(settings: &Settings) -> LimitFigures {
+    let mut limits = LimitFigures::default();
     for (tenant, upstream) in settings.routes().take(reloads::MOST_EXPECTED) {
         let of = &tenant.limits;
         for (limit, figure) in [

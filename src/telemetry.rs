@@ -10,5 +10,5 @@ mod writer;
 
 pub use export::Telemetry;
 pub use log::{LogLevel, flush as flush_log, init};
-pub use metrics::{Distrust, Limits, Metrics, Reloadable};
+pub use metrics::{Distrust, LimitFigures, Metrics, Reloadable};
 pub use trace::{Attempted, Operation, Span, Tracing};

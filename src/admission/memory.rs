@@ -13,11 +13,11 @@ use super::clock::{Clock, SystemClock};
 use super::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
 use crate::domain::Name;
 use crate::sync::lock;
-use upstream::Upstream;
+use upstream::UpstreamState;
 
 /// Claims, levels and leases in this process's memory. Gone with it; never unavailable.
 pub struct MemoryStore {
-    upstreams: Mutex<HashMap<Name, Arc<Mutex<Upstream>>>>,
+    upstreams: Mutex<HashMap<Name, Arc<Mutex<UpstreamState>>>>,
     clock: Box<dyn Clock>,
     max_records: usize,
 }
@@ -47,12 +47,12 @@ impl MemoryStore {
         lock(&self.upstreams).clear();
     }
 
-    fn upstream(&self, scope: &Scope, now: u64) -> Arc<Mutex<Upstream>> {
+    fn upstream(&self, scope: &Scope, now: u64) -> Arc<Mutex<UpstreamState>> {
         let mut upstreams = lock(&self.upstreams);
         if let Some(upstream) = upstreams.get(&scope.upstream) {
             return Arc::clone(upstream);
         }
-        let upstream = Arc::new(Mutex::new(Upstream::new(now, scope, self.max_records)));
+        let upstream = Arc::new(Mutex::new(UpstreamState::new(now, scope, self.max_records)));
         upstreams.insert(scope.upstream.clone(), Arc::clone(&upstream));
         upstream
     }

@@ -22,7 +22,7 @@ use crate::call::{Notes, REQUEST_ID, RateLimit};
 use crate::config::{Server, Settings};
 use crate::error::{Error, Sent};
 use crate::gateway::Gateway;
-use crate::grpc::steps::{self, Deadlines, Holding, Identities, Opening};
+use crate::grpc::steps::{self, Deadlines, HeldBody, Identities, Opening};
 use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas, status};
 use crate::identity::Identity;
 use crate::net::{Handler, Peer};
@@ -135,7 +135,7 @@ impl<S: Store> Stack<S> {
                 self.identities.identify(&request, peer, notes, &self.metrics).await?;
             // One tenant's half-sent requests must not take every place.
             let place = self.identities.read(&tenant, &self.metrics)?;
-            let mut request = Request::from_parts(request, Holding::new(body, place));
+            let mut request = Request::from_parts(request, HeldBody::new(body, place));
             let (notes, span) = (Arc::clone(notes), span.clone());
             let context = Context { tenant, settings, notes, span, deadline, permit };
             request.extensions_mut().insert(context);
@@ -178,7 +178,7 @@ impl<S: Store> Stack<S> {
                 let served = AssertUnwindSafe(self.beside.clone().call(request)).catch_unwind();
                 match timeout_at(deadline, served).await {
                     Ok(Ok(Ok(served))) => {
-                        Ok(served.map(|body| Body::new(Holding::new(body, opened))))
+                        Ok(served.map(|body| Body::new(HeldBody::new(body, opened))))
                     }
                     Ok(Ok(Err(never))) => match never {},
                     Ok(Err(panic)) => Err(bug(&panic)),

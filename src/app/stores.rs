@@ -26,12 +26,12 @@ pub(super) enum Stores {
     Redis(Arc<PerUpstream>),
 }
 
-type Guard = Guarded<Measured, MemoryStore>;
+type GuardedRedis = Guarded<Measured, MemoryStore>;
 
 /// One guard a failure domain: one server, or a node of a cluster. On a cluster each upstream has a
 /// connection of its own, too: redis-rs blocks *all* commands of a connection while it looks for
 /// one lost node.
-pub(super) struct PerUpstream(BTreeMap<Name, Arc<Guard>>);
+pub(super) struct PerUpstream(BTreeMap<Name, Arc<GuardedRedis>>);
 
 impl Stores {
     /// Takes the store into use. A Redis that is not there yet is no error: `on_loss` says what that
@@ -133,7 +133,7 @@ impl PerUpstream {
     }
 
     /// Every guard once.
-    fn each(&self) -> impl Iterator<Item = &Arc<Guard>> {
+    fn each(&self) -> impl Iterator<Item = &Arc<GuardedRedis>> {
         let mut seen = Vec::new();
         self.0.values().filter(move |guard| {
             let is_new = !seen.contains(&Arc::as_ptr(guard));
@@ -146,7 +146,7 @@ impl PerUpstream {
         self.each().map(|guard| guard.health())
     }
 
-    fn of(&self, scope: &Scope) -> Result<&Guard, StoreError> {
+    fn of(&self, scope: &Scope) -> Result<&GuardedRedis, StoreError> {
         let guard = self.0.get(&scope.upstream).map(|guard| &**guard);
         guard.ok_or_else(|| StoreError::NoUpstream(scope.upstream.clone()))
     }

@@ -18,10 +18,10 @@ use http_body_util::Limited;
 
 /// How far an attempt got: never back, so the furthest point is what counts.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Notes>);
+pub struct Progress(Arc<Trail>);
 
 #[derive(Debug, Default)]
-struct Notes {
+struct Trail {
     reached: AtomicU8,
     answer: OnceLock<(u16, Option<String>)>,
 }

@@ -177,19 +177,19 @@ pub fn is_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
 
 /// A body, with a place that is held until the body has ended.
 #[derive(Debug)]
-pub struct Holding<B, T> {
+pub struct HeldBody<B, T> {
     body: B,
     _held: T,
 }
 
-impl<B, T> Holding<B, T> {
+impl<B, T> HeldBody<B, T> {
     /// Holds `held` as long as the body.
     pub const fn new(body: B, held: T) -> Self {
         Self { body, _held: held }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin, T: Unpin> Body for Holding<B, T> {
+impl<B: Body<Data = Bytes> + Unpin, T: Unpin> Body for HeldBody<B, T> {
     type Data = Bytes;
     type Error = B::Error;
 

@@ -242,7 +242,7 @@ impl Metrics {
     }
 
     /// Shows the limits in force: of each tenant on each upstream, and of each upstream.
-    pub fn show_limits(&self, limits: impl Fn() -> Limits + Send + Sync + 'static) {
+    pub fn show_limits(&self, limits: impl Fn() -> LimitFigures + Send + Sync + 'static) {
         let limits = Arc::new(limits);
         let tenants = Arc::clone(&limits);
         self.meter
@@ -460,7 +460,7 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
 
 /// The limits in force.
 #[derive(Debug, Default)]
-pub struct Limits {
+pub struct LimitFigures {
     /// Tenant, upstream, which limit, and its figure: per second, or in calls.
     pub tenants: Vec<(Name, Name, &'static str, f64)>,
     /// Upstream, which limit, and its figure: per second, or in calls.

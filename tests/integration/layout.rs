@@ -126,3 +126,64 @@ fn no_file_is_too_long_to_read() {
         assert!(lines <= 500, "{} has {lines} lines: split it by responsibility", file.display());
     }
 }
+
+/// The types that a file declares for others, by name. The file's own shape of the config and the
+/// simulator are worlds of their own.
+fn public_types() -> BTreeMap<String, BTreeSet<String>> {
+    let mut types: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (module, files) in modules() {
+        for (file, text) in files {
+            let path = file.to_string_lossy().into_owned();
+            let is_test = path.contains("/tests");
+            if module == "simulator" || path.contains("config/shape") || is_test {
+                continue;
+            }
+            for line in text.lines() {
+                let kinds = ["pub struct ", "pub enum ", "pub trait ", "pub type "];
+                let Some(rest) = kinds.iter().find_map(|kind| line.strip_prefix(kind)) else {
+                    continue;
+                };
+                let name = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
+                types.entry(name).or_default().insert(path.clone());
+            }
+        }
+    }
+    types
+}
+
+/// One thing in two rooms: its settings and itself, or itself and its face to another room.
+const PAIRS: [&str; 8] =
+    ["Identity", "Jwt", "OnLoss", "Participants", "Place", "Span", "Store", "TlsFiles"];
+
+#[test]
+fn a_public_name_means_one_thing() {
+    for (name, files) in public_types() {
+        let is_pair = PAIRS.contains(&name.as_str()) && files.len() == 2;
+        assert!(files.len() == 1 || is_pair, "{name} is declared in {files:?}");
+    }
+}
+
+#[test]
+fn the_functions_on_a_calls_path_fit_a_screen() {
+    let path = ["grpc", "gateway", "connect", "app"];
+    let tables = ["table.rs", "app.rs"];
+    for (module, files) in modules() {
+        for (file, text) in files {
+            let name = file.file_name().unwrap().to_string_lossy().into_owned();
+            if !path.contains(&module.as_str()) || tables.contains(&name.as_str()) {
+                continue;
+            }
+            let lines: Vec<_> = text.lines().collect();
+            for (start, line) in lines.iter().enumerate() {
+                let code = line.trim_start();
+                let indent = &line[..line.len() - code.len()];
+                if !(code.contains("fn ") && code.contains('(')) || code.starts_with("//") {
+                    continue;
+                }
+                let end = lines[start..].iter().position(|line| *line == format!("{indent}}}"));
+                let length = end.map_or(0, |end| end + 1);
+                assert!(length <= 60, "{}:{}: {length} lines", file.display(), start + 1);
+            }
+        }
+    }
+}

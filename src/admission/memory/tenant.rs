@@ -6,17 +6,17 @@ use super::budget::{Budget, spread};
 use crate::admission::rounding::TOLERANCE;
 use crate::admission::{MAX_LEASE, Nonce, Scope};
 
-/// Levels, and leases with their end.
+/// TenantLevels, and leases with their end.
 #[derive(Debug, Default)]
-pub(super) struct Tenant {
+pub(super) struct TenantState {
     /// `None` as long as nothing was charged: all is full.
-    levels: Option<Levels>,
+    levels: Option<TenantLevels>,
     flights: HashMap<Nonce, Lease>,
 }
 
-/// Levels, with the time they were true at.
+/// TenantLevels, with the time they were true at.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Levels {
+pub(super) struct TenantLevels {
     /// Of the tenant's ceiling, in calls.
     pub ceiling: f64,
     at: u64,
@@ -40,20 +40,28 @@ pub(super) struct Lease {
     pub is_counted: bool,
 }
 
-impl Tenant {
+impl TenantState {
     /// The levels, as of now.
-    pub fn levels(&self, scope: &Scope, budget: &Budget) -> Levels {
+    pub fn levels(&self, scope: &Scope, budget: &Budget) -> TenantLevels {
         let burst = f64::from(scope.limits.burst);
         let share_burst = f64::from(scope.limits.committed_burst());
         let (at, share_phi) = (budget.m, budget.phi);
         let Some(kept) = &self.levels else {
             let (promised, flights_promised, queued) = (0.0, 0.0, 0);
             let (ceiling, share) = (burst, share_burst);
-            return Levels { ceiling, at, share, share_phi, promised, flights_promised, queued };
+            return TenantLevels {
+                ceiling,
+                at,
+                share,
+                share_phi,
+                promised,
+                flights_promised,
+                queued,
+            };
         };
         let gained = scope.limits.rate.per_second() * at.saturating_sub(kept.at) as f64 / 1e6;
         let share = scope.limits.committed.per_second() * (share_phi - kept.share_phi).max(0.0);
-        Levels {
+        TenantLevels {
             ceiling: (kept.ceiling + gained).min(burst).max(-1.0),
             share: (kept.share + share).min(share_burst),
             at,
@@ -63,7 +71,7 @@ impl Tenant {
     }
 
     /// Keeps the levels, if the decision has changed them.
-    pub fn keep(&mut self, levels: Levels, scope: &Scope, budget: &Budget) {
+    pub fn keep(&mut self, levels: TenantLevels, scope: &Scope, budget: &Budget) {
         if levels != self.levels(scope, budget) {
             self.levels = Some(levels);
         }
@@ -74,7 +82,7 @@ impl Tenant {
         if self.levels.is_none() {
             return;
         }
-        let Levels { ceiling, at, queued, .. } = self.levels(scope, budget);
+        let TenantLevels { ceiling, at, queued, .. } = self.levels(scope, budget);
         if let Some(kept) = &mut self.levels {
             kept.ceiling = (ceiling + 1.0).min(f64::from(scope.limits.burst));
             kept.at = at;
@@ -106,7 +114,7 @@ impl Tenant {
     }
 }
 
-impl Levels {
+impl TenantLevels {
     /// Whether the committed share holds a call.
     pub fn is_committed(&self) -> bool {
         self.share >= 1.0 - TOLERANCE

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::budget::{Budget, Shape};
 use super::queue::{Kind, Queue, Who};
 use super::record::{Record, Standing};
-use super::tenant::{Lease, Levels, Tenant};
+use super::tenant::{Lease, TenantLevels, TenantState};
 use crate::admission::clock::unix_micros;
 use crate::admission::rounding::{lease_micros, micros, up_to_micros};
 use crate::admission::{
@@ -17,10 +17,10 @@ use crate::domain::Name;
 use crate::error::Limit;
 
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(super) struct UpstreamState {
     budget: Budget,
     queue: Queue,
-    tenants: HashMap<Name, Tenant>,
+    tenants: HashMap<Name, TenantState>,
     records: HashMap<Arc<str>, Record>,
     /// When each record wants purging, soonest first.
     purges: BTreeSet<(u64, Arc<str>)>,
@@ -28,18 +28,18 @@ pub(super) struct Upstream {
 }
 
 /// What a grant does to the record.
-enum Claim {
+enum Claimed {
     New { sticky: bool },
     Renew { sticky: bool },
 }
 
 /// An ask that the record lets through, as far as it is decided.
 struct Decided {
-    levels: Levels,
+    levels: TenantLevels,
     /// When the granted lease ends, in µs of m.
     lease: u64,
     held: Option<Lease>,
-    claim: Claim,
+    claim: Claimed,
     /// The grant stands already; only its reply was lost.
     is_mended: bool,
     /// The call takes no counted place, and pays nothing at the ceiling.
@@ -47,7 +47,7 @@ struct Decided {
     shadowed: Option<Refused>,
 }
 
-impl Upstream {
+impl UpstreamState {
     pub fn new(now: u64, scope: &Scope, max_records: usize) -> Self {
         Self {
             budget: Budget::new(now, f64::from(scope.burst)),
@@ -124,7 +124,7 @@ impl Upstream {
         scope.quota(tenant.levels(scope, budget).ceiling, tenant.in_flight(m), factor)
     }
 
-    fn tenant(&mut self, scope: &Scope) -> &mut Tenant {
+    fn tenant(&mut self, scope: &Scope) -> &mut TenantState {
         self.tenants.entry(scope.tenant.clone()).or_default()
     }
 
@@ -134,7 +134,7 @@ impl Upstream {
         let is_attempt = matches!(ask.stage, Stage::Attempt { .. });
         let needs_claim = is_attempt || ask.stage == Stage::Renew;
         let mut lease = m + lease_micros(ask.lease);
-        let mut claim = Claim::New { sticky: false };
+        let mut claim = Claimed::New { sticky: false };
         let mut is_mended = false;
         match ask.record.as_ref().map(|record| self.standing(record, ask)) {
             Some(Standing::Answer(decision)) => return Err(decision),
@@ -146,10 +146,10 @@ impl Upstream {
                 lease = lease.max(held);
                 is_mended = !is_attempt;
                 let uncertain = matches!(ask.stage, Stage::Attempt { uncertain: true });
-                claim = Claim::Renew { sticky: sticky || uncertain };
+                claim = Claimed::Renew { sticky: sticky || uncertain };
             }
-            Some(Standing::Takeover { keep: true }) => claim = Claim::Renew { sticky: true },
-            Some(Standing::Takeover { keep: false }) => claim = Claim::New { sticky: true },
+            Some(Standing::Takeover { keep: true }) => claim = Claimed::Renew { sticky: true },
+            Some(Standing::Takeover { keep: false }) => claim = Claimed::New { sticky: true },
             Some(Standing::Free) | None => {}
         }
         let held = self.tenant(scope).lease(ask.nonce, m);
@@ -320,13 +320,13 @@ impl Upstream {
         self.tenant(scope).take(ask.nonce, Lease { ends: lease, is_counted }, m);
         let takeover = match (&ask.record, &decided.claim) {
             (None, _) => false,
-            (Some(record), Claim::New { sticky }) => {
+            (Some(record), Claimed::New { sticky }) => {
                 let until = (m + micros(record.retention)).max(lease);
                 let claimed = Record::claimed(record, ask.nonce, lease, until, *sticky);
                 self.insert(&record.name, claimed);
                 *sticky
             }
-            (Some(record), Claim::Renew { sticky }) => {
+            (Some(record), Claimed::Renew { sticky }) => {
                 self.update(&record.name, |record| {
                     record.claim(ask.nonce, lease, *sticky);
                     true
@@ -334,7 +334,7 @@ impl Upstream {
                 *sticky
             }
         };
-        let distrusted = matches!(decided.claim, Claim::New { sticky: true });
+        let distrusted = matches!(decided.claim, Claimed::New { sticky: true });
         granted(ask, m, takeover, distrusted)
     }
 
@@ -346,7 +346,7 @@ impl Upstream {
             (_, Some(_)) => {}
         }
         let (lease, m) = (decided.lease, self.budget.m);
-        let takeover = matches!(decided.claim, Claim::Renew { sticky: true });
+        let takeover = matches!(decided.claim, Claimed::Renew { sticky: true });
         if let Some(held) = decided.held {
             let lease = Lease { ends: lease.max(held.ends), ..held };
             self.tenant(&ask.scope).take(ask.nonce, lease, m);
