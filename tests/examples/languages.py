@@ -1,0 +1,76 @@
+"""How each example is run."""
+
+import json
+import os
+import pathlib
+import subprocess
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+
+
+def _rust() -> str:
+    target = os.environ.get("CARGO_TARGET_DIR", "target")
+    return str(EXAMPLES / "rust" / target / "debug" / "callers")
+
+
+COMMANDS = {
+    "go": ["gen/participant"],
+    "python": ["python", "-m", "callers"],
+    "typescript": ["node", "dist/main.js"],
+    "java": ["java", "-jar", "target/callers.jar"],
+    "rust": [_rust()],
+}
+
+
+class Example:
+    """One language's program."""
+
+    def __init__(self, language: str, flags: tuple[str, ...] = ()) -> None:
+        self.language = language
+        self.flags = flags
+        self.name = "-".join([language, *(flag.strip("-") for flag in flags)])
+
+    def start(self, command: str, **flags: object) -> subprocess.Popen:
+        """Start it; `timeout_ms=50` becomes `--timeout-ms 50`, `gzip=True` becomes `--gzip`."""
+        line = [*COMMANDS[self.language], command]
+        for name, value in flags.items():
+            line.append("--" + name.replace("_", "-"))
+            if value is not True:
+                line.append(str(value))
+        if command == "create":
+            line += self.flags
+        return subprocess.Popen(
+            line,
+            cwd=EXAMPLES / self.language,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, command: str, **flags: object) -> list[dict]:
+        """Return its lines, in the calls' order."""
+        return lines(self.start(command, **flags))
+
+    def one(self, command: str = "create", **flags: object) -> dict:
+        """Return the line of a single call."""
+        (line,) = self.run(command, **flags)
+        return line
+
+
+def lines(running: subprocess.Popen) -> list[dict]:
+    """Wait for the program's end, and return what it printed."""
+    output, errors = running.communicate(timeout=120)
+    if running.returncode != 0:
+        raise AssertionError(f"exit code {running.returncode}: {output}{errors}")
+    found = [json.loads(line) for line in output.splitlines()]
+    return sorted(found, key=lambda line: line.get("call", 0))
+
+
+def chosen() -> list[Example]:
+    """Return the languages that LANGUAGES names; Python twice, since it has two libraries."""
+    examples = []
+    for language in os.environ["LANGUAGES"].split():
+        examples.append(Example(language))
+        if language == "python":
+            examples.append(Example(language, ("--aio",)))
+    return examples
