@@ -2,7 +2,8 @@
 
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: run test lint fmt tools test-chart test-kubernetes image test-image chart check-version
+.PHONY: run test lint fmt tools test-chart test-kubernetes test-examples image test-image \
+	chart protos check-version
 
 run:
 	cargo run -- dev
@@ -20,6 +21,7 @@ lint:
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features -- -D warnings
 	$(TOOLS)/bin/buf lint
+	tools/protos.sh breaking
 	tools/check-dependencies.sh
 	$(TOOLS)/bin/hadolint Dockerfile
 	$(TOOLS)/bin/actionlint -shellcheck $(TOOLS)/bin/shellcheck -pyflakes=
@@ -41,6 +43,13 @@ test-chart: tools
 test-kubernetes: tools
 	tools/kubernetes/run.sh
 
+# The callers of examples/, each built by its own tools, against real gateways; LANGUAGES="go java"
+# chooses.
+test-examples:
+	tools/install.sh examples
+	cargo build --locked
+	tests/examples/run.sh
+
 # An image, TARGET=release or TARGET=development: by docker, or by buildah where no engine runs.
 image:
 	tools/image.sh $(or $(TARGET),release)
@@ -51,6 +60,10 @@ test-image: tools image
 # The chart as a package.
 chart: tools
 	tools/chart/package.sh
+
+# The protos as an archive.
+protos:
+	tools/protos.sh pack $(VERSION)
 
 check-version:
 	tools/chart/package.sh --check $(VERSION)

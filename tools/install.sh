@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the tools that are missing, pinned, into .tools/: those of the tests, or with `lint` those of `make lint`.
-# Says what it installs; asks nothing.
+# Installs the tools that are missing, pinned, into .tools/: those of the tests, with `lint` those of
+# `make lint`, with `examples` those of `make test-examples`. Says what it installs; asks nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,13 +31,26 @@ debian() {
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null
 }
 
-if [ "${1:-test}" = lint ]; then
+buf() {
   if missing buf $buf; then
     npm install --silent --no-fund --no-audit --prefix .tools/npm "@bufbuild/buf@$buf"
     ln -sf ../npm/node_modules/.bin/buf "$bin/buf"
     installed buf $buf
   fi
+}
 
+if [ "${1:-test}" = examples ]; then
+  for program in go java mvn npm python3 cargo; do
+    command -v $program >/dev/null || { echo "the examples need $program" >&2; exit 1; }
+  done
+  buf
+  debian redis-server redis-server
+  debian openssl openssl
+  exit
+fi
+
+if [ "${1:-test}" = lint ]; then
+  buf
   if missing cargo-deny $cargo_deny; then
     # A debug build: it is ready in half the time, and the check takes seconds all the same.
     cargo install --quiet --locked --debug --no-default-features --root .tools "cargo-deny@$cargo_deny"

@@ -52,7 +52,8 @@ class Case:
             gateway.drain()
         lines = languages.lines(counted)
         if beside:
-            languages.lines(beside)
+            beside.kill()
+            beside.communicate()
         # Of several calls, one that the reason refused.
         return next((line for line in lines if line.get("reason") == self.reason), lines[0])
 
@@ -83,7 +84,7 @@ def gateways(world: World, names: list[str]) -> dict[str, Gateway]:
     lost = {"kind": "redis", "redis": {"urls": [world.nowhere.replace("http", "redis")]}, "on_loss": "reject"}
     found = {
         "main": world.gateway({"upstreams": upstreams, "tenants": tenants}),
-        "busy": world.gateway({"upstreams": {"main": world.upstream("*", attempt_timeout="10s")}}),
+        "busy": world.gateway({"upstreams": {"main": world.upstream("*", attempt_timeout="25s")}}),
         "lost": world.gateway({"store": lost}),
         "crowded": world.gateway({"server": {"max_in_flight": 1}}),
         "bare": world.gateway(with_credentials=False),
@@ -129,8 +130,8 @@ CASES = [
         "REQUEST_IN_PROGRESS",
         "ABORTED",
         LATER,
-        contact("sim-slow-5000"),
-        beside=contact("sim-slow-5000", timeout_ms=20_000),
+        contact("sim-slow-20000"),
+        beside=contact("sim-slow-20000", timeout_ms=25_000),
         gateway="hasty",
     ),
     Case("TENANT_RATE_LIMITED", "RESOURCE_EXHAUSTED", SLOWER, {"tenant": "slow", "calls": 3}),
@@ -156,7 +157,7 @@ CASES = [
         "CIRCUIT_OPEN",
         "UNAVAILABLE",
         LATER,
-        contact("sim-internal", calls=12, every_ms=30),
+        contact("sim-internal", calls=40, every_ms=50),
         upstream={"max_attempts": 1},
     ),
     Case("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", LATER, contact("sim-slow-1000"), gateway="hasty"),

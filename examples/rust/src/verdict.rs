@@ -62,7 +62,8 @@ pub fn judge(failed: &Status) -> Verdict {
 /// other libraries say UNAVAILABLE; where its own timer ends the call, it says CANCELLED.
 pub fn code(failed: &Status) -> Code {
     match failed.code() {
-        Code::Unknown if is_of_the_transport(failed) => Code::Unavailable,
+        // What came from a server has no source.
+        Code::Unknown if failed.source().is_some() => Code::Unavailable,
         Code::Cancelled if failed.message() == "Timeout expired" => Code::DeadlineExceeded,
         code => code,
     }
@@ -71,10 +72,6 @@ pub fn code(failed: &Status) -> Code {
 /// The library's own statuses that a repeat may mend.
 fn is_passing(code: Code) -> bool {
     matches!(code, Code::Unavailable | Code::DeadlineExceeded)
-}
-
-fn is_of_the_transport(failed: &Status) -> bool {
-    matches!(failed.source(), Some(source) if source.is::<tonic::transport::Error>())
 }
 
 /// The code's name as gRPC's specification writes it.
