@@ -23,11 +23,20 @@ class Credentials:
         self._openssl("genrsa", "-out", "token.key", "2048")
         modulus = self._openssl("rsa", "-in", "token.key", "-noout", "-modulus")
         number = bytes.fromhex(modulus.decode().strip().split("=")[1])
-        key = {"kty": "RSA", "kid": "1", "use": "sig", "alg": "RS256", "n": _b64(number), "e": "AQAB"}
+        key = {
+            "kty": "RSA",
+            "kid": "1",
+            "use": "sig",
+            "alg": "RS256",
+            "n": _b64(number),
+            "e": "AQAB",
+        }
         self.key_set = folder / "jwks.json"
         self.key_set.write_text(json.dumps({"keys": [key]}))
 
-    def token(self, name: str, *, audience: str = "participant-gateway", lasts: int = 600) -> pathlib.Path:
+    def token(
+        self, name: str, *, audience: str = "participant-gateway", lasts: int = 600
+    ) -> pathlib.Path:
         """Write a token into a file."""
         now = int(time.time())
         claims = {"iss": "https://issuer.test", "aud": audience, "sub": "bot", "exp": now + lasts}
@@ -58,7 +67,9 @@ class Credentials:
     def _certificate(self, name: str, names: str) -> tuple[pathlib.Path, pathlib.Path]:
         (self.folder / "ext").write_text(f"subjectAltName={names}\n")
         request = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        self._openssl(*request, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        self._openssl(
+            *request, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
+        )
         self._openssl(
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2",
             "-out", f"{name}.pem", "-extfile", "ext",

@@ -81,7 +81,11 @@ def gateways(world: World, names: list[str]) -> dict[str, Gateway]:
         "slow": {**roomy, "rate": "1/h", "burst": 1},
         "single": {**roomy, "max_in_flight": 1},
     }
-    lost = {"kind": "redis", "redis": {"urls": [world.nowhere.replace("http", "redis")]}, "on_loss": "reject"}
+    lost = {
+        "kind": "redis",
+        "redis": {"urls": [world.nowhere.replace("http", "redis")]},
+        "on_loss": "reject",
+    }
     found = {
         "main": world.gateway({"upstreams": upstreams, "tenants": tenants}),
         "busy": world.gateway({"upstreams": {"main": world.upstream("*", attempt_timeout="25s")}}),
@@ -108,7 +112,10 @@ CASES = [
     Case("REQUEST_TOO_LARGE", "RESOURCE_EXHAUSTED", NEVER, {"name": "x" * 70_000}),
     Case("INVALID_REQUEST", "INVALID_ARGUMENT", NEVER, contact(""), fields=("contact_id",)),
     Case(
-        "INSTANCE_NOT_ALLOWED", "PERMISSION_DENIED", NEVER, {"tenant": "narrow", "instance": "other"}
+        "INSTANCE_NOT_ALLOWED",
+        "PERMISSION_DENIED",
+        NEVER,
+        {"tenant": "narrow", "instance": "other"},
     ),
     Case("ROLE_NOT_ALLOWED", "PERMISSION_DENIED", NEVER, {"tenant": "narrow", "role": "CUSTOMER"}),
     Case(
@@ -149,7 +156,11 @@ CASES = [
         upstream={"rate": "1/h", "burst": 1},
     ),
     Case(
-        "OVERLOADED", "RESOURCE_EXHAUSTED", SLOWER, contact("sim-slow-1000", calls=3), gateway="crowded"
+        "OVERLOADED",
+        "RESOURCE_EXHAUSTED",
+        SLOWER,
+        contact("sim-slow-1000", calls=3),
+        gateway="crowded",
     ),
     Case("SHUTTING_DOWN", "UNAVAILABLE", LATER, contact("sim-slow-3000"), is_drained=True),
     Case("STORE_UNAVAILABLE", "UNAVAILABLE", LATER, gateway="lost"),
@@ -160,7 +171,9 @@ CASES = [
         contact("sim-internal", calls=40, every_ms=50),
         upstream={"max_attempts": 1},
     ),
-    Case("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", LATER, contact("sim-slow-1000"), gateway="hasty"),
+    Case(
+        "DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", LATER, contact("sim-slow-1000"), gateway="hasty"
+    ),
     Case(
         "UPSTREAM_TIMEOUT",
         "DEADLINE_EXCEEDED",
@@ -178,7 +191,11 @@ CASES = [
     Case("UPSTREAM_BAD_RESPONSE", "INTERNAL", NEVER, contact("sim-garbage"), upstream={}),
     Case("UPSTREAM_AUTH_MISCONFIGURED", "INTERNAL", NEVER, contact("sim-access-denied")),
     Case(
-        "UPSTREAM_CREDENTIALS_STALE", "UNAVAILABLE", LATER, contact("sim-expired-token"), upstream={}
+        "UPSTREAM_CREDENTIALS_STALE",
+        "UNAVAILABLE",
+        LATER,
+        contact("sim-expired-token"),
+        upstream={},
     ),
     Case("UPSTREAM_CREDENTIALS_UNAVAILABLE", "INTERNAL", NEVER, gateway="bare"),
     Case("UPSTREAM_UNRECOGNIZED", "UNKNOWN", NEVER, upstream={"endpoint_url": "teapot"}),

@@ -63,7 +63,15 @@ class World:
         self._children: list[Running] = []
         self._gateways = 0
         self.redis_port = free_port()
-        redis = ["redis-server", "--port", str(self.redis_port), "--save", "", "--bind", "127.0.0.1"]
+        redis = [
+            "redis-server",
+            "--port",
+            str(self.redis_port),
+            "--save",
+            "",
+            "--bind",
+            "127.0.0.1",
+        ]
         self._child(redis, "redis").wait_for("Ready to accept connections")
         port = free_port()
         self.simulator = f"http://127.0.0.1:{port}"
@@ -104,7 +112,11 @@ class World:
             config[section] = {**config.get(section, {}), **values}
         file = self.folder / f"gateway-{self._gateways}.yaml"
         file.write_text(json.dumps(config))
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "AWS_EC2_METADATA_DISABLED": "true"}
+        env = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
         if with_credentials:
             env |= self.credentials
         child = Running([PROGRAM, "serve", "--config", str(file)], file.with_suffix(".log"), env)
@@ -180,7 +192,9 @@ class Gateway:
     def _in_flight(self) -> bool:
         with urllib.request.urlopen(f"http://{self.admin}/metrics") as answer:
             lines = answer.read().decode().splitlines()
-        values = [line.split()[-1] for line in lines if line.startswith("participant_gateway_in_flight")]
+        values = [
+            line.split()[-1] for line in lines if line.startswith("participant_gateway_in_flight")
+        ]
         return any(float(value) > 0 for value in values)
 
     def drain(self) -> None:
