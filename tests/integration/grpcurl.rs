@@ -103,3 +103,20 @@ async fn health_answers_grpcurl() {
         printed(&shell(&format!("grpcurl -plaintext {address} grpc.health.v1.Health/Check")));
     assert!(health.contains("SERVING"), "{health}");
 }
+
+#[tokio::test]
+async fn a_description_shows_the_limits_of_each_field_and_the_details_of_errors() {
+    let Some(_) = tool("grpcurl") else { return };
+    let (_dev, lines) = dev().await;
+    let address = line(&lines, " list").split(' ').nth(2).unwrap().to_owned();
+    let describe =
+        |name: &str| printed(&shell(&format!("grpcurl -plaintext {address} describe {name}")));
+    let request = describe("participantgateway.v1.CreateParticipantRequest");
+    for part in ["at most 500 characters", "debug_redact = true", "field_behavior) = REQUIRED"] {
+        assert!(request.contains(part), "no {part} in {request}");
+    }
+    for detail in ["ErrorInfo", "RetryInfo", "RequestInfo", "BadRequest", "QuotaFailure"] {
+        let described = describe(&format!("google.rpc.{detail}"));
+        assert!(described.contains("is a message"), "{described}");
+    }
+}
