@@ -49,7 +49,7 @@ def main() -> None:
 def _create_all(args: argparse.Namespace, identity: Identity, open_channel: grpc.Channel) -> None:
     stub = participant_service_pb2_grpc.ParticipantServiceStub(open_channel)
 
-    def create(number: int) -> None:
+    def create(number: int) -> Line:
         call = stub.CreateParticipant.future(
             _request(args, number),
             timeout=args.timeout_ms / 1000,
@@ -60,16 +60,19 @@ def _create_all(args: argparse.Namespace, identity: Identity, open_channel: grpc
             threading.Timer(args.cancel_after_ms / 1000, call.cancel).start()
         try:
             answer = call.result()
-            _emit(_done(number, answer, call.initial_metadata()))
+            return _done(number, answer, call.initial_metadata())
         except grpc.FutureCancelledError:
-            _emit({"call": number, "verdict": "never", "code": "CANCELLED", "reason": ""})
+            return {"call": number, "verdict": "never", "code": "CANCELLED", "reason": ""}
         except grpc.RpcError as error:
-            _emit(_failed(number, error))
+            return _failed(number, error)
 
     with ThreadPoolExecutor(args.calls) as pool:
+        running = []
         for number in range(args.calls):
-            pool.submit(create, number)
+            running.append(pool.submit(create, number))
             time.sleep(args.every_ms / 1000)
+        for call in running:
+            _emit(call.result())
 
 
 async def _create_all_aio(args: argparse.Namespace, identity: Identity, config: str) -> None:
