@@ -7,13 +7,13 @@ mod breaker;
 mod credentials;
 mod endpoint;
 mod http;
-mod pace;
 mod retry;
 mod sdk;
+mod tempo;
 mod translate;
 
 pub use breaker::Pass;
 pub use endpoint::{Attempts, Endpoint};
-pub use pace::Pace;
 pub use retry::{LEAST_LEFT, Retry, is_worth_it};
 pub use sdk::{Client, StaticCredentials};
+pub use tempo::Tempo;

@@ -226,8 +226,6 @@ fn with_reflection(routes: Routes, reflection: bool, most: usize) -> io::Result<
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that grpcurl prints the details of errors instead of their bytes.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let v1 = builder().build_v1().map_err(io::Error::other)?;
     let v1alpha = builder().build_v1alpha().map_err(io::Error::other)?;

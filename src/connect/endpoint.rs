@@ -10,8 +10,8 @@ use tower::retry::budget::{Budget, TpsBudget};
 
 use super::breaker::{Breaker, Pass};
 use super::http::Progress;
-use super::pace::Pace;
 use super::sdk::Client;
+use super::tempo::Tempo;
 use crate::call::Notes;
 use crate::domain::{CreateParticipant, Name, Participant, UpstreamToken};
 use crate::error::{Fault, UpstreamError};
@@ -26,7 +26,7 @@ pub struct Endpoint {
     metrics: Arc<Metrics>,
     client: Client,
     breaker: Arc<Breaker>,
-    pace: Pace,
+    tempo: Tempo,
     queued: AtomicU64,
     budgets: Mutex<HashMap<Name, Arc<TpsBudget>>>,
 }
@@ -47,8 +47,8 @@ impl Endpoint {
     pub fn new(upstream: Name, region: String, client: Client, metrics: Arc<Metrics>) -> Self {
         metrics.start_upstream(&upstream, Fault::ALL.map(Fault::as_str));
         let (breaker, budgets) = (Arc::default(), Mutex::default());
-        let (pace, queued) = (Pace::default(), AtomicU64::new(0));
-        Self { upstream, region, metrics, client, breaker, pace, queued, budgets }
+        let (tempo, queued) = (Tempo::default(), AtomicU64::new(0));
+        Self { upstream, region, metrics, client, breaker, tempo, queued, budgets }
     }
 
     /// The circuit as metrics show it: 0 closed, 1 half-open (a probe is due or under way), 2 open.
@@ -59,8 +59,8 @@ impl Endpoint {
 
     /// How long Connect takes at present.
     #[must_use]
-    pub fn pace(&self) -> &Pace {
-        &self.pace
+    pub fn tempo(&self) -> &Tempo {
+        &self.tempo
     }
 
     /// How many calls of this process wait for their slots.
@@ -123,7 +123,7 @@ impl Attempts<'_> {
         token: &UpstreamToken,
         timeout: Duration,
     ) -> Result<Participant, UpstreamError> {
-        let Endpoint { upstream, metrics, client, pace, .. } = self.endpoint;
+        let Endpoint { upstream, metrics, client, tempo, .. } = self.endpoint;
         self.notes.note_attempt();
         let started = Instant::now();
         let progress = Progress::default();
@@ -132,7 +132,7 @@ impl Attempts<'_> {
         let fault = attempted.as_ref().err().map(|error| error.fault.as_str());
         metrics.count_attempt(upstream, fault, started.elapsed());
         if fault.is_none() {
-            pace.note(started.elapsed());
+            tempo.note(started.elapsed());
         }
         let (status, request_id) = progress.answer().cloned().unzip();
         self.last =

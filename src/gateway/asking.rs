@@ -68,7 +68,7 @@ impl<'a, S: Store> Asking<'a, S> {
             lease: LEASE,
             wait: Duration::ZERO,
             patience: Duration::ZERO,
-            typical: endpoint.pace().median(),
+            typical: endpoint.tempo().median(),
             stage,
             throttled: None,
         };
@@ -140,7 +140,7 @@ impl<'a, S: Store> Asking<'a, S> {
         let upstream = &self.order.route.upstream;
         self.ask.lease = LEASE.min(left + upstream.attempt_timeout + SETTLE_ALLOWANCE);
         // A call that waits longer than this makes a participant whose caller has gone.
-        let attempt = self.endpoint.pace().p90().min(upstream.attempt_timeout);
+        let attempt = self.endpoint.tempo().p90().min(upstream.attempt_timeout);
         let queued_until = self.queue_until.saturating_duration_since(now);
         self.ask.wait = queued_until.min(left.saturating_sub(attempt));
         self.ask.patience = store_patience(left);

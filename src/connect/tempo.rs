@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::sync::lock;
 
-/// The pace of one upstream.
+/// The tempo of one upstream.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Tempo {
     latest: Mutex<Latest>,
     p90_us: AtomicU64,
     median_us: AtomicU64,
@@ -20,14 +20,14 @@ struct Latest {
     count: usize,
 }
 
-impl Default for Pace {
+impl Default for Tempo {
     fn default() -> Self {
         let latest = Mutex::new(Latest { micros: [0; WINDOW], count: 0 });
         Self { latest, p90_us: AtomicU64::new(0), median_us: AtomicU64::new(0) }
     }
 }
 
-impl Pace {
+impl Tempo {
     /// An attempt has succeeded.
     pub fn note(&self, took: Duration) {
         let mut latest = lock(&self.latest);
@@ -73,12 +73,12 @@ mod tests {
 
     #[test]
     fn the_quantiles_follow_the_latest_attempts_and_stay_within_their_bounds() {
-        let pace = Pace::default();
-        assert_eq!((pace.p90(), pace.median()), (LEAST_P90, LEAST_MEDIAN));
-        (1..=10).for_each(|tenth| pace.note(Duration::from_millis(100 * tenth)));
-        assert_eq!(pace.p90(), Duration::from_millis(900));
-        assert_eq!(pace.median(), Duration::from_millis(500));
-        (0..200).for_each(|_| pace.note(Duration::from_secs(5)));
-        assert_eq!((pace.p90(), pace.median()), (Duration::from_secs(5), MOST_MEDIAN));
+        let tempo = Tempo::default();
+        assert_eq!((tempo.p90(), tempo.median()), (LEAST_P90, LEAST_MEDIAN));
+        (1..=10).for_each(|tenth| tempo.note(Duration::from_millis(100 * tenth)));
+        assert_eq!(tempo.p90(), Duration::from_millis(900));
+        assert_eq!(tempo.median(), Duration::from_millis(500));
+        (0..200).for_each(|_| tempo.note(Duration::from_secs(5)));
+        assert_eq!((tempo.p90(), tempo.median()), (Duration::from_secs(5), MOST_MEDIAN));
     }
 }
