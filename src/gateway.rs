@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Quota, Settlement, Store};
+use crate::admission::{Quota, RecordAsk, Settlement, Store};
 use crate::call::{Disposition, Notes};
 use crate::connect::{Endpoint, is_worth_it};
 use crate::domain::{Enforcement, Name};
@@ -27,7 +27,7 @@ use crate::error::{Error, Limit, Sent};
 use crate::places::Permit;
 use crate::telemetry::{Metrics, Span};
 use call::Call;
-use flights::{Flight, Flights, Seat, Waiting};
+use flights::{Flight, Flights, Lead, Seat, Waiting};
 use order::refused_by;
 pub use order::{Created, Order, Outcome, Route};
 use ratelimit::Levels;
@@ -120,23 +120,34 @@ impl<S: Store> Gateway<S> {
 
     async fn answer(self: &Arc<Self>, order: Order) -> Outcome {
         order.notes.note_levels(self.levels.estimate(&order.route));
-        let Some(record) = order.record() else {
-            // It can be no replay, so a refusal that still holds is its answer.
-            if let Some(retry_after) = self.refusals.remembered(&order.route) {
-                let limit = Limit::TenantRate;
-                order.report(refused_by(limit), false, &self.metrics);
-                return Err(Error::Limited { limit, retry_after });
-            }
-            return Call::new(self, order, None)?.run(None).await;
+        let record = order.record();
+        let lead = match &record {
+            Some(record) => match self.lead(record, &order).await {
+                Ok(lead) => Some(lead),
+                Err(outcome) => return outcome,
+            },
+            None => None,
         };
+        // A call without a record can be no replay, so a refusal that still holds is its answer.
+        if record.is_none()
+            && let Some(retry_after) = self.refusals.remembered(&order.route)
+        {
+            let limit = Limit::TenantRate;
+            order.report(refused_by(limit), false, &self.metrics);
+            return Err(Error::Limited { limit, retry_after });
+        }
+        Call::new(self, order, lead)?.run(record).await
+    }
+
+    /// The lead among the call's duplicates in this process, or how the call ended whose duplicate
+    /// this one is.
+    async fn lead(&self, record: &RecordAsk, order: &Order) -> Result<Lead, Outcome> {
         loop {
-            match self.flights.join(&record, order.deadline) {
-                Seat::Leader(lead) => {
-                    return Call::new(self, order, Some(lead))?.run(Some(record)).await;
-                }
+            match self.flights.join(record, order.deadline) {
+                Seat::Leader(lead) => return Ok(lead),
                 Seat::Follower(flight) => {
-                    if let Some(outcome) = self.follow(flight, &order).await {
-                        return outcome;
+                    if let Some(outcome) = self.follow(flight, order).await {
+                        return Err(outcome);
                     }
                 }
             }

@@ -147,7 +147,7 @@ impl<P: Store, L: Store> Store for Guarded<P, L> {
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
         let inner = &self.0;
         let error = match inner.guard.enter() {
-            Some(leave) => match inner.ask(leave, inner.primary.quota(scope)).await {
+            Some(leave) => match inner.ask(leave, Box::pin(inner.primary.quota(scope))).await {
                 Ok(quota) => return Ok(quota),
                 Err(error) => error,
             },
@@ -177,7 +177,9 @@ impl<P: Store, L: Store> Inner<P, L> {
         let lease_ends = Instant::now() + ask.lease;
         let local = || held.and_then(|holding| holding.local.clone());
         let last = Last::Primary;
-        match self.ask(leave, self.primary.admit(own.as_ref().unwrap_or(ask))).await {
+        // Boxed: it is handed on three times, and each of these would move all of it.
+        let asked = Box::pin(self.primary.admit(own.as_ref().unwrap_or(ask)));
+        match self.ask(leave, asked).await {
             Ok(answer) => {
                 if matches!(answer.decision, Decision::Granted { .. }) {
                     let holding = Holding { primary: Hold::Yes, local: local(), last, lease_ends };

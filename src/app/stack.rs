@@ -266,3 +266,28 @@ fn bug(panic: &(dyn std::any::Any + Send)) -> Error {
 /// by far more than probes and people need.
 const OPEN_STREAMS: usize = 4096;
 const OPEN_STREAMS_OF_A_PEER: u32 = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::stores::Stores;
+    use crate::gateway::Order;
+
+    /// Of the future that an async function of so many arguments returns, in bytes.
+    fn of_two<A, B, F: Future>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    fn of_four<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A future is moved when it is made and when it is spawned. Raise a bound on purpose only.
+    #[test]
+    fn the_futures_on_a_calls_path_are_small() {
+        let stack = of_four(Stack::<Stores>::call as fn(&'static _, _, _, &'static _) -> _);
+        let gateway = of_two(Gateway::<Stores>::create as fn(&'static Arc<_>, Order) -> _);
+        assert!(stack <= 3 * 1024, "{stack} bytes from the stream to the answer");
+        assert!(gateway <= 4608, "{gateway} bytes from the order to the outcome");
+    }
+}

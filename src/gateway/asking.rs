@@ -39,6 +39,8 @@ pub(super) struct Asking<'a, S: Store> {
     ask: Ask,
     /// For Connect, if the call has no record.
     random: UpstreamToken,
+    /// The circuit is open for so long.
+    open: Option<Duration>,
     queue_until: Instant,
     /// Until when the call waits for a duplicate elsewhere.
     heard_by: Instant,
@@ -51,13 +53,13 @@ pub(super) struct Asking<'a, S: Store> {
 }
 
 impl<'a, S: Store> Asking<'a, S> {
-    /// Nothing is asked yet. `stage`: [`Stage::Call`], or [`Stage::Look`] while the circuit is open.
+    /// Nothing is asked yet. `open`: the circuit is open for so long, and only the record is asked.
     pub fn new(
         gateway: &'a Arc<Gateway<S>>,
         endpoint: &'a Endpoint,
         order: &'a Order,
         record: Option<RecordAsk>,
-        stage: Stage,
+        open: Option<Duration>,
     ) -> Result<Self, Error> {
         // Before anything is held that a failure would leave behind.
         let random = random_token().map_err(no_randomness)?;
@@ -69,7 +71,7 @@ impl<'a, S: Store> Asking<'a, S> {
             wait: Duration::ZERO,
             patience: Duration::ZERO,
             typical: endpoint.tempo().median(),
-            stage,
+            stage: if open.is_some() { Stage::Look } else { Stage::Call },
             throttled: None,
         };
         let queue_until = Instant::now() + order.route.upstream.max_wait;
@@ -81,6 +83,7 @@ impl<'a, S: Store> Asking<'a, S> {
             order,
             ask,
             random,
+            open,
             queue_until,
             heard_by,
             waited,
@@ -91,7 +94,7 @@ impl<'a, S: Store> Asking<'a, S> {
     }
 
     /// Asks until the call is granted, answered or refused.
-    pub async fn until_answered(mut self) -> Result<Admitted<S>, Error> {
+    pub async fn until_answered(&mut self) -> Result<Admitted<S>, Error> {
         loop {
             self.refresh()?;
             let answer = self.ask().await?;
@@ -120,7 +123,10 @@ impl<'a, S: Store> Asking<'a, S> {
                 Decision::AskAgain { after } => self.wait_in_queue(after).await,
                 Decision::Tombstone => return Err(Error::ResultExpired),
                 Decision::Refused(refused) => return Err(self.refuse(refused)),
-                Decision::Lost => return Err(Error::CircuitOpen { retry_after: MAX_HINT }),
+                // The record has no answer, and the circuit is open.
+                Decision::Lost => {
+                    return Err(Error::CircuitOpen { retry_after: self.open.unwrap_or(MAX_HINT) });
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ use super::claim::Claim;
 use super::flights::Lead;
 use super::order::{Created, Order, Outcome, Route};
 use super::{Gateway, patience};
-use crate::admission::{RecordAsk, Stage, Store};
+use crate::admission::{RecordAsk, Store};
 use crate::connect::{Endpoint, Pass, Retry, is_worth_it};
 use crate::error::{Error, Fault, Sent};
 
@@ -69,21 +69,13 @@ impl<S: Store> Call<S> {
     /// without a record; one with a record may have a result.
     async fn admit(&self, record: Option<RecordAsk>) -> Result<(Admitted<S>, Option<Pass>), Error> {
         let Self { gateway, endpoint, order, .. } = self;
-        match endpoint.enter() {
-            Ok(pass) => {
-                let asking = Asking::new(gateway, endpoint, order, record, Stage::Call)?;
-                Ok((asking.until_answered().await?, Some(pass)))
-            }
-            Err(retry_after) if record.is_none() => Err(Error::CircuitOpen { retry_after }),
-            Err(retry_after) => {
-                let asking = Asking::new(gateway, endpoint, order, record, Stage::Look)?;
-                let looked = asking.until_answered().await.map_err(|error| match error {
-                    Error::CircuitOpen { .. } => Error::CircuitOpen { retry_after },
-                    other => other,
-                })?;
-                Ok((looked, None))
-            }
-        }
+        let (pass, open) = match endpoint.enter() {
+            Ok(pass) => (Some(pass), None),
+            Err(retry_after) if record.is_none() => return Err(Error::CircuitOpen { retry_after }),
+            Err(retry_after) => (None, Some(retry_after)),
+        };
+        let mut asking = Asking::new(gateway, endpoint, order, record, open)?;
+        Ok((asking.until_answered().await?, pass))
     }
 
     /// Carries a granted call to its settlement. The answer waits for the settlement, but never

@@ -14,6 +14,7 @@ use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProv
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use tokio::task::futures::TaskLocalFuture;
 
 use super::names::attribute as at;
 
@@ -129,8 +130,9 @@ impl Span {
     }
 
     /// Runs with this span as the parent of operations on the store.
-    pub async fn scope<T>(self, work: impl Future<Output = T>) -> T {
-        CURRENT.scope(self, work).await
+    #[must_use]
+    pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
+        CURRENT.scope(self, work)
     }
 
     /// The call at Connect begins.

@@ -60,7 +60,7 @@ impl<P: Store, L: Store> Inner<P, L> {
         leave: Leave,
         settlement: &Settlement,
     ) -> Result<Settled, StoreError> {
-        self.ask(leave, self.primary.settle(settlement)).await
+        self.ask(leave, Box::pin(self.primary.settle(settlement))).await
     }
 }
 
