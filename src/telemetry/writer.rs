@@ -112,6 +112,8 @@ impl Shared {
         let (mut waiting, _) = more.unwrap_or_else(PoisonError::into_inner);
         waiting.is_writing = true;
         std::mem::swap(&mut waiting.bytes, taken);
+        // There is room again, before the write has ended.
+        self.drained.notify_all();
         std::mem::take(&mut waiting.lines)
     }
 }
