@@ -25,6 +25,7 @@ mod identity_tls;
 mod layout;
 mod limits;
 mod logs;
+mod papers;
 mod redis_loss;
 mod reload;
 mod replicas;

@@ -68,6 +68,19 @@ fn readme_and_contributing_lead_to_the_design() {
 }
 
 #[test]
+fn the_readme_names_every_command_that_the_scripts_run() {
+    let texts = texts();
+    let readme: BTreeSet<_> = texts["README.md"].split(|c: char| !c.is_alphanumeric()).collect();
+    let scripts = texts.iter().filter(|(path, _)| path.ends_with(".lua"));
+    let calls = scripts.flat_map(|(_, text)| text.split("call('").skip(1));
+    let commands: BTreeSet<_> =
+        calls.map(|rest| rest.split('\'').next().unwrap().to_lowercase()).collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    let missing: Vec<_> = commands.iter().filter(|one| !readme.contains(one.as_str())).collect();
+    assert!(missing.is_empty(), "a user of Redis that lacks them is refused: {missing:?}");
+}
+
+#[test]
 fn every_guarantee_names_tests_that_exist() {
     let documents = documents();
     let text = &documents["docs/design/guarantees.md"].text;
