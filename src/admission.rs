@@ -2,7 +2,7 @@
 //!
 //! Rate limits, the upstream's budget, calls in flight and the idempotency record are decided
 //! together, atomically, by [`Store::admit`], and closed by [`Store::settle`]. Every store is held
-//! to one contract suite.
+//! to one contract suite. The design, with its reasons: docs/design/admission.md.
 
 mod clock;
 mod fingerprint;

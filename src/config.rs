@@ -135,7 +135,7 @@ impl Settings {
     }
 
     /// What the committed shares on the upstream may hold together, in calls: Σbᵢ over the tenants
-    /// that may use it.
+    /// that may use it (docs/design/admission.md, "The budget").
     #[must_use]
     pub fn committed_burst(&self, upstream: &Name) -> u32 {
         self.committed_bursts.get(upstream).copied().unwrap_or_default()

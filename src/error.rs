@@ -214,7 +214,7 @@ pub struct UpstreamError {
     pub source: Option<Source>,
 }
 
-/// The kinds of upstream failure, a row each of the contract's table.
+/// The kinds of upstream failure, a row each of docs/design/contract.md, "The table".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// `InvalidRequestException`, `ValidationException`.

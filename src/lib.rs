@@ -1,4 +1,5 @@
-//! A gRPC gateway to Amazon Connect's `CreateParticipant`.
+//! A gRPC gateway to Amazon Connect's `CreateParticipant`. The map of the code, the way of a call and
+//! a glossary: docs/design/architecture.md.
 //!
 //! The flow of a call; each arrow changes the type, so that the compiler checks the order:
 //!

@@ -3,7 +3,7 @@
 //!
 //! It imports nothing of the gateway, so that it cannot share its bugs. Its rules come from the
 //! service model in botocore (`connect/2017-08-08`), from AWS's Signature Version 4 documentation,
-//! and from the contract's section 6.
+//! and from docs/design/contract.md, "The simulator".
 //!
 //! ```text
 //! server ─connection→ api ─head, body→ signature ─→ wire ─Call→ account ─Decision→ answer

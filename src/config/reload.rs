@@ -239,5 +239,6 @@ fn keep<T: Clone + Serialize>(path: &str, new: &mut T, old: &T, needs_restart: &
     }
 }
 
-/// How often the file is looked at. The contract promises that changes are in use within 10 s.
+/// How often the file is looked at. Changes are in use within 10 s: docs/design/contract.md,
+/// "Reload".
 const INTERVAL: Duration = Duration::from_secs(2);

@@ -368,7 +368,8 @@ impl Check {
         }
     }
 
-    /// ΣCᵢ ≤ R on every upstream, over the tenants that may use it.
+    /// ΣCᵢ ≤ R on every upstream, over the tenants that may use it (docs/design/admission.md,
+    /// "Checks of the config").
     fn committed(
         &mut self,
         tenants: &BTreeMap<Name, Arc<Tenant>>,

@@ -37,7 +37,7 @@ pub struct TenantLimits {
 }
 
 /// bᵢ, the most that a committed share can save up, in calls: one second of its rate, at least a
-/// whole call; nothing without a share.
+/// whole call; nothing without a share (docs/design/admission.md, "The budget").
 #[must_use]
 pub fn share_burst(committed: Rate) -> u32 {
     let rate = committed.per_second();

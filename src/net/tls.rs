@@ -126,10 +126,10 @@ struct Seen {
     last: Digest,
 }
 
-/// Contract, "Network".
+/// For a handshake: docs/design/contract.md, "Network".
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The contract promises that changes are in use within 10 s.
+/// Changes are in use within 10 s: docs/design/contract.md, "Reload".
 const INTERVAL: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Every upstream row of the contract's table: the real SDK, over a real socket, against the
-//! simulator.
+//! Every upstream row of docs/design/contract.md, "The table": the real SDK, over a real socket,
+//! against the simulator.
 
 use std::time::Duration;
 

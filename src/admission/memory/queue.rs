@@ -1,8 +1,8 @@
 //! Spare calls that wait for their slots: start-time fair queueing between the tenants that wait.
 //!
 //! A tenant's waiting calls have tags: the tag after its last start, or the largest that has
-//! started, and one more for each of its calls before. The smallest tag goes first. So who sends
-//! most does not get most.
+//! started, and one more for each of its calls before. The smallest tag goes first. So a tenant that
+//! sends most does not get most: docs/design/admission.md, "The queue".
 
 use std::collections::HashMap;
 

@@ -1,5 +1,5 @@
 -- Decides a call, a queued call's next ask or a further attempt; renews a lease; reads the levels:
--- see `Store::admit` and `Store::quota`.
+-- see `Store::admit` and `Store::quota`. Why so: docs/design/admission.md, "What admit decides".
 --
 -- KEYS  1 the upstream: its clock and budget, packed (common.lua)
 --       2 the tenant on it: levels and shares, packed (common.lua)

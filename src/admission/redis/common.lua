@@ -1,4 +1,5 @@
--- Stands in front of both scripts: one upstream's clock, factor and budget, brought up to date.
+-- Stands in front of both scripts: one upstream's clock, factor and budget, brought up to date
+-- (docs/design/admission.md, "Levels and time", and docs/design/admission.md, "The factor").
 --
 -- Every time is in microseconds of the upstream's own clock m, except `now`, which is Redis TIME.
 -- Figures travel and are kept as little-endian doubles: Redis takes longer over numbers as text

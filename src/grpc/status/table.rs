@@ -1,5 +1,6 @@
 //! The one table from an error to its code, reason, sentence and details. It has no wildcard: a new
-//! error does not compile until somebody has chosen its row.
+//! error does not compile until somebody has chosen its row. For callers the rows stand in
+//! docs/design/contract.md, "The table".
 
 use std::time::Duration;
 

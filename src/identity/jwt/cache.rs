@@ -37,7 +37,8 @@ impl Pace {
     pub const URL: Self = Self {
         regular: Duration::from_secs(300),
         retry: Duration::from_secs(5),
-        // Contract, "Identity": an unknown key id refreshes the set at most once per 10 s.
+        // An unknown key id refreshes the set once in 10 s at most: docs/design/contract.md,
+        // "Identity".
         asked: Duration::from_secs(10),
         patience: Duration::from_secs(5),
     };

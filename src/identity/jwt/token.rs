@@ -156,5 +156,5 @@ const fn algorithm(algorithm: shape::Algorithm) -> Algorithm {
     }
 }
 
-/// For clocks that differ (contract, "Identity").
+/// For clocks that differ: docs/design/contract.md, "Identity".
 const LEEWAY: Duration = Duration::from_secs(60);

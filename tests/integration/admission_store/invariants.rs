@@ -1,5 +1,5 @@
-//! What must hold whatever happens to the budget: (a) to (d). On the in-memory store, for speed; the
-//! model test holds Redis equal to it.
+//! What must hold whatever happens to the budget: (a) to (d) of docs/design/admission.md, "What
+//! holds". On the in-memory store, for speed; the model test holds Redis equal to it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
