@@ -365,6 +365,8 @@ fn service(
 ) -> net::Service<Arc<Stack<Stores>>> {
     let limits = net::Limits {
         max_concurrent_streams: server.max_concurrent_streams,
+        // Up to twice the limit is read, so that it can be refused like any other request.
+        max_header_list_bytes: server.max_header_bytes * 2,
         max_age: server.max_connection_age,
         grace: server.max_timeout + Duration::from_secs(5),
     };

@@ -27,6 +27,8 @@ pub struct Notes {
 struct Kept {
     disposition: Option<(Disposition, bool)>,
     levels: Option<RateLimit>,
+    /// Why the caller was refused for its identity, and its subject if that is verified.
+    refusal: Option<(&'static str, Option<String>)>,
     ended: Option<Ended>,
 }
 
@@ -172,6 +174,12 @@ impl Notes {
         lock(&self.kept).ended.clone()
     }
 
+    /// Why the caller was refused for its identity, and its subject if that is verified.
+    #[must_use]
+    pub fn refusal(&self) -> Option<(&'static str, Option<String>)> {
+        lock(&self.kept).refusal.clone()
+    }
+
     /// Notes the caller.
     pub fn note_tenant(&self, tenant: &Name) {
         let _ = self.tenant.set(tenant.clone());
@@ -200,6 +208,11 @@ impl Notes {
     /// Notes the tenant's levels on the call's upstream.
     pub fn note_levels(&self, levels: RateLimit) {
         lock(&self.kept).levels = Some(levels);
+    }
+
+    /// Notes why the caller was refused for its identity, and its subject if that is verified.
+    pub fn note_refusal(&self, kind: &'static str, subject: Option<&str>) {
+        lock(&self.kept).refusal = Some((kind, subject.map(ToOwned::to_owned)));
     }
 
     /// Notes how the call ended. The last note counts: the outermost step writes it.

@@ -11,6 +11,7 @@ mod reload;
 mod resolve;
 mod resolved;
 pub mod shape;
+mod subjects;
 mod values;
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,12 +24,13 @@ use serde_json::Value;
 
 use crate::admission::Keys;
 use crate::domain::{InstanceId, Instances, Name, Tenant, Upstream};
+use subjects::Subjects;
 
-pub use identity::{Identity, Jwt, KeySource};
+pub use identity::{Access, Discovery, Identity, Jwt, KeySource, is_fetchable};
 pub use problem::{Problem, Problems};
 pub use reload::{Reload, Reloaded};
 pub use resolved::{OnLoss, Server, ServerTls, Store};
-pub use values::{Count, Level, Listen, Period, Share, Span};
+pub use values::{Count, Level, Listen, OneOrMany, Period, Share, Span};
 
 /// What else must hold of a config: files that only their users can judge.
 pub type Examine = fn(&shape::Config) -> Vec<Problem>;
@@ -62,7 +64,7 @@ pub struct Settings {
     pub keys: Keys,
     /// Changes with anything that was read, the key files included.
     stamp: String,
-    by_subject: HashMap<String, Arc<Tenant>>,
+    subjects: Subjects,
     routes: Routes,
     committed_bursts: BTreeMap<Name, u32>,
 }
@@ -128,10 +130,11 @@ impl Settings {
         self.routes.by_instance.get(instance).or(self.routes.of_any.as_ref())
     }
 
-    /// The tenant that has this subject.
+    /// The tenant that has this subject: exactly, else by its longest pattern. In header mode a
+    /// tenant's name is a subject of its own.
     #[must_use]
     pub fn tenant_of(&self, subject: &str) -> Option<Arc<Tenant>> {
-        self.by_subject.get(subject).cloned()
+        self.subjects.find(subject).cloned()
     }
 
     /// What the committed shares on the upstream may hold together, in calls: Σbᵢ over the tenants

@@ -6,12 +6,16 @@
 //! somebody has chosen its code, reason and sentence. The text of a source (AWS, Redis, the
 //! network) is for the log. It never reaches a caller.
 
+mod refusal;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::domain::OutOfBounds;
+
+pub use refusal::{Refusal, RefusalKind};
 
 /// The text and chain of a failure below us: for the log only. Shared, since duplicates of a call
 /// get the same error.
@@ -30,12 +34,12 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 /// Why a call has no participant.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// No credentials of the caller, or bad ones; the text says which, for the log.
+    /// No credentials of the caller, or bad ones.
     #[error("unauthenticated: {0}")]
-    Unauthenticated(&'static str),
-    /// Good credentials of nobody we know; the text says why, for the log.
+    Unauthenticated(Refusal),
+    /// Good credentials of nobody we know.
     #[error("no such tenant: {0}")]
-    TenantUnknown(&'static str),
+    TenantUnknown(Refusal),
     /// Larger than `server.max_request_bytes`.
     #[error("request too large")]
     RequestTooLarge,
@@ -348,6 +352,15 @@ impl UpstreamError {
 }
 
 impl Error {
+    /// Why the caller was refused for its identity, if it was.
+    #[must_use]
+    pub const fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Unauthenticated(refusal) | Self::TenantUnknown(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
     /// What the error means for the idempotency record of its call.
     #[must_use]
     pub fn aftermath(&self) -> Aftermath {

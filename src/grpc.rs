@@ -2,6 +2,7 @@
 
 mod context;
 pub mod decode;
+mod header_list;
 mod line;
 mod participants;
 mod quotas;

@@ -4,6 +4,8 @@
 mod header;
 pub mod jwt;
 mod mtls;
+mod names;
+pub mod xfcc;
 
 use std::sync::Arc;
 
@@ -21,7 +23,7 @@ pub enum Identity {
     /// By a header that something in front sets.
     Header(header::Header),
     /// By a bearer token.
-    Jwt(Arc<jwt::Jwt>),
+    Jwt(jwt::Jwt),
     /// By the client certificate of the connection.
     Mtls,
 }
@@ -33,8 +35,10 @@ impl Identity {
     /// Where the TLS that a key set is fetched by cannot be set up.
     pub fn new(settings: &Settings) -> Result<Self, rustls::Error> {
         Ok(match &settings.identity {
-            config::Identity::Header { name } => Self::Header(header::Header::new(name.clone())),
-            config::Identity::Jwt(jwt) => Self::Jwt(Arc::new(jwt::Jwt::new(jwt)?)),
+            config::Identity::Header { name, format } => {
+                Self::Header(header::Header::new(name.clone(), *format))
+            }
+            config::Identity::Jwt(entries) => Self::Jwt(jwt::Jwt::new(entries)?),
             config::Identity::Mtls => Self::Mtls,
         })
     }
@@ -51,10 +55,11 @@ impl Identity {
         settings: &Settings,
     ) -> Result<Arc<Tenant>, Error> {
         let find = |subject: &str| settings.tenant_of(subject);
-        match self {
-            Self::Header(header) => header.tenant(headers, settings),
+        let tenant = match self {
+            Self::Header(header) => header.tenant(headers, find),
             Self::Jwt(jwt) => jwt.tenant(headers, find).await,
             Self::Mtls => mtls::tenant(connection.get::<ClientNames>(), find),
-        }
+        };
+        tenant.map_err(Error::from)
     }
 }

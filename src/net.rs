@@ -34,6 +34,9 @@ use tls::Tls;
 pub struct Limits {
     /// Calls in flight on one connection.
     pub max_concurrent_streams: u32,
+    /// The largest header list of a request that is read, in bytes as HTTP/2 counts them (RFC 9113,
+    /// section 6.5.2). A larger one is answered 431, or its stream is reset.
+    pub max_header_list_bytes: u32,
     /// After this (±10 %), a connection is told to go away.
     pub max_age: Duration,
     /// How long calls in flight may take after that, before the connection is closed.
@@ -215,7 +218,7 @@ fn builder(limits: Limits) -> http2::Builder<TokioExecutor> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_concurrent_streams)
-        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_header_list_size(limits.max_header_list_bytes)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -228,9 +231,6 @@ const MAX_CONNECTIONS: usize = 8192;
 
 /// For the HTTP/2 preface to arrive.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The largest header list of a request, in bytes as HTTP/2 counts them (RFC 9113, section 6.5.2).
-const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 
 /// What a peer may send before it is read, on a stream and on all of a connection: requests are
 /// small, and connections are many.

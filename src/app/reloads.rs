@@ -8,8 +8,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::{Reload, Reloaded, Settings};
 use crate::domain::Enforcement;
+use crate::error::RefusalKind;
 use crate::identity::Identity;
-use crate::identity::jwt::Refreshed;
+use crate::identity::jwt::{Issuer, Refreshed};
 use crate::net::tls::{Tls, TlsReloaded};
 use crate::telemetry::{LogLevel, Metrics, Reloadable};
 
@@ -46,26 +47,33 @@ pub fn watch(
         };
         watchers.push(tokio::spawn(async move { tls.run(observe).await }));
     }
+    metrics.start_refusals(RefusalKind::ALL.iter().map(|kind| kind.as_str()));
     if let Identity::Jwt(jwt) = identity {
-        let jwt = Arc::clone(jwt);
-        let metrics = Arc::clone(metrics);
-        let mut is_first = true;
-        let observe = move |refreshed| match refreshed {
-            Refreshed::Loaded { keys, skipped } => {
-                if !std::mem::take(&mut is_first) {
-                    metrics.count_reload(Reloadable::KeySet, true);
-                }
-                tracing::info!(keys, skipped, "key set loaded");
-            }
-            Refreshed::Failed(error) => {
-                is_first = false;
-                metrics.count_reload(Reloadable::KeySet, false);
-                tracing::warn!(%error, "key set not loaded");
-            }
-        };
-        watchers.push(tokio::spawn(async move { jwt.run(observe).await }));
+        let issuers = jwt.issuers().iter().cloned().enumerate();
+        watchers.extend(issuers.map(|(place, issuer)| {
+            tokio::spawn(keep_keys(issuer, Reloadable::KeySet(place), Arc::clone(metrics)))
+        }));
     }
     watchers
+}
+
+/// Keeps an issuer's key set current.
+async fn keep_keys(issuer: Arc<Issuer>, what: Reloadable, metrics: Arc<Metrics>) {
+    let mut is_first = true;
+    let observe = |refreshed| match refreshed {
+        Refreshed::Loaded { keys, skipped } => {
+            if !std::mem::take(&mut is_first) {
+                metrics.count_reload(what, true);
+            }
+            tracing::info!(issuer = issuer.name(), keys, skipped, "key set loaded");
+        }
+        Refreshed::Failed(error) => {
+            is_first = false;
+            metrics.count_reload(what, false);
+            tracing::warn!(issuer = issuer.name(), %error, "key set not loaded");
+        }
+    };
+    issuer.run(observe).await;
 }
 
 /// Keeps the config current, and what follows from it.

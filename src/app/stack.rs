@@ -52,6 +52,7 @@ pub(super) struct Stack<S: Store> {
     quotas: QuotaServiceServer<Quotas<S>>,
     /// Health and reflection.
     beside: Routes,
+    max_header_bytes: usize,
     permits: Arc<Semaphore>,
     deadlines: Deadlines,
     identities: Identities,
@@ -73,6 +74,7 @@ impl<S: Store> Stack<S> {
             participants: participants.max_decoding_message_size(most),
             quotas: quotas.max_decoding_message_size(most),
             beside: with_reflection(Routes::new(health), server.reflection, most)?,
+            max_header_bytes: server.max_header_bytes as usize,
             permits,
             deadlines: Deadlines { default: server.default_timeout, max: server.max_timeout },
             identities: Identities {
@@ -104,7 +106,7 @@ impl<S: Store> Stack<S> {
         let (headers, authority) = (request.headers(), request.uri().authority());
         let span = self.tracing.server(method.as_str(), headers, authority, Some(peer.address));
         // Every call has one line in the log, also if its caller leaves before the answer.
-        let line = Line::begin(method.as_str(), &notes, &span, &self.metrics);
+        let line = Line::begin(method.as_str(), &notes, &span, peer.address, &self.metrics);
         // A panic costs its own call, and not the connection.
         let answered = AssertUnwindSafe(self.admitted(method, request, peer, &notes, &span));
         let response = match answered.catch_unwind().await.unwrap_or_else(|panic| Err(bug(&panic)))
@@ -124,6 +126,8 @@ impl<S: Store> Stack<S> {
         notes: &Arc<Notes>,
         span: &Span,
     ) -> Result<Response<Body>, Error> {
+        // First of all: larger header lists cost more in each step that follows.
+        steps::bound_headers(&request, self.max_header_bytes)?;
         // Before any work is done: shedding must cost next to nothing.
         let permit = steps::shed(&self.permits, &self.metrics)?;
         // Bounds all that comes before the gateway, a slow body included.
@@ -156,23 +160,24 @@ impl<S: Store> Stack<S> {
     /// Health and reflection, which ask for no identity; and methods that nobody has.
     async fn beside(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let notes = Arc::new(Notes::new(request.headers()));
+        let bounded = steps::bound_headers(&request, self.max_header_bytes);
         let path = request.uri().path();
         let is_known = path.starts_with("/grpc.health.") || path.starts_with("/grpc.reflection.");
         if !is_known {
             let (headers, authority) = (request.headers(), request.uri().authority());
             let span = self.tracing.server(OTHER_METHOD, headers, authority, Some(peer.address));
-            let line = Line::begin(OTHER_METHOD, &notes, &span, &self.metrics);
-            let response = status::refuse(&Error::UnknownMethod, &notes);
+            let line = Line::begin(OTHER_METHOD, &notes, &span, peer.address, &self.metrics);
+            let error = bounded.err().unwrap_or(Error::UnknownMethod);
+            let response = status::refuse(&error, &notes);
             line.write();
             return labelled(response, &notes);
         }
         let deadline = self.deadlines.of(request.headers());
-        let opened = if path == "/grpc.health.v1.Health/Check" {
-            Ok(None)
-        } else {
+        let opened = bounded.and_then(|()| match path {
+            "/grpc.health.v1.Health/Check" => Ok(None),
             // A stream is bounded by its place for as long as it is open.
-            self.opening.open(peer.address.ip(), &self.metrics).map(Some)
-        };
+            _ => self.opening.open(peer.address.ip(), &self.metrics).map(Some),
+        });
         let answered = match opened {
             Ok(opened) => {
                 let served = AssertUnwindSafe(self.beside.clone().call(request)).catch_unwind();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::problem::{Problem, Problems};
-use super::shape::{self, Config, IdentityMode};
+use super::shape::{self, Config};
+use super::subjects::{self, Subjects};
 use super::values::Share;
 use super::{Routes, Settings, committed_bursts, digest, may_use};
 use crate::domain::{
@@ -33,7 +34,7 @@ pub fn settings(
     purpose: Purpose,
 ) -> Result<Settings, Problems> {
     let mut check = Check { problems, warnings: Vec::new() };
-    let identity = super::identity::resolve(&shape, &mut check.problems);
+    let identity = super::identity::resolve(&shape, &mut check.problems, &mut check.warnings);
     let tenants = check.tenants(&shape);
     let upstreams = check.upstreams(&shape.upstreams);
     check.server(&shape);
@@ -49,7 +50,7 @@ pub fn settings(
     };
     let routes = Routes::new(upstreams.values());
     let committed_bursts = committed_bursts(&tenants, &upstreams);
-    let by_subject = by_subject(&shape, &tenants);
+    let subjects = Subjects::new(&shape, &tenants);
     let warnings = check.warnings;
     Ok(Settings {
         server: (&shape.server).into(),
@@ -65,26 +66,10 @@ pub fn settings(
         warnings,
         keys,
         stamp,
-        by_subject,
+        subjects,
         routes,
         committed_bursts,
     })
-}
-
-/// Each subject's tenant; no two have one.
-fn by_subject(
-    shape: &Config,
-    tenants: &BTreeMap<Name, Arc<Tenant>>,
-) -> HashMap<String, Arc<Tenant>> {
-    let subjects = |tenant: &Arc<Tenant>| {
-        let shape = shape.tenants.get(tenant.name.as_str());
-        let subjects = shape.map_or(&[][..], |shape| &shape.subjects);
-        subjects
-            .iter()
-            .map(|subject| (subject.clone(), Arc::clone(tenant)))
-            .collect::<Vec<_>>()
-    };
-    tenants.values().flat_map(subjects).collect()
 }
 
 /// The version, and the content of the files that the config names and the program holds in memory.
@@ -132,43 +117,14 @@ impl Check {
         if config.tenants.is_empty() && !self.problems.touch("tenants") {
             self.add("tenants", None, "at least one tenant");
         }
-        let subjects_count = config.identity.mode != Some(IdentityMode::Header)
-            && !self.problems.touch("identity.mode");
-        let mut owners: HashMap<&str, &str> = HashMap::new();
+        subjects::check(config, &mut self.problems);
         let mut tenants = BTreeMap::new();
         for (key, tenant) in &config.tenants {
-            if subjects_count {
-                self.subjects(key, tenant, &mut owners);
-            }
             if let Some(tenant) = self.tenant(key, tenant) {
                 tenants.insert(tenant.name.clone(), Arc::new(tenant));
             }
         }
         tenants
-    }
-
-    fn subjects<'a>(
-        &mut self,
-        key: &'a str,
-        tenant: &'a shape::Tenant,
-        owners: &mut HashMap<&'a str, &'a str>,
-    ) {
-        let path = format!("tenants.{key}.subjects");
-        if tenant.subjects.is_empty() && !self.problems.touch(&path) {
-            self.add(&path, None, "at least one subject; it is required outside header mode");
-        }
-        for (index, subject) in tenant.subjects.iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            if subject.is_empty() {
-                self.add(path, json!(subject), "a subject that is not empty");
-            } else if let Some(other) = owners.insert(subject, key).filter(|other| *other != key) {
-                self.add(
-                    path,
-                    json!(subject),
-                    format!("a subject of one tenant only: tenants.{other} has it, too"),
-                );
-            }
-        }
     }
 
     fn tenant(&mut self, key: &str, tenant: &shape::Tenant) -> Option<Tenant> {
@@ -321,6 +277,15 @@ impl Check {
         if server.default_timeout > server.max_timeout {
             let expected = format!("at most server.max_timeout, {}", server.max_timeout);
             self.add("server.default_timeout", json!(server.default_timeout), expected);
+        }
+        let header_bytes = server.max_header_bytes.get();
+        if !(shape::MIN_HEADER_BYTES..=shape::MAX_HEADER_BYTES).contains(&header_bytes) {
+            let expected = format!(
+                "a whole number from {} to {}",
+                shape::MIN_HEADER_BYTES,
+                shape::MAX_HEADER_BYTES
+            );
+            self.add("server.max_header_bytes", json!(header_bytes), expected);
         }
         if server.listen == config.admin.listen && server.listen.get().port() != 0 {
             self.add(

@@ -22,6 +22,8 @@ pub struct Server {
     pub max_timeout: Duration,
     /// The largest request message, in bytes.
     pub max_request_bytes: usize,
+    /// The largest header list of a request, in bytes as HTTP/2 counts them.
+    pub max_header_bytes: u32,
     /// Calls in flight in this process, beyond which load is shed.
     pub max_in_flight: u32,
     /// Calls in flight on one connection.
@@ -79,6 +81,7 @@ impl From<&shape::Server> for Server {
             default_timeout: server.default_timeout.get(),
             max_timeout: server.max_timeout.get(),
             max_request_bytes: server.max_request_bytes.get() as usize,
+            max_header_bytes: server.max_header_bytes.get(),
             max_in_flight: server.max_in_flight.get(),
             max_concurrent_streams: server.max_concurrent_streams.get(),
             max_connection_age: server.max_connection_age.get(),

@@ -18,7 +18,8 @@ use super::values::{Count, Level, Listen, Period, Share, Span};
 use crate::domain::Name;
 
 pub use identity::{
-    Algorithm, Algorithms, HeaderIdentity, Identity, IdentityMode, JwtIdentity, SubjectClaim,
+    Algorithm, Algorithms, AudienceClaim, HeaderFormat, HeaderIdentity, Identity, IdentityMode,
+    JwtIdentity, SubjectClaim,
 };
 pub use store::{Idempotency, OnLoss, Redis, RedisTls, Store, StoreKind, Topology};
 
@@ -62,6 +63,10 @@ pub struct Server {
     pub max_timeout: Period,
     /// The largest request message, in bytes.
     pub max_request_bytes: Count,
+    /// The largest header list of a request, in bytes as HTTP/2 counts them (RFC 9113, section
+    /// 6.5.2).
+    #[schemars(range(min = MIN_HEADER_BYTES, max = MAX_HEADER_BYTES))]
+    pub max_header_bytes: Count,
     /// Calls in flight in this process, beyond which load is shed.
     pub max_in_flight: Count,
     /// Calls in flight on one connection.
@@ -101,8 +106,8 @@ pub struct Admin {
 #[serde(default, deny_unknown_fields, expecting = "a mapping of tenant settings")]
 #[schemars(extend("required" = ["instances", "rate", "burst"]))]
 pub struct Tenant {
-    /// JWT subjects, or URI or DNS names of client certificates. Ignored in header mode, where the
-    /// tenant's own name is its subject.
+    /// JWT subjects, URI or DNS names of client certificates, or header values. A `*` at the end
+    /// stands for any rest. In header mode the tenant's own name is a subject, too.
     pub subjects: Vec<String>,
     /// The Connect instances it may name, or `["*"]`.
     #[schemars(length(min = 1))]
@@ -228,6 +233,7 @@ impl Default for Server {
             default_timeout: Period::from_secs(10),
             max_timeout: Period::from_secs(30),
             max_request_bytes: Count::of(65_536),
+            max_header_bytes: Count::of(16_384),
             max_in_flight: Count::of(1024),
             max_concurrent_streams: Count::of(256),
             max_connection_age: Period::from_secs(30 * 60),
@@ -288,3 +294,8 @@ impl Default for Otlp {
         Self { endpoint: None, sample_ratio: 0.1 }
     }
 }
+
+/// The bounds of `server.max_header_bytes`, in bytes.
+pub const MIN_HEADER_BYTES: u32 = 4096;
+/// The bounds of `server.max_header_bytes`, in bytes.
+pub const MAX_HEADER_BYTES: u32 = 65_536;

@@ -1,6 +1,8 @@
 //! The config's scalar values: each says in its error what was expected, and in its schema what it
 //! takes.
 
+mod one_or_many;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -10,6 +12,8 @@ use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::Rate;
+
+pub use one_or_many::OneOrMany;
 
 /// A span of time above zero: `250ms`, `10s`, `24h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

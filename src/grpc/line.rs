@@ -1,5 +1,6 @@
 //! A call's line in the log, its count and the end of its span.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ pub struct Line<'a> {
     metrics: &'a Metrics,
     method: &'static str,
     span: &'a Span,
+    peer: SocketAddr,
     started: Instant,
     is_written: bool,
 }
@@ -24,9 +26,10 @@ impl<'a> Line<'a> {
         method: &'static str,
         notes: &'a Arc<Notes>,
         span: &'a Span,
+        peer: SocketAddr,
         metrics: &'a Metrics,
     ) -> Self {
-        Self { notes, metrics, method, span, started: Instant::now(), is_written: false }
+        Self { notes, metrics, method, span, peer, started: Instant::now(), is_written: false }
     }
 
     /// The call is answered, as its notes say.
@@ -43,15 +46,19 @@ impl<'a> Line<'a> {
         span.answered(code, is_fault);
         metrics.count_call(method, code, is_fault, notes.tenant(), took);
         let disposition = notes.disposition();
+        let refusal = notes.refusal();
         let (trace_id, span_id) = span.ids().unzip();
         tracing::info!(
             request_id = notes.request_id(),
+            peer = %self.peer,
             tenant = notes.tenant().map(|name| name.as_str()),
             upstream = notes.upstream().map(|name| name.as_str()),
             decision = disposition.map(|(disposition, _)| disposition.as_str()),
             enforcement = disposition.and_then(|(_, shadow)| shadow.then_some("shadow")),
             code,
             reason = ended.map_or("", |ended| ended.reason),
+            refusal = refusal.as_ref().map(|(kind, _)| *kind),
+            subject = refusal.as_ref().and_then(|(_, subject)| subject.as_deref()),
             duration = took.as_secs_f64(),
             attempts = notes.attempts(),
             trace_id,

@@ -204,6 +204,11 @@ fn base(reason: &'static str, error: &Error, notes: &Notes) -> ErrorDetails {
         Error::Limited { limit, .. } => {
             note("limit", limit.as_str());
         }
+        Error::Unauthenticated(refusal) | Error::TenantUnknown(refusal) => {
+            if let Some(kind) = refusal.kind.shown() {
+                note("refusal", kind);
+            }
+        }
         Error::Upstream(upstream) => {
             if let Some(code) = upstream.code.as_deref().filter(|code| is_plain(code)) {
                 note("upstreamCode", code);

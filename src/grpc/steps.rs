@@ -17,10 +17,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::Timeout;
+use super::header_list::header_list_bytes;
 use crate::call::Notes;
 use crate::config::Settings;
 use crate::domain::{Name, Tenant};
-use crate::error::{Error, Sent};
+use crate::error::{Error, Refusal, Sent};
 use crate::identity::Identity;
 use crate::net::Peer;
 use crate::places::{Permit, Place, Places};
@@ -61,6 +62,14 @@ pub async fn unheard(deadline: Instant, expired: &CancellationToken, notes: &Not
         (false, true) => Error::ShuttingDown { sent, repeatable },
         (false, false) => Error::DeadlineExceeded { sent, repeatable },
     }
+}
+
+/// Refuses a header list over `server.max_header_bytes`.
+///
+/// # Errors
+/// [`Error::RequestTooLarge`].
+pub fn bound_headers<B>(request: &Request<B>, max_bytes: usize) -> Result<(), Error> {
+    if header_list_bytes(request) > max_bytes { Err(Error::RequestTooLarge) } else { Ok(()) }
 }
 
 /// Sheds load beyond `server.max_in_flight`.
@@ -105,10 +114,11 @@ impl Identities {
     ) -> Result<(Arc<Tenant>, Arc<Settings>), Error> {
         let settings = self.settings.load_full();
         let tenant = self.identity.tenant(&request.headers, &peer.shown, &settings).await;
-        let tenant = tenant.inspect_err(|error| match error {
-            Error::Unauthenticated(_) => metrics.count_refusal("UNAUTHENTICATED"),
-            Error::TenantUnknown(_) => metrics.count_refusal("TENANT_UNKNOWN"),
-            _ => {}
+        let tenant = tenant.inspect_err(|error| {
+            if let Some(Refusal { kind, subject, .. }) = error.refusal() {
+                metrics.count_refusal(kind.as_str());
+                notes.note_refusal(kind.as_str(), subject.as_deref());
+            }
         })?;
         notes.note_tenant(&tenant.name);
         if Timeout::of(&request.headers) == Timeout::Malformed {

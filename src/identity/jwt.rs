@@ -1,13 +1,18 @@
-//! Bearer tokens: `authorization: Bearer …`, one JSON Web Token, signed by a key of the configured
+//! Bearer tokens: `authorization: Bearer …`, one JSON Web Token, signed by a key of its issuer's
 //! set.
 //!
-//! Calls are judged against the keys at hand; nothing here waits for the network but a call whose
-//! token names a key that the set does not have. Such a call waits for the one refresh on its way,
-//! where there may be one ([`KeyCache`] says when); the rest of them are refused at once.
+//! The token's `iss` decides whose entry of the config judges it, before anything of it is
+//! verified; then it is verified by the keys of that entry alone. Calls are judged against the keys
+//! at hand; nothing here waits for the network but a call whose token is signed by a key that the
+//! set does not have. Such a call waits for the one refresh on its way, where there may be one
+//! ([`KeyCache`] says when); the rest of them are refused at once.
 
 mod cache;
+pub mod discovery;
 mod fetch;
+mod issuer;
 mod key_set;
+mod source;
 mod token;
 
 use std::sync::Arc;
@@ -18,94 +23,63 @@ use http::header::AUTHORIZATION;
 
 use crate::config;
 use crate::domain::Tenant;
-use crate::error::Error;
+use crate::error::{Refusal, RefusalKind};
 
 pub use cache::{KeyCache, Pace, Refreshed};
-pub use fetch::{FetchError, Fetcher};
+pub use fetch::FetchError;
+pub use issuer::Issuer;
 pub use key_set::{KeySet, KeySetError};
-pub use token::{Refusal, Rules};
+pub use source::Fetcher;
+pub use token::{Refused, Rules, Token};
 
 /// Finds the tenant behind a bearer token.
 #[derive(Debug)]
 pub struct Jwt {
-    rules: Rules,
-    keys: KeyCache,
-    fetcher: Fetcher,
+    issuers: Vec<Arc<Issuer>>,
 }
 
 impl Jwt {
-    /// Judges by these settings. The key set is empty until [`Jwt::run`] has loaded it.
+    /// Judges by these entries, of which no two have one issuer. Their key sets are empty until
+    /// [`Issuer::run`] has loaded them.
     ///
     /// # Errors
     /// As [`Fetcher::new`].
-    pub fn new(settings: &config::Jwt) -> Result<Self, rustls::Error> {
-        let pace = match &settings.keys {
-            config::KeySource::Url(_) => Pace::URL,
-            config::KeySource::File(_) => Pace::FILE,
-        };
-        Self::with_pace(settings, pace)
+    pub fn new(entries: &[config::Jwt]) -> Result<Self, rustls::Error> {
+        let issuers = entries.iter().map(|entry| Issuer::new(entry).map(Arc::new));
+        Ok(Self { issuers: issuers.collect::<Result<_, _>>()? })
     }
 
-    /// The same at another pace.
+    /// The issuers, each with a key set of its own, in the order of the config.
+    #[must_use]
+    pub fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.issuers
+    }
+
+    /// The tenant behind a call with these headers. `find` maps a subject to its tenant.
     ///
     /// # Errors
-    /// As [`Fetcher::new`].
-    pub fn with_pace(settings: &config::Jwt, pace: Pace) -> Result<Self, rustls::Error> {
-        Ok(Self {
-            rules: Rules::new(settings),
-            keys: KeyCache::new(pace),
-            fetcher: Fetcher::new(&settings.keys)?,
-        })
-    }
-
-    /// Loads the key set and keeps it current, for as long as it is polled; tells `observe` of
-    /// every change.
-    pub async fn run(&self, observe: impl FnMut(Refreshed)) {
-        self.keys.run(|| self.fetcher.fetch(), observe).await;
-    }
-
-    /// The tenant behind a call with these headers. `find` maps a subject, exactly, to its tenant.
-    ///
-    /// # Errors
-    /// [`Error::Unauthenticated`] without exactly one good token, [`Error::TenantUnknown`] where
-    /// its subject is nobody's.
+    /// Without exactly one good token, and where its subject is nobody's.
     pub async fn tenant(
         &self,
         headers: &HeaderMap,
         find: impl Fn(&str) -> Option<Arc<Tenant>>,
-    ) -> Result<Arc<Tenant>, Error> {
-        self.tenant_at(headers, SystemTime::now(), find).await
+    ) -> Result<Arc<Tenant>, Refusal> {
+        let token = Token::parse(bearer(headers)?)?;
+        let subject = self.issuer(&token)?.subject(&token, SystemTime::now()).await?;
+        find(&subject).ok_or_else(|| {
+            let detail = "the token's subject is no tenant's";
+            Refusal::new(RefusalKind::UnknownTenant, detail).of(subject)
+        })
     }
 
-    /// The same at a given time.
-    ///
-    /// # Errors
-    /// As [`Jwt::tenant`].
-    pub async fn tenant_at(
-        &self,
-        headers: &HeaderMap,
-        now: SystemTime,
-        find: impl Fn(&str) -> Option<Arc<Tenant>>,
-    ) -> Result<Arc<Tenant>, Error> {
-        let subject = self.subject(bearer(headers)?, now).await?;
-        find(&subject).ok_or(Error::TenantUnknown("the token's subject is no tenant's"))
-    }
-
-    async fn subject(&self, token: &str, now: SystemTime) -> Result<String, Error> {
-        let keys = self.keys.current();
-        let refused = match self.rules.subject(token, keys.as_deref(), now) {
-            Ok(subject) => return Ok(subject),
-            Err(Refusal::Final(reason)) => return Err(Error::Unauthenticated(reason)),
-            Err(Refusal::UnknownKey(reason)) => reason,
-        };
-        self.keys.refreshed().await;
-        let newer = self.keys.current();
-        if newer.as_ref().map(Arc::as_ptr) == keys.as_ref().map(Arc::as_ptr) {
-            return Err(Error::Unauthenticated(refused));
-        }
-        self.rules
-            .subject(token, newer.as_deref(), now)
-            .map_err(|refusal| Error::Unauthenticated(refusal.reason()))
+    /// The entry of the token's issuer, else the one without.
+    fn issuer(&self, token: &Token<'_>) -> Result<&Issuer, Refusal> {
+        let named = token.issuer();
+        let own = self.issuers.iter().find(|issuer| named.is_some() && issuer.name() == named);
+        let any = || self.issuers.iter().find(|issuer| issuer.name().is_none());
+        own.or_else(any)
+            .map(|issuer| &**issuer)
+            .ok_or(Refusal::new(RefusalKind::Issuer, "the token is another issuer's, or has none"))
     }
 }
 
@@ -113,22 +87,23 @@ impl Jwt {
 /// case).
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] where there is none, or another.
-pub fn bearer(headers: &HeaderMap) -> Result<&str, Error> {
+/// Where there is none, or another.
+pub fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next().ok_or(Error::Unauthenticated("no authorization header"))?;
+    let value = values
+        .next()
+        .ok_or(Refusal::new(RefusalKind::Missing, "no authorization header"))?;
     if values.next().is_some() {
-        return Err(Error::Unauthenticated("more than one authorization header"));
+        return Err(Refusal::new(RefusalKind::Duplicate, "more than one authorization header"));
     }
-    let value = value
-        .to_str()
-        .map_err(|_| Error::Unauthenticated("the authorization header is not ASCII"))?;
+    let malformed = |detail| Refusal::new(RefusalKind::Malformed, detail);
+    let value = value.to_str().map_err(|_| malformed("the authorization header is not ASCII"))?;
     let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Error::Unauthenticated("the authorization is no bearer token"));
+        return Err(malformed("the authorization is no bearer token"));
     }
     match token.trim_matches(' ') {
-        "" => Err(Error::Unauthenticated("an empty bearer token")),
+        "" => Err(malformed("an empty bearer token")),
         token => Ok(token),
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::names;
 use crate::domain::Tenant;
-use crate::error::Error;
+use crate::error::{Refusal, RefusalKind};
 
 /// The names of a connection's verified client certificate. Read once, when the connection begins.
 #[derive(Debug, Clone)]
@@ -37,32 +38,32 @@ impl ClientNames {
     }
 }
 
-/// The one tenant whose subjects hold a name of the certificate. `find` maps a name, exactly, to
-/// its tenant.
+/// The one tenant whose subjects hold a name of the certificate. `find` maps a name to its tenant.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] without a certificate, [`Error::TenantUnknown`] where its names are
-/// nobody's, or two tenants'.
+/// Without a certificate, and where its names are nobody's, or two tenants'.
 pub fn tenant(
     names: Option<&ClientNames>,
     find: impl Fn(&str) -> Option<Arc<Tenant>>,
-) -> Result<Arc<Tenant>, Error> {
-    let names = names.ok_or(Error::Unauthenticated("no client certificate"))?;
+) -> Result<Arc<Tenant>, Refusal> {
     let names = names
+        .ok_or(Refusal::new(RefusalKind::NoCertificate, "no client certificate"))?
         .0
         .as_ref()
-        .map_err(|_| Error::Unauthenticated("the client certificate cannot be read"))?;
+        .map_err(|_| {
+            Refusal::new(RefusalKind::Malformed, "the client certificate cannot be read")
+        })?;
     if names.is_empty() {
-        return Err(Error::TenantUnknown("the client certificate has neither URI nor DNS names"));
+        let detail = "the client certificate has neither URI nor DNS names";
+        return Err(Refusal::new(RefusalKind::UnknownTenant, detail));
     }
-    let mut tenants = names.iter().filter_map(|name| find(name));
-    let tenant = tenants
-        .next()
-        .ok_or(Error::TenantUnknown("the client certificate's names are no tenant's"))?;
-    if tenants.any(|other| other.name != tenant.name) {
-        return Err(Error::TenantUnknown("the client certificate's names are two tenants'"));
-    }
-    Ok(tenant)
+    names::tenant(names, find).map_err(|kind| {
+        let detail = match kind {
+            RefusalKind::Ambiguous => "the client certificate's names are two tenants'",
+            _ => "the client certificate's names are no tenant's",
+        };
+        Refusal::new(kind, detail).of(names::shown(names))
+    })
 }
 
 #[cfg(test)]

@@ -50,8 +50,8 @@ pub enum Reloadable {
     Config,
     /// The certificate, its key, and the authority of clients.
     Certificate,
-    /// The keys that bearer tokens are signed with.
-    KeySet,
+    /// The keys that bearer tokens are signed with: the key set of that place in the config.
+    KeySet(usize),
 }
 
 impl Metrics {
@@ -119,9 +119,6 @@ impl Metrics {
         self.shed.add(0, &[]);
         for result in ["success", "failure"] {
             self.reloads.add(0, &[KeyValue::new(at::RESULT, result)]);
-        }
-        for reason in IDENTITY_REASONS {
-            self.refusals.add(0, &[KeyValue::new(at::REASON, reason)]);
         }
         for cause in Distrust::ALL {
             self.distrusted.add(0, &[KeyValue::new(at::CAUSE, cause.as_str())]);
@@ -335,7 +332,14 @@ impl Metrics {
             .add(1, &[KeyValue::new(at::RESULT, if good { "success" } else { "failure" })]);
     }
 
-    /// A caller was refused for its identity, with one of [`IDENTITY_REASONS`].
+    /// Starts at 0 what callers may be refused for, for their identity.
+    pub fn start_refusals(&self, kinds: impl IntoIterator<Item = &'static str>) {
+        for kind in kinds {
+            self.refusals.add(0, &[KeyValue::new(at::REASON, kind)]);
+        }
+    }
+
+    /// A caller was refused for its identity.
     pub fn count_refusal(&self, reason: &'static str) {
         self.refusals.add(1, &[KeyValue::new(at::REASON, reason)]);
     }
@@ -489,9 +493,6 @@ impl Distrust {
         }
     }
 }
-
-/// Why a caller was refused for its identity, as the answer's reason.
-pub const IDENTITY_REASONS: [&str; 2] = ["UNAUTHENTICATED", "TENANT_UNKNOWN"];
 
 /// Series of one metric that names tenants: by far more than a config has, and a bound all the
 /// same.

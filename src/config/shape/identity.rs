@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::values::OneOrMany;
+
 /// How callers are known. A change needs a restart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of identity settings")]
@@ -12,9 +14,9 @@ pub struct Identity {
     pub mode: Option<IdentityMode>,
     /// For `mode: header`.
     pub header: HeaderIdentity,
-    /// For `mode: jwt`.
+    /// For `mode: jwt`: one issuer, or a list of them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwt: Option<JwtIdentity>,
+    pub jwt: Option<OneOrMany<JwtIdentity>>,
 }
 
 /// How callers are known.
@@ -30,34 +32,64 @@ pub enum IdentityMode {
 }
 
 /// For `mode: header`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of header settings")]
 pub struct HeaderIdentity {
-    /// The header whose value is a tenant's name.
-    pub name: String,
+    /// The header. Absent: `x-tenant-id`, and `x-forwarded-client-cert` with `format: xfcc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How its value is read.
+    pub format: HeaderFormat,
 }
 
-/// For `mode: jwt`.
+/// How the value of the identity header is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HeaderFormat {
+    /// The value is a tenant's name, or one of its subjects.
+    #[default]
+    Plain,
+    /// Envoy's `x-forwarded-client-cert`: the URI of its last element, else the DNS name, is a
+    /// subject.
+    Xfcc,
+}
+
+/// For `mode: jwt`: the tokens of one issuer.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of JWT settings")]
-#[schemars(extend("required" = ["issuer", "audience"]))]
+#[schemars(extend("required" = ["audience"]))]
 pub struct JwtIdentity {
-    /// The `iss` that tokens must have.
+    /// The `iss` that tokens must have, byte for byte. Absent: the tokens of this key set whatever
+    /// their `iss`, unless it is another entry's; at most one entry is without.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// The `aud` that tokens must have.
-    pub audience: Option<String>,
-    /// Where the key set is fetched; `http://` is allowed. One of `jwks_url` and `jwks_file` is
-    /// required.
+    /// The audiences of which a token must have one.
+    pub audience: Option<OneOrMany<String>>,
+    /// The claim that holds the audience.
+    pub audience_claim: AudienceClaim,
+    /// Where the key set is fetched; `http://` is allowed. With neither `jwks_url` nor
+    /// `jwks_file`, OpenID discovery at the issuer says where the key set is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
     /// Where the key set is read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_file: Option<String>,
+    /// Certificate authorities, PEM, that are trusted for this key set besides the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_ca_file: Option<String>,
+    /// The file of a bearer token for the key set's server, read at each fetch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_token_file: Option<String>,
     /// The claim that holds the subject.
     pub subject_claim: SubjectClaim,
     /// The signature algorithms that are accepted.
     pub algorithms: Algorithms,
 }
+
+/// The claim that holds the audience.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct AudienceClaim(pub String);
 
 /// The claim that holds the subject.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -85,9 +117,9 @@ pub enum Algorithm {
     EdDsa,
 }
 
-impl Default for HeaderIdentity {
+impl Default for AudienceClaim {
     fn default() -> Self {
-        Self { name: "x-tenant-id".to_owned() }
+        Self("aud".to_owned())
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) fn row(error: &Error) -> Row {
         Error::RequestTooLarge => row(
             Code::ResourceExhausted,
             "REQUEST_TOO_LARGE",
-            "The request is larger than this gateway accepts: make it smaller.",
+            "The request, or its metadata, is larger than this gateway accepts: make it smaller.",
             None,
             D::None,
         ),

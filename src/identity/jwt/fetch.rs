@@ -1,21 +1,26 @@
-//! Where the key set comes from: a URL or a file, bounded in size and time.
+//! One GET of a key set's server, bounded in size and time.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Uri};
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use tokio::io::AsyncReadExt;
 
+use super::discovery::DiscoveryError;
 use super::key_set::KeySetError;
-use crate::config::KeySource;
+use crate::config::Access;
 use crate::error::chain;
 
 /// Why a key set could not be had. The texts are for the log.
@@ -36,67 +41,110 @@ pub enum FetchError {
     TooLarge,
     /// Not readable.
     #[error("the key set's file cannot be read: {0}")]
-    File(#[from] std::io::Error),
+    File(#[from] io::Error),
+    /// `jwks_ca_file` cannot be read, or has no certificate.
+    #[error("the certificate authorities of jwks_ca_file cannot be read: {0}")]
+    Authority(String),
+    /// `jwks_token_file` cannot be read, or has no token. Nothing of it is in the text.
+    #[error("the token of jwks_token_file cannot be read: {0}")]
+    Token(String),
+    /// The issuer's discovery document could not be had.
+    #[error("the discovery document, asked for like a key set: {0}")]
+    Document(Box<Self>),
+    /// The issuer's discovery document is not taken.
+    #[error("the discovery document is not taken: {0}")]
+    Discovery(#[from] DiscoveryError),
     /// Had, but no key set.
     #[error(transparent)]
     Content(#[from] KeySetError),
 }
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
-
-/// Gets the text of a key set.
-#[derive(Debug)]
-pub enum Fetcher {
-    /// From a URL.
-    Url(Uri, Box<HttpClient>),
-    /// From a file.
-    File(PathBuf),
+/// Whether a request has the bearer token of `jwks_token_file`, where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bearer {
+    Sent,
+    Kept,
 }
 
-impl Fetcher {
-    /// Gets it from there. For `https://`, the system's roots are trusted, and `SSL_CERT_FILE` and
-    /// `SSL_CERT_DIR` heeded.
+/// Asks a key set's server.
+#[derive(Debug)]
+pub struct Http {
+    tls: ConfigBuilder<ClientConfig, WantsVerifier>,
+    /// The system's.
+    roots: RootCertStore,
+    access: Access,
+}
+
+type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+impl Http {
+    /// For `https://`, the system's roots are trusted, and `SSL_CERT_FILE` and `SSL_CERT_DIR`
+    /// heeded; besides them the authorities of `jwks_ca_file`.
     ///
     /// # Errors
     /// Where the crypto library does not speak TLS: a bug of the build.
-    pub fn new(source: &KeySource) -> Result<Self, rustls::Error> {
-        Ok(match source {
-            KeySource::Url(uri) => Self::Url(uri.clone(), Box::new(client()?)),
-            KeySource::File(path) => Self::File(path.clone()),
-        })
+    pub fn new(access: &Access) -> Result<Self, rustls::Error> {
+        // What cannot be loaded is missed where it is needed: without any root, `http://` still
+        // works.
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(Self { tls, roots, access: access.clone() })
     }
 
-    /// Gets it now: within 5 s, and of 1 MiB at most.
-    ///
-    /// # Errors
-    /// [`FetchError`], for the log.
-    pub async fn fetch(&self) -> Result<Bytes, FetchError> {
-        match self {
-            Self::Url(uri, client) => {
-                let fetched = tokio::time::timeout(FETCH_TIMEOUT, get(uri, client)).await;
-                fetched.unwrap_or(Err(FetchError::TimedOut))
-            }
-            Self::File(path) => {
-                let mut text = Vec::new();
-                let file = tokio::fs::File::open(path).await?;
-                file.take(MAX_BYTES as u64 + 1).read_to_end(&mut text).await?;
-                if text.len() > MAX_BYTES { Err(FetchError::TooLarge) } else { Ok(text.into()) }
+    /// The body of the answer: within 5 s, and of 1 MiB at most.
+    pub(super) async fn get(&self, uri: &Uri, bearer: Bearer) -> Result<Bytes, FetchError> {
+        let got = tokio::time::timeout(FETCH_TIMEOUT, async {
+            let request = self.request(uri, bearer).await?;
+            body(self.client().await?, request).await
+        });
+        got.await.unwrap_or(Err(FetchError::TimedOut))
+    }
+
+    async fn request(
+        &self,
+        uri: &Uri,
+        bearer: Bearer,
+    ) -> Result<Request<Empty<Bytes>>, FetchError> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = uri.clone();
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(JSON));
+        if let (Bearer::Sent, Some(file)) = (bearer, &self.access.token_file) {
+            let token = token(file).await.map_err(FetchError::Token)?;
+            request.headers_mut().insert(AUTHORIZATION, token);
+        }
+        Ok(request)
+    }
+
+    /// A client of its own for each request: requests are minutes apart, so that a kept connection
+    /// would only grow stale, and the file of authorities may have changed since.
+    async fn client(&self) -> Result<HttpClient, FetchError> {
+        let mut roots = self.roots.clone();
+        if let Some(file) = &self.access.ca_file {
+            for certificate in authorities(file).await.map_err(FetchError::Authority)? {
+                roots
+                    .add(certificate)
+                    .map_err(|error| FetchError::Authority(error.to_string()))?;
             }
         }
+        let tls = self.tls.clone().with_root_certificates(roots).with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .build();
+        Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
     }
 }
 
-async fn get(uri: &Uri, client: &HttpClient) -> Result<Bytes, FetchError> {
-    let mut request = Request::new(Empty::new());
-    *request.uri_mut() = uri.clone();
-    request
-        .headers_mut()
-        .insert(http::header::ACCEPT, http::HeaderValue::from_static(ACCEPT));
+async fn body(client: HttpClient, request: Request<Empty<Bytes>>) -> Result<Bytes, FetchError> {
     let answer = client
         .request(request)
         .await
         .map_err(|error| FetchError::Unreachable(chain(&error)))?;
-    if answer.status() != http::StatusCode::OK {
+    if answer.status() != StatusCode::OK {
         return Err(FetchError::Status(answer.status().as_u16()));
     }
     let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await;
@@ -107,24 +155,40 @@ async fn get(uri: &Uri, client: &HttpClient) -> Result<Bytes, FetchError> {
     }
 }
 
-fn client() -> Result<HttpClient, rustls::Error> {
-    // What cannot be loaded is missed where it is needed: without any root, `http://` still works.
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let tls = tls.with_root_certificates(roots).with_no_client_auth();
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_http1()
-        .build();
-    // Fetches are minutes apart, so that a kept connection would only grow stale.
-    Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
+async fn authorities(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = read(file).await.map_err(|error| error.to_string())?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err("it has no certificate".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
-/// From the first byte to the last.
+async fn token(file: &Path) -> Result<HeaderValue, String> {
+    let text = read(file).await.map_err(|error| error.to_string())?;
+    let token = text.trim_ascii();
+    if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
+        return Err("it is not one line of visible characters".to_owned());
+    }
+    let mut value = HeaderValue::from_bytes(&[b"Bearer ", token].concat())
+        .map_err(|error| error.to_string())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// A file of 1 MiB at most.
+pub(super) async fn read(path: &Path) -> io::Result<Bytes> {
+    let mut text = Vec::new();
+    let file = tokio::fs::File::open(path).await?;
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut text).await?;
+    if text.len() > MAX_BYTES {
+        return Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes")));
+    }
+    Ok(text.into())
+}
+
+/// From the first byte to the last, of one request.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 1024 * 1024;
-const ACCEPT: &str = "application/jwk-set+json, application/json";
+const JSON: &str = "application/jwk-set+json, application/json";

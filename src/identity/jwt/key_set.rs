@@ -22,16 +22,15 @@ pub enum KeySetError {
     NoKeys(usize),
 }
 
-/// Which key a token means.
+/// Which keys a token may be signed by.
 #[derive(Debug)]
 pub(super) enum Choice<'a> {
-    Key(&'a DecodingKey),
+    /// At least one, and [`MOST_TRIED`] at most.
+    Keys(Vec<&'a DecodingKey>),
     /// None of that id, or none at all that would do: a newer set may have it.
     Unknown,
     /// There is one of that id, for other algorithms.
     Unfit,
-    /// The token names none, and more than one would do.
-    Ambiguous,
 }
 
 #[derive(Debug)]
@@ -98,12 +97,12 @@ impl KeySet {
         if named.peek().is_none() {
             return Choice::Unknown;
         }
-        let mut fitting = named.filter(|key| key.fits(algorithm));
-        match (fitting.next(), fitting.next()) {
-            (None, _) if id.is_some() => Choice::Unfit,
-            (None, _) => Choice::Unknown,
-            (Some(_), Some(_)) if id.is_none() => Choice::Ambiguous,
-            (Some(key), _) => Choice::Key(&key.decoding),
+        let fitting = named.filter(|key| key.fits(algorithm)).map(|key| &key.decoding);
+        let fitting: Vec<_> = fitting.take(MOST_TRIED).collect();
+        match (fitting.is_empty(), id) {
+            (false, _) => Choice::Keys(fitting),
+            (true, Some(_)) => Choice::Unfit,
+            (true, None) => Choice::Unknown,
         }
     }
 }
@@ -111,7 +110,11 @@ impl KeySet {
 impl Key {
     fn of(jwk: Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(jwk).ok()?;
-        let signs = jwk.public_key_use.as_deref().is_none_or(|purpose| purpose == "sig");
+        // `jwt-svid` is SPIFFE's (SPIFFE Trust Domain and Bundle, section 4.2.2).
+        let signs = jwk
+            .public_key_use
+            .as_deref()
+            .is_none_or(|purpose| matches!(purpose, "sig" | "jwt-svid"));
         let verifies = jwk.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
         if !(signs && verifies) {
             return None;
@@ -172,6 +175,9 @@ struct Jwk {
     x: Option<String>,
     y: Option<String>,
 }
+
+/// Keys that one token is tried against (contract, "Key ids"): what a call may cost is bounded.
+const MOST_TRIED: usize = 16;
 
 /// 2,048 bits: the least for the RSA algorithms (RFC 7518, section 3.3).
 const MODULUS_BYTES: usize = 256;

@@ -1,9 +1,15 @@
 //! Whole tokens over a real key set endpoint; the rules and the refreshing each have tests of their
 //! own below.
 
+#[path = "../../net/tls/tests/authority.rs"]
+#[allow(dead_code, reason = "shared with the tests of TLS")]
+mod authority;
 mod issuer;
+mod issuers;
 mod refreshing;
 mod rules;
+mod server;
+mod servers;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,15 +20,16 @@ use http::{HeaderMap, HeaderValue};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::KeySource;
 use crate::config::shape::Algorithm;
+use crate::config::{Access, KeySource};
 use crate::domain::{Enforcement, Instances, Name, Rate, TenantLimits};
 use issuer::{AUDIENCE, Endpoint, ISSUER, Signer, claims, key_set};
 
 fn settings(keys: KeySource, algorithms: &[Algorithm]) -> config::Jwt {
     config::Jwt {
-        issuer: ISSUER.to_owned(),
-        audience: AUDIENCE.to_owned(),
+        issuer: Some(ISSUER.to_owned()),
+        audiences: vec![AUDIENCE.to_owned()],
+        audience_claim: "aud".to_owned(),
         subject_claim: "sub".to_owned(),
         algorithms: algorithms.to_vec(),
         keys,
@@ -62,23 +69,30 @@ fn with_token(token: &str) -> HeaderMap {
 
 /// The reason for the log, of a call that is refused.
 async fn refusal(jwt: &Jwt, headers: &HeaderMap) -> &'static str {
-    match jwt.tenant(headers, demo).await {
-        Err(Error::Unauthenticated(reason) | Error::TenantUnknown(reason)) => reason,
-        other => panic!("{other:?}"),
-    }
+    jwt.tenant(headers, demo).await.expect_err("the call was taken").detail
 }
 
 /// A running verifier over what is at the endpoint.
 fn over(url: &str, pace: Pace) -> Arc<Jwt> {
-    running(KeySource::Url(url.parse().unwrap()), pace)
+    running(url_source(url), pace)
+}
+
+fn url_source(url: &str) -> KeySource {
+    KeySource::Url(url.parse().unwrap(), Access::default())
 }
 
 fn running(keys: KeySource, pace: Pace) -> Arc<Jwt> {
-    let settings = settings(keys, &[Algorithm::RS256, Algorithm::ES256]);
-    let jwt = Arc::new(Jwt::with_pace(&settings, pace).unwrap());
-    let runs = Arc::clone(&jwt);
-    tokio::spawn(async move { runs.run(|_| ()).await });
-    jwt
+    among(&[settings(keys, &[Algorithm::RS256, Algorithm::ES256])], pace)
+}
+
+/// A running verifier of these entries.
+fn among(entries: &[config::Jwt], pace: Pace) -> Arc<Jwt> {
+    let issuer = |entry| Arc::new(Issuer::with_pace(entry, pace).unwrap());
+    let jwt = Jwt { issuers: entries.iter().map(issuer).collect() };
+    for issuer in jwt.issuers().iter().cloned() {
+        tokio::spawn(async move { issuer.run(|_| ()).await });
+    }
+    Arc::new(jwt)
 }
 
 fn good(signer: &Signer) -> HeaderMap {
@@ -116,8 +130,9 @@ async fn a_good_token_of_an_unknown_subject_is_no_tenants() {
     let jwt = over(&Endpoint::serving(&key_set([&signer])).await.url(), Pace::URL);
     for subject in ["system:serviceaccount:chat:bot2", "system:serviceaccount:chat", "demo"] {
         let token = signer.token(&claims(subject, SystemTime::now()));
-        let error = jwt.tenant(&with_token(&token), demo).await.unwrap_err();
-        assert!(matches!(error, Error::TenantUnknown(_)), "{subject}: {error}");
+        let refusal = jwt.tenant(&with_token(&token), demo).await.unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::UnknownTenant, "{subject}: {refusal:?}");
+        assert_eq!(refusal.subject.as_deref(), Some(subject), "{refusal:?}");
     }
 }
 
@@ -218,10 +233,7 @@ async fn what_an_endpoint_may_send_is_bounded() {
     let fetched = async |answer: String| {
         let endpoint = Endpoint::serving("").await;
         endpoint.answers(&answer);
-        Fetcher::new(&KeySource::Url(endpoint.url().parse().unwrap()))
-            .unwrap()
-            .fetch()
-            .await
+        Fetcher::new(&url_source(&endpoint.url())).unwrap().fetch().await
     };
     let huge = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(2 * 1024 * 1024));
     assert!(matches!(fetched(huge).await, Err(FetchError::TooLarge)));
@@ -234,7 +246,7 @@ async fn what_an_endpoint_may_send_is_bounded() {
 
     let endpoint = Endpoint::serving("").await;
     endpoint.delays(Duration::from_secs(60));
-    let silent = Fetcher::new(&KeySource::Url(endpoint.url().parse().unwrap())).unwrap();
+    let silent = Fetcher::new(&url_source(&endpoint.url())).unwrap();
     let started = std::time::Instant::now();
     assert!(matches!(silent.fetch().await, Err(FetchError::TimedOut)));
     assert!(started.elapsed() < Duration::from_secs(7));

@@ -4,38 +4,85 @@
 use std::time::{Duration, SystemTime};
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, crypto, dangerous, decode_header};
+use jsonwebtoken::{Algorithm, Header, crypto, dangerous, decode_header};
 use serde_json::{Map, Value};
 
 use super::key_set::{Choice, KeySet};
 use crate::config;
 use crate::config::shape;
+use crate::error::{Refusal, RefusalKind};
+
+/// A token that has been read, and of which nothing is verified.
+#[derive(Debug)]
+pub struct Token<'a> {
+    text: &'a str,
+    header: Header,
+    claims: Map<String, Value>,
+}
 
 /// What a token must be.
 #[derive(Debug)]
 pub struct Rules {
-    issuer: String,
-    audience: String,
+    audiences: Vec<String>,
+    audience_claim: String,
     subject_claim: String,
     algorithms: Vec<Algorithm>,
 }
 
-/// Why a token is not taken; the texts are for the log, one a cause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+/// Why a token is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
     /// No other key set would change that.
-    Final(&'static str),
-    /// The set does not have the key that it names, or there is no set yet: a newer one may.
-    UnknownKey(&'static str),
+    Final(Refusal),
+    /// The set does not have the key that it is signed by, or there is no set yet: a newer one may.
+    ByTheseKeys(Refusal),
 }
 
-impl Refusal {
-    /// The cause, for the log.
+impl Refused {
+    /// The refusal, whether a newer key set could change it or not.
     #[must_use]
-    pub const fn reason(self) -> &'static str {
+    pub fn into_refusal(self) -> Refusal {
         match self {
-            Self::Final(reason) | Self::UnknownKey(reason) => reason,
+            Self::Final(refusal) | Self::ByTheseKeys(refusal) => refusal,
         }
+    }
+}
+
+impl<'a> Token<'a> {
+    /// Reads a token.
+    ///
+    /// # Errors
+    /// Where it is no JSON Web Token, or of an algorithm that is unknown.
+    pub fn parse(text: &'a str) -> Result<Self, Refusal> {
+        let malformed = |detail| Refusal::new(RefusalKind::Malformed, detail);
+        let header = decode_header(text).map_err(|error| match error.kind() {
+            ErrorKind::InvalidToken => malformed("not a JSON Web Token"),
+            ErrorKind::Json(error) if error.to_string().starts_with("unknown variant") => {
+                Refusal::new(RefusalKind::Algorithm, "the token's algorithm is unknown")
+            }
+            _ => malformed("the token's header cannot be read"),
+        })?;
+        if header.crit.is_some() {
+            return Err(malformed("the token has critical extensions"));
+        }
+        // Not dangerous here: nothing but the issuer is looked at before `Rules` verify the
+        // signature over these very bytes.
+        let claims = dangerous::insecure_decode_claims(text)
+            .map_err(|_| malformed("the token's claims cannot be read"))?;
+        Ok(Self { text, header, claims })
+    }
+
+    /// Its `iss`, where that is a text.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.claims.get("iss")?.as_str()
+    }
+
+    fn is_signed_by(&self, keys: &[&jsonwebtoken::DecodingKey]) -> bool {
+        let Some((message, signature)) = self.text.rsplit_once('.') else { return false };
+        keys.iter().any(|key| {
+            crypto::verify(signature, message.as_bytes(), key, self.header.alg) == Ok(true)
+        })
     }
 }
 
@@ -44,100 +91,116 @@ impl Rules {
     #[must_use]
     pub fn new(settings: &config::Jwt) -> Self {
         Self {
-            issuer: settings.issuer.clone(),
-            audience: settings.audience.clone(),
+            audiences: settings.audiences.clone(),
+            audience_claim: settings.audience_claim.clone(),
             subject_claim: settings.subject_claim.clone(),
             algorithms: settings.algorithms.iter().copied().map(algorithm).collect(),
         }
     }
 
-    /// The subject of a good token.
+    /// The subject of a good token, whose issuer is that of these rules.
     ///
     /// # Errors
     /// The first rule that it breaks.
     pub fn subject(
         &self,
-        token: &str,
+        token: &Token<'_>,
         keys: Option<&KeySet>,
         now: SystemTime,
-    ) -> Result<String, Refusal> {
-        let header = decode_header(token).map_err(|error| match error.kind() {
-            ErrorKind::InvalidToken => Refusal::Final("not a JSON Web Token"),
-            _ => Refusal::Final("the token's header cannot be read, or its algorithm is unknown"),
-        })?;
-        if header.crit.is_some() {
-            return Err(Refusal::Final("the token has critical extensions"));
+    ) -> Result<String, Refused> {
+        use RefusalKind as Kind;
+        let last = |kind, detail| Refused::Final(Refusal::new(kind, detail));
+        let by_these_keys = |kind, detail| Refused::ByTheseKeys(Refusal::new(kind, detail));
+        if !self.algorithms.contains(&token.header.alg) {
+            return Err(last(Kind::Algorithm, "the token's algorithm is not allowed"));
         }
-        if !self.algorithms.contains(&header.alg) {
-            return Err(Refusal::Final("the token's algorithm is not allowed"));
-        }
-        let keys = keys.ok_or(Refusal::UnknownKey("no key set is loaded yet"))?;
-        let key = match keys.choose(header.kid.as_deref(), header.alg) {
-            Choice::Key(key) => key,
+        let keys = keys.ok_or(by_these_keys(Kind::NoKeys, "no key set is loaded yet"))?;
+        let id = token.header.kid.as_deref();
+        let keys = match keys.choose(id, token.header.alg) {
+            Choice::Keys(keys) => keys,
             Choice::Unknown => {
-                return Err(Refusal::UnknownKey("the token is signed by an unknown key"));
+                let detail = "the token is signed by an unknown key";
+                return Err(by_these_keys(Kind::UnknownKey, detail));
             }
             Choice::Unfit => {
-                return Err(Refusal::Final("the token's key is not for its algorithm"));
-            }
-            Choice::Ambiguous => {
-                return Err(Refusal::Final("the token names no key, and several would do"));
+                return Err(last(Kind::Algorithm, "the token's key is not for its algorithm"));
             }
         };
-        let (message, signature) =
-            token.rsplit_once('.').ok_or(Refusal::Final("not a JSON Web Token"))?;
-        if crypto::verify(signature, message.as_bytes(), key, header.alg) != Ok(true) {
-            return Err(Refusal::Final("the token's signature is wrong"));
+        if !token.is_signed_by(&keys) {
+            let detail = "the token's signature is wrong";
+            return Err(match id {
+                Some(_) => last(Kind::Signature, detail),
+                None => by_these_keys(Kind::Signature, detail),
+            });
         }
-        // Not dangerous here: the signature has just been verified, over these very bytes.
-        let claims = dangerous::insecure_decode::<Map<String, Value>>(token)
-            .map_err(|_| Refusal::Final("the token's claims cannot be read"))?
-            .claims;
-        self.judge(&claims, now).map_err(Refusal::Final)
+        let subject = self.named(&token.claims);
+        match self.judge(&token.claims, now) {
+            Err((kind, detail)) => {
+                let refusal = Refusal::new(kind, detail);
+                Err(Refused::Final(match subject {
+                    Ok(subject) => refusal.of(subject),
+                    Err(_) => refusal,
+                }))
+            }
+            Ok(()) => subject.map(ToOwned::to_owned).map_err(|detail| last(Kind::Subject, detail)),
+        }
     }
 
-    fn judge(&self, claims: &Map<String, Value>, now: SystemTime) -> Result<String, &'static str> {
+    /// The claims of a token whose signature is good, but for its subject.
+    fn judge(
+        &self,
+        claims: &Map<String, Value>,
+        now: SystemTime,
+    ) -> Result<(), (RefusalKind, &'static str)> {
+        use RefusalKind as Kind;
         let now = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or(Duration::ZERO)
             .as_secs_f64();
         let leeway = LEEWAY.as_secs_f64();
         match claims.get("exp").map(Value::as_f64) {
-            None => return Err("the token has no expiry"),
-            Some(None) => return Err("the token's expiry is no time"),
-            Some(Some(exp)) if now >= exp + leeway => return Err("the token has expired"),
+            None => return Err((Kind::Malformed, "the token has no expiry")),
+            Some(None) => return Err((Kind::Malformed, "the token's expiry is no time")),
+            Some(Some(exp)) if now >= exp + leeway => {
+                return Err((Kind::Expired, "the token has expired"));
+            }
             Some(Some(_)) => {}
         }
         match claims.get("nbf").map(Value::as_f64) {
-            Some(None) => return Err("the token's not-before is no time"),
-            Some(Some(nbf)) if now + leeway < nbf => return Err("the token is not valid yet"),
+            Some(None) => return Err((Kind::Malformed, "the token's not-before is no time")),
+            Some(Some(nbf)) if now + leeway < nbf => {
+                return Err((Kind::NotYetValid, "the token is not valid yet"));
+            }
             None | Some(Some(_)) => {}
         }
-        match claims.get("iss") {
-            None => return Err("the token has no issuer"),
-            Some(issuer) if *issuer != self.issuer => return Err("the token is another issuer's"),
-            Some(_) => {}
-        }
-        match claims.get("aud") {
-            None => return Err("the token has no audience"),
-            Some(audience) if !names(audience, &self.audience) => {
-                return Err("the token is for another audience");
+        match claims.get(&self.audience_claim) {
+            None => Err((Kind::Audience, "the token has no audience")),
+            Some(audience) if !self.names_one(audience) => {
+                Err((Kind::Audience, "the token is for another audience"))
             }
-            Some(_) => {}
-        }
-        match claims.get(&self.subject_claim) {
-            None => Err("the token has no subject"),
-            Some(Value::String(subject)) if !subject.is_empty() => Ok(subject.clone()),
-            Some(_) => Err("the token's subject is no text, or empty"),
+            Some(_) => Ok(()),
         }
     }
-}
 
-/// An audience is one text or a list of them (RFC 7519, section 4.1.3).
-fn names(audience: &Value, expected: &str) -> bool {
-    match audience {
-        Value::Array(audiences) => audiences.iter().any(|audience| audience == expected),
-        audience => audience == expected,
+    /// An audience is one text or a list of them (RFC 7519, section 4.1.3).
+    fn names_one(&self, audience: &Value) -> bool {
+        let is_ours = |audience: &Value| {
+            audience
+                .as_str()
+                .is_some_and(|audience| self.audiences.iter().any(|own| own == audience))
+        };
+        match audience {
+            Value::Array(audiences) => audiences.iter().any(is_ours),
+            audience => is_ours(audience),
+        }
+    }
+
+    fn named<'a>(&self, claims: &'a Map<String, Value>) -> Result<&'a str, &'static str> {
+        match claims.get(&self.subject_claim) {
+            None => Err("the token has no subject"),
+            Some(Value::String(subject)) if !subject.is_empty() => Ok(subject),
+            Some(_) => Err("the token's subject is no text, or empty"),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::issuer::{encode, unsigned};
 use super::*;
+use crate::error::RefusalKind as Kind;
 
 fn now() -> SystemTime {
     NOW + Duration::from_secs(1_800_000_000)
@@ -32,6 +33,19 @@ fn without(name: &str) -> Value {
     claims
 }
 
+/// The subject of a token, or the kind and the text of its refusal.
+fn judged(
+    rules: &Rules,
+    token: &str,
+    keys: Option<&KeySet>,
+) -> Result<String, (Kind, &'static str)> {
+    let token = Token::parse(token).map_err(Refused::Final);
+    let judged = token.and_then(|token| rules.subject(&token, keys, now()));
+    judged
+        .map_err(Refused::into_refusal)
+        .map_err(|refusal| (refusal.kind, refusal.detail))
+}
+
 #[test]
 fn every_configured_algorithm_verifies_and_none_that_is_not_configured() {
     for (algorithm, name) in EVERY
@@ -41,13 +55,17 @@ fn every_configured_algorithm_verifies_and_none_that_is_not_configured() {
         let signer = Signer::new("a", name);
         let (token, keys) = (signer.token(&claims("bot", now())), set(&[signer.jwk()]));
         assert_eq!(
-            rules(&[*algorithm]).subject(&token, Some(&keys), now()),
+            judged(&rules(&[*algorithm]), &token, Some(&keys)),
             Ok("bot".to_owned()),
             "{name}"
         );
         let others: Vec<_> = EVERY.into_iter().filter(|other| other != algorithm).collect();
-        let refused = rules(&others).subject(&token, Some(&keys), now());
-        assert_eq!(refused, Err(Refusal::Final("the token's algorithm is not allowed")), "{name}");
+        let refused = judged(&rules(&others), &token, Some(&keys));
+        assert_eq!(
+            refused,
+            Err((Kind::Algorithm, "the token's algorithm is not allowed")),
+            "{name}"
+        );
     }
 }
 
@@ -56,29 +74,34 @@ fn every_claim_is_checked_with_a_leeway_of_a_minute() {
     let signer = Signer::new("a", "ES256");
     let (rules, keys) = (rules(&EVERY), set(&[signer.jwk()]));
     let at = |offset: i64| 1_800_000_000 + offset;
-    for (claims, reason) in [
-        (without("exp"), "the token has no expiry"),
-        (with(json!({ "exp": "tomorrow" })), "the token's expiry is no time"),
-        (with(json!({ "exp": null })), "the token's expiry is no time"),
-        (with(json!({ "exp": at(-60) })), "the token has expired"),
-        (with(json!({ "exp": -1 })), "the token has expired"),
-        (with(json!({ "nbf": at(61) })), "the token is not valid yet"),
-        (with(json!({ "nbf": "now" })), "the token's not-before is no time"),
-        (without("iss"), "the token has no issuer"),
-        (with(json!({ "iss": "https://issuer.test/" })), "the token is another issuer's"),
-        (with(json!({ "iss": [ISSUER] })), "the token is another issuer's"),
-        (without("aud"), "the token has no audience"),
-        (with(json!({ "aud": "another" })), "the token is for another audience"),
-        (with(json!({ "aud": [] })), "the token is for another audience"),
-        (with(json!({ "aud": ["a", "b"] })), "the token is for another audience"),
-        (with(json!({ "aud": { AUDIENCE: true } })), "the token is for another audience"),
-        (without("sub"), "the token has no subject"),
-        (with(json!({ "sub": "" })), "the token's subject is no text, or empty"),
-        (with(json!({ "sub": 7 })), "the token's subject is no text, or empty"),
-        (with(json!({ "sub": ["bot"] })), "the token's subject is no text, or empty"),
+    for (claims, kind, reason) in [
+        (without("exp"), Kind::Malformed, "the token has no expiry"),
+        (with(json!({ "exp": "tomorrow" })), Kind::Malformed, "the token's expiry is no time"),
+        (with(json!({ "exp": null })), Kind::Malformed, "the token's expiry is no time"),
+        (with(json!({ "exp": at(-60) })), Kind::Expired, "the token has expired"),
+        (with(json!({ "exp": -1 })), Kind::Expired, "the token has expired"),
+        (with(json!({ "nbf": at(61) })), Kind::NotYetValid, "the token is not valid yet"),
+        (with(json!({ "nbf": "now" })), Kind::Malformed, "the token's not-before is no time"),
+        (without("aud"), Kind::Audience, "the token has no audience"),
+        (with(json!({ "aud": "another" })), Kind::Audience, "the token is for another audience"),
+        (with(json!({ "aud": [] })), Kind::Audience, "the token is for another audience"),
+        (with(json!({ "aud": ["a", "b"] })), Kind::Audience, "the token is for another audience"),
+        (
+            with(json!({ "aud": { AUDIENCE: true } })),
+            Kind::Audience,
+            "the token is for another audience",
+        ),
+        (without("sub"), Kind::Subject, "the token has no subject"),
+        (with(json!({ "sub": "" })), Kind::Subject, "the token's subject is no text, or empty"),
+        (with(json!({ "sub": 7 })), Kind::Subject, "the token's subject is no text, or empty"),
+        (
+            with(json!({ "sub": ["bot"] })),
+            Kind::Subject,
+            "the token's subject is no text, or empty",
+        ),
     ] {
-        let refused = rules.subject(&signer.token(&claims), Some(&keys), now());
-        assert_eq!(refused, Err(Refusal::Final(reason)), "{claims}");
+        let refused = judged(&rules, &signer.token(&claims), Some(&keys));
+        assert_eq!(refused, Err((kind, reason)), "{claims}");
     }
     for claims in [
         with(json!({ "exp": at(-59) })),
@@ -90,7 +113,7 @@ fn every_claim_is_checked_with_a_leeway_of_a_minute() {
         with(json!({ "aud": ["another", AUDIENCE] })),
     ] {
         assert_eq!(
-            rules.subject(&signer.token(&claims), Some(&keys), now()),
+            judged(&rules, &signer.token(&claims), Some(&keys)),
             Ok("bot".to_owned()),
             "{claims}"
         );
@@ -106,11 +129,11 @@ fn the_subject_claim_is_configurable() {
     };
     let (rules, keys) = (Rules::new(&settings), set(&[signer.jwk()]));
     let token = signer.token(&with(json!({ "client_id": "chat" })));
-    assert_eq!(rules.subject(&token, Some(&keys), now()), Ok("chat".to_owned()));
+    assert_eq!(judged(&rules, &token, Some(&keys)), Ok("chat".to_owned()));
     let token = signer.token(&claims("bot", now()));
     assert_eq!(
-        rules.subject(&token, Some(&keys), now()),
-        Err(Refusal::Final("the token has no subject"))
+        judged(&rules, &token, Some(&keys)),
+        Err((Kind::Subject, "the token has no subject"))
     );
 }
 
@@ -126,15 +149,15 @@ fn a_token_without_a_signature_is_refused_whatever_its_header_says() {
                 unsigned(&json!({ "alg": algorithm, "kid": "a" }), &claims)
             );
             assert!(
-                matches!(rules.subject(&token, Some(&keys), now()), Err(Refusal::Final(_))),
+                matches!(judged(&rules, &token, Some(&keys)), Err((Kind::Algorithm, _))),
                 "{algorithm}"
             );
         }
     }
     let token = format!("{}.", unsigned(&json!({ "alg": "RS256", "kid": "a" }), &claims));
     assert_eq!(
-        rules.subject(&token, Some(&keys), now()),
-        Err(Refusal::Final("the token's signature is wrong"))
+        judged(&rules, &token, Some(&keys)),
+        Err((Kind::Signature, "the token's signature is wrong"))
     );
 }
 
@@ -150,8 +173,8 @@ fn a_public_key_is_no_shared_secret() {
             "{message}.{}",
             encode(aws_lc_rs::hmac::sign(&key, message.as_bytes()).as_ref())
         );
-        let refused = rules(&EVERY).subject(&token, Some(&set(std::slice::from_ref(&jwk))), now());
-        assert_eq!(refused, Err(Refusal::Final("the token's algorithm is not allowed")));
+        let refused = judged(&rules(&EVERY), &token, Some(&set(std::slice::from_ref(&jwk))));
+        assert_eq!(refused, Err((Kind::Algorithm, "the token's algorithm is not allowed")));
     }
     // A shared secret in the set is no key of ours, whatever it says of itself.
     let secret = json!({ "kty": "oct", "kid": "a", "k": encode(b"secret"), "alg": "RS256" });
@@ -163,19 +186,19 @@ fn a_key_serves_only_what_its_kind_use_and_algorithm_allow() {
     let (rsa, ec) = (Signer::new("a", "RS256"), Signer::new("a", "ES256"));
     let rules = rules(&EVERY);
     let token = rsa.token(&claims("bot", now()));
-    let refused =
-        |jwk: Value, other: Value| match rules.subject(&token, Some(&set(&[jwk, other])), now()) {
-            Err(refusal) => refusal.reason(),
-            Ok(subject) => panic!("{subject}"),
-        };
+    let refused = |jwk: Value, other: Value| match judged(&rules, &token, Some(&set(&[jwk, other])))
+    {
+        Err(refused) => refused,
+        Ok(subject) => panic!("{subject}"),
+    };
     let other = Signer::new("b", "ES256").jwk();
     let but = |name: &str, value: Value| {
         let mut jwk = rsa.jwk();
         jwk[name] = value;
         jwk
     };
-    let (unfit, unknown) =
-        ("the token's key is not for its algorithm", "the token is signed by an unknown key");
+    let unfit = (Kind::Algorithm, "the token's key is not for its algorithm");
+    let unknown = (Kind::UnknownKey, "the token is signed by an unknown key");
     assert_eq!(refused(ec.jwk(), other.clone()), unfit);
     assert_eq!(refused(but("alg", json!("PS256")), other.clone()), unfit);
     assert_eq!(refused(but("alg", json!("RSA-OAEP")), other.clone()), unfit);
@@ -185,28 +208,108 @@ fn a_key_serves_only_what_its_kind_use_and_algorithm_allow() {
     assert_eq!(refused(but("n", json!(encode(&[0xff; 128]))), other.clone()), unknown);
     assert_eq!(refused(but("n", json!("+/ no base64url")), other), unknown);
     // A set may have one id twice, for two algorithms.
-    assert_eq!(
-        rules.subject(&token, Some(&set(&[ec.jwk(), rsa.jwk()])), now()),
-        Ok("bot".to_owned())
-    );
+    assert_eq!(judged(&rules, &token, Some(&set(&[ec.jwk(), rsa.jwk()]))), Ok("bot".to_owned()));
 }
 
 #[test]
-fn a_token_that_names_no_key_needs_a_set_with_one_that_would_do() {
+fn a_token_that_names_no_key_is_tried_against_every_fitting_one() {
     let (rsa, ec, more) =
         (Signer::new("a", "RS256"), Signer::new("b", "ES256"), Signer::new("c", "ES256"));
     let rules = rules(&EVERY);
     let token = ec.token_with(&json!({ "alg": "ES256" }), &claims("bot", now()));
-    let subject = |keys: &[Value]| rules.subject(&token, Some(&set(keys)), now());
-    assert_eq!(subject(&[rsa.jwk(), ec.jwk()]), Ok("bot".to_owned()));
-    assert_eq!(
-        subject(&[ec.jwk(), more.jwk()]),
-        Err(Refusal::Final("the token names no key, and several would do"))
-    );
-    assert_eq!(
-        subject(&[rsa.jwk()]),
-        Err(Refusal::UnknownKey("the token is signed by an unknown key"))
-    );
+    let subject = |keys: &[Value]| judged(&rules, &token, Some(&set(keys)));
+    let mut unnamed = ec.jwk();
+    unnamed.as_object_mut().unwrap().remove("kid");
+    for keys in [
+        vec![rsa.jwk(), ec.jwk()],
+        vec![ec.jwk(), more.jwk()],
+        vec![more.jwk(), ec.jwk()],
+        vec![more.jwk(), unnamed],
+    ] {
+        assert_eq!(subject(&keys), Ok("bot".to_owned()), "{keys:?}");
+    }
+    let wrong = (Kind::Signature, "the token's signature is wrong");
+    assert_eq!(subject(&[rsa.jwk(), more.jwk()]), Err(wrong));
+    let unknown = (Kind::UnknownKey, "the token is signed by an unknown key");
+    assert_eq!(subject(&[rsa.jwk()]), Err(unknown));
+
+    let mut many: Vec<_> = (0..15).map(|_| Signer::new("x", "ES256").jwk()).collect();
+    many.push(ec.jwk());
+    assert_eq!(subject(&many), Ok("bot".to_owned()));
+    many.insert(0, more.jwk());
+    assert_eq!(subject(&many), Err(wrong), "more than 16 keys were tried");
+}
+
+#[test]
+fn a_newer_set_can_only_help_where_the_key_may_be_missing() {
+    let (known, other) = (Signer::new("a", "ES256"), Signer::new("b", "ES256"));
+    let keys = set(&[known.jwk()]);
+    let (rules, claims) = (rules(&EVERY), claims("bot", now()));
+    let may_help = |token: &str, keys: Option<&KeySet>| match rules
+        .subject(&Token::parse(token).unwrap(), keys, now())
+        .unwrap_err()
+    {
+        Refused::ByTheseKeys(_) => true,
+        Refused::Final(_) => false,
+    };
+    assert!(may_help(&known.token(&claims), None));
+    assert!(may_help(&other.token(&claims), Some(&keys)));
+    assert!(may_help(&other.token_with(&json!({ "alg": "ES256" }), &claims), Some(&keys)));
+    let forged = other.token_with(&json!({ "alg": "ES256", "kid": "a" }), &claims);
+    assert!(!may_help(&forged, Some(&keys)));
+    assert!(!may_help(&known.token(&with(json!({ "exp": 0 }))), Some(&keys)));
+}
+
+#[test]
+fn a_key_of_spiffes_signs_tokens_and_one_of_its_certificates_does_not() {
+    let signer = Signer::new("a", "ES256");
+    let of_use = |purpose: &str| {
+        let mut jwk = signer.jwk();
+        jwk["use"] = purpose.into();
+        KeySet::parse(json!({ "keys": [jwk] }).to_string().as_bytes())
+    };
+    let token = signer.token(&without("iss"));
+    let keys = of_use("jwt-svid").unwrap();
+    assert_eq!(judged(&rules(&EVERY), &token, Some(&keys)), Ok("bot".to_owned()));
+    assert!(of_use("x509-svid").is_err());
+}
+
+#[test]
+fn one_of_several_audiences_in_the_claim_of_the_config_is_enough() {
+    let signer = Signer::new("a", "RS256");
+    let keys = set(&[signer.jwk()]);
+    let settings = config::Jwt {
+        audiences: vec!["app-1".to_owned(), "app-2".to_owned()],
+        audience_claim: "client_id".to_owned(),
+        ..settings(KeySource::File("unused".into()), &EVERY)
+    };
+    let judged =
+        |claims: &Value| judged(&Rules::new(&settings), &signer.token(claims), Some(&keys));
+    for claims in [
+        with(json!({ "client_id": "app-2", "aud": null })),
+        with(json!({ "client_id": ["other", "app-1"], "aud": "other" })),
+    ] {
+        assert_eq!(judged(&claims), Ok("bot".to_owned()), "{claims}");
+    }
+    let foreign = (Kind::Audience, "the token is for another audience");
+    assert_eq!(judged(&with(json!({ "client_id": "app-3", "aud": "app-1" }))), Err(foreign));
+    let none = (Kind::Audience, "the token has no audience");
+    assert_eq!(judged(&with(json!({ "aud": "app-1" }))), Err(none));
+}
+
+#[test]
+fn the_subject_is_told_of_where_the_signature_was_good_and_never_else() {
+    let (signer, stranger) = (Signer::new("a", "ES256"), Signer::new("a", "ES256"));
+    let (rules, keys) = (rules(&EVERY), set(&[signer.jwk()]));
+    let told = |token: &str| {
+        let refused = rules.subject(&Token::parse(token).unwrap(), Some(&keys), now());
+        refused.unwrap_err().into_refusal().subject
+    };
+    for changes in [json!({ "exp": 0 }), json!({ "nbf": 2e9 }), json!({ "aud": "other" })] {
+        let claims = with(changes);
+        assert_eq!(told(&signer.token(&claims)).as_deref(), Some("bot"), "{claims}");
+        assert_eq!(told(&stranger.token(&claims)), None, "{claims}");
+    }
 }
 
 #[test]
@@ -221,15 +324,15 @@ fn what_a_token_brings_along_is_not_trusted() {
         json!({ "alg": "ES256", "kid": "../../a" }),
     ] {
         assert!(
-            rules.subject(&own.token_with(&header, &claims), Some(&keys), now()).is_err(),
+            judged(&rules, &own.token_with(&header, &claims), Some(&keys)).is_err(),
             "{header}"
         );
     }
     let critical = json!({ "alg": "ES256", "kid": "a", "crit": ["b64"], "b64": false });
-    let refused = rules.subject(&trusted.token_with(&critical, &claims), Some(&keys), now());
-    assert_eq!(refused, Err(Refusal::Final("the token has critical extensions")));
-    let refused = rules.subject(&trusted.token(&claims), None, now());
-    assert_eq!(refused, Err(Refusal::UnknownKey("no key set is loaded yet")));
+    let refused = judged(&rules, &trusted.token_with(&critical, &claims), Some(&keys));
+    assert_eq!(refused, Err((Kind::Malformed, "the token has critical extensions")));
+    let refused = judged(&rules, &trusted.token(&claims), None);
+    assert_eq!(refused, Err((Kind::NoKeys, "no key set is loaded yet")));
 }
 
 #[test]
@@ -250,7 +353,7 @@ proptest! {
     #[test]
     fn no_text_makes_verification_panic(text in ".{0,200}") {
         let keys = KeySet::parse(br#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"AAAA"}]}"#).unwrap();
-        prop_assert!(rules(&EVERY).subject(&text, Some(&keys), now()).is_err());
+        prop_assert!(judged(&rules(&EVERY), &text, Some(&keys)).is_err());
         let _ = KeySet::parse(text.as_bytes());
     }
 
@@ -261,7 +364,7 @@ proptest! {
         let at = at.index(token.len());
         let damaged = format!("{}{byte}{}", &token[..at], &token[at + 1..]);
         prop_assume!(damaged != token);
-        prop_assert!(rules(&EVERY).subject(&damaged, Some(&keys), now()).is_err(), "{}", damaged);
+        prop_assert!(judged(&rules(&EVERY), &damaged, Some(&keys)).is_err(), "{}", damaged);
     }
 }
 

@@ -1,0 +1,152 @@
+//! Why a caller was refused for its identity, as one closed set.
+
+use super::Error;
+
+/// A caller that was refused for its identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct Refusal {
+    /// The kind, for the log, the metrics and sometimes the caller.
+    pub kind: RefusalKind,
+    /// A sentence for the log. It is static: nothing that the caller sent is in it.
+    pub detail: &'static str,
+    /// Who called, where the credential was verified; for the log.
+    pub subject: Option<String>,
+}
+
+/// The kinds of refusal (contract, "Logs").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// No credential.
+    Missing,
+    /// More than one credential.
+    Duplicate,
+    /// A credential that cannot be read.
+    Malformed,
+    /// A token of an algorithm that is not allowed, or not its key's.
+    Algorithm,
+    /// A token of a key that the key set lacks.
+    UnknownKey,
+    /// No key set is loaded yet.
+    NoKeys,
+    /// A token whose signature is wrong.
+    Signature,
+    /// A token that has expired.
+    Expired,
+    /// A token that is not valid yet.
+    NotYetValid,
+    /// A token of an issuer that is not configured.
+    Issuer,
+    /// A token for another audience.
+    Audience,
+    /// A credential without a subject.
+    Subject,
+    /// No client certificate.
+    NoCertificate,
+    /// A good credential of no tenant.
+    UnknownTenant,
+    /// A good credential whose names belong to two tenants, or cannot be told apart.
+    Ambiguous,
+}
+
+impl Refusal {
+    /// A refusal of a credential that was not verified.
+    #[must_use]
+    pub const fn new(kind: RefusalKind, detail: &'static str) -> Self {
+        Self { kind, detail, subject: None }
+    }
+
+    /// The same, of a verified subject.
+    #[must_use]
+    pub fn of(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+}
+
+impl From<Refusal> for Error {
+    /// A good credential of nobody is [`Error::TenantUnknown`]; any other refusal is
+    /// [`Error::Unauthenticated`].
+    fn from(refusal: Refusal) -> Self {
+        match refusal.kind {
+            RefusalKind::UnknownTenant | RefusalKind::Ambiguous => Self::TenantUnknown(refusal),
+            RefusalKind::Missing
+            | RefusalKind::Duplicate
+            | RefusalKind::Malformed
+            | RefusalKind::Algorithm
+            | RefusalKind::UnknownKey
+            | RefusalKind::NoKeys
+            | RefusalKind::Signature
+            | RefusalKind::Expired
+            | RefusalKind::NotYetValid
+            | RefusalKind::Issuer
+            | RefusalKind::Audience
+            | RefusalKind::Subject
+            | RefusalKind::NoCertificate => Self::Unauthenticated(refusal),
+        }
+    }
+}
+
+impl RefusalKind {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Missing,
+        Self::Duplicate,
+        Self::Malformed,
+        Self::Algorithm,
+        Self::UnknownKey,
+        Self::NoKeys,
+        Self::Signature,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::Issuer,
+        Self::Audience,
+        Self::Subject,
+        Self::NoCertificate,
+        Self::UnknownTenant,
+        Self::Ambiguous,
+    ];
+
+    /// Its name in the log and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Duplicate => "duplicate",
+            Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::UnknownKey => "unknown_key",
+            Self::NoKeys => "no_keys",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Subject => "subject",
+            Self::NoCertificate => "no_certificate",
+            Self::UnknownTenant => "unknown_tenant",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+
+    /// Its name in `ErrorInfo`, where the caller may know it: what a token is refused for whose
+    /// signature was good, so that a client knows to fetch a new one (contract, "Errors").
+    #[must_use]
+    pub const fn shown(self) -> Option<&'static str> {
+        match self {
+            Self::Expired | Self::NotYetValid | Self::Audience => Some(self.as_str()),
+            Self::Missing
+            | Self::Duplicate
+            | Self::Malformed
+            | Self::Algorithm
+            | Self::UnknownKey
+            | Self::NoKeys
+            | Self::Signature
+            | Self::Issuer
+            | Self::Subject
+            | Self::NoCertificate
+            | Self::UnknownTenant
+            | Self::Ambiguous => None,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Where a key set comes from: a file, a URL, or where the issuer's discovery document says.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http::Uri;
+
+use super::discovery::{is_same_origin, key_set_uri};
+use super::fetch::{Bearer, FetchError, Http, read};
+use crate::config::{Discovery, KeySource};
+
+/// Gets the text of a key set.
+#[derive(Debug)]
+pub enum Fetcher {
+    /// From a URL.
+    Url(Uri, Box<Http>),
+    /// From where the issuer's document says, which is asked first, each time.
+    Discovery(Discovery, Box<Http>),
+    /// From a file.
+    File(PathBuf),
+}
+
+impl Fetcher {
+    /// Gets it from there.
+    ///
+    /// # Errors
+    /// Where the crypto library does not speak TLS: a bug of the build.
+    pub fn new(source: &KeySource) -> Result<Self, rustls::Error> {
+        let http = |access| Http::new(access).map(Box::new);
+        Ok(match source {
+            KeySource::Url(uri, access) => Self::Url(uri.clone(), http(access)?),
+            KeySource::Discovery(discovery, access) => {
+                Self::Discovery(discovery.clone(), http(access)?)
+            }
+            KeySource::File(path) => Self::File(path.clone()),
+        })
+    }
+
+    /// Gets it now: within 5 s a request, and of 1 MiB at most.
+    ///
+    /// # Errors
+    /// [`FetchError`], for the log.
+    pub async fn fetch(&self) -> Result<Bytes, FetchError> {
+        match self {
+            Self::Url(uri, http) => http.get(uri, Bearer::Sent).await,
+            Self::Discovery(discovery, http) => discovered(discovery, http).await,
+            Self::File(path) => Ok(read(path).await?),
+        }
+    }
+}
+
+async fn discovered(discovery: &Discovery, http: &Http) -> Result<Bytes, FetchError> {
+    let document = http.get(&discovery.document, Bearer::Sent).await;
+    let document = document.map_err(|error| FetchError::Document(Box::new(error)))?;
+    let uri = key_set_uri(discovery, &document)?;
+    // The document may name any host; the token is for the issuer's.
+    let bearer = match is_same_origin(&discovery.document, &uri) {
+        true => Bearer::Sent,
+        false => Bearer::Kept,
+    };
+    http.get(&uri, bearer).await
+}
