@@ -7,6 +7,7 @@
 )]
 
 mod connect_reply;
+mod identity;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -19,11 +20,12 @@ use participant_gateway::config::{self, KeySource, Settings};
 use participant_gateway::domain::{Participant, ParticipantToken};
 use participant_gateway::error::Error;
 use participant_gateway::grpc::{Timeout, decode};
-use participant_gateway::identity::jwt::{self, KeySet, Rules};
+use participant_gateway::identity::jwt::{self, KeySet, Refused, Rules, Token};
 use participant_gateway::proto;
 use prost::Message;
 
 pub use connect_reply::connect_reply;
+pub use identity::{discovery, xfcc};
 
 /// A request is taken with every rule of the contract kept, or refused with the rules it breaks.
 pub fn request(data: &[u8]) {
@@ -71,8 +73,9 @@ pub fn stored_record(data: &[u8]) {
 pub fn metadata(data: &[u8]) {
     static RULES: LazyLock<(Rules, KeySet)> = LazyLock::new(|| {
         let settings = config::Jwt {
-            issuer: "https://issuer.test".to_owned(),
-            audience: "gateway".to_owned(),
+            issuer: Some("https://issuer.test".to_owned()),
+            audiences: vec!["gateway".to_owned()],
+            audience_claim: "aud".to_owned(),
             subject_claim: "sub".to_owned(),
             algorithms: vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDsa],
             keys: KeySource::File("unused".into()),
@@ -91,8 +94,9 @@ pub fn metadata(data: &[u8]) {
     if let Ok(token) = jwt::bearer(&headers) {
         let (rules, keys) = &*RULES;
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let judged = Token::parse(token).map_err(Refused::Final);
         assert!(
-            rules.subject(token, Some(keys), now).is_err(),
+            judged.and_then(|token| rules.subject(&token, Some(keys), now)).is_err(),
             "a token was taken that nobody signed"
         );
     }

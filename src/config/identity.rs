@@ -60,16 +60,12 @@ pub(super) fn resolve(
 }
 
 fn header(header: &shape::HeaderIdentity, problems: &mut Problems) -> Option<Identity> {
-    let usual = match header.format {
-        HeaderFormat::Plain => "x-tenant-id",
-        HeaderFormat::Xfcc => "x-forwarded-client-cert",
-    };
-    let written = header.name.as_deref().unwrap_or(usual);
+    let written = header.name.as_deref().unwrap_or_default();
     let name = http::HeaderName::from_bytes(written.as_bytes()).ok();
     let name = name.filter(|name| !is_reserved(name.as_str()));
     if name.is_none() {
-        let expected = format!("a header name of its own, such as {usual}");
-        add(problems, "identity.header.name", json!(written), &expected);
+        let expected = "a header name of its own, such as x-tenant-id";
+        add(problems, "identity.header.name", json!(written), expected);
     }
     name.map(|name| Identity::Header { name, format: header.format })
 }

@@ -28,11 +28,12 @@ pub enum Purpose {
 
 /// Settings of the shape, or every problem: those found while it was typed, and these.
 pub fn settings(
-    shape: Config,
+    mut shape: Config,
     version: String,
     problems: Problems,
     purpose: Purpose,
 ) -> Result<Settings, Problems> {
+    shape.identity.header.fill();
     let mut check = Check { problems, warnings: Vec::new() };
     let identity = super::identity::resolve(&shape, &mut check.problems, &mut check.warnings);
     let tenants = check.tenants(&shape);

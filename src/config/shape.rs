@@ -65,7 +65,7 @@ pub struct Server {
     pub max_request_bytes: Count,
     /// The largest header list of a request, in bytes as HTTP/2 counts them (RFC 9113, section
     /// 6.5.2).
-    #[schemars(range(min = MIN_HEADER_BYTES, max = MAX_HEADER_BYTES))]
+    #[schemars(extend("minimum" = MIN_HEADER_BYTES, "maximum" = MAX_HEADER_BYTES))]
     pub max_header_bytes: Count,
     /// Calls in flight in this process, beyond which load is shed.
     pub max_in_flight: Count,

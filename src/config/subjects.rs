@@ -73,12 +73,13 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
             problems.add(Problem::new(&path, None, expected));
         }
         for (index, subject) in tenant.subjects.iter().enumerate() {
+            let owner = *owners.entry(subject).or_insert(name);
             let expected = if subject.is_empty() {
                 "a subject that is not empty".to_owned()
             } else if kind(subject) == Kind::Malformed {
                 "a subject, or a pattern whose one * is its end and not all of it".to_owned()
-            } else if let Some(other) = owners.insert(subject, name).filter(|other| other != name) {
-                format!("a subject of one tenant only: tenants.{other} has it, too")
+            } else if owner != name {
+                format!("a subject of one tenant only: tenants.{owner} has it, too")
             } else {
                 continue;
             };

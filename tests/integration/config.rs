@@ -1,5 +1,7 @@
 //! The config: defaults, overrides, and every bad value with its path and what was expected.
 
+mod identity;
+
 use participant_gateway::config::{Problem, Settings, json_schema};
 use participant_gateway::domain::InstanceId;
 use serde_json::{Value, json};
@@ -34,6 +36,7 @@ fn what_is_not_set_has_the_documented_default() {
         ("/server/default_timeout", json!("10s")),
         ("/server/max_timeout", json!("30s")),
         ("/server/max_request_bytes", json!(65536)),
+        ("/server/max_header_bytes", json!(16384)),
         ("/server/max_in_flight", json!(1024)),
         ("/server/max_concurrent_streams", json!(256)),
         ("/server/max_connection_age", json!("30m")),
@@ -41,6 +44,7 @@ fn what_is_not_set_has_the_documented_default() {
         ("/server/reflection", json!(true)),
         ("/admin/listen", json!("0.0.0.0:9090")),
         ("/identity/header/name", json!("x-tenant-id")),
+        ("/identity/header/format", json!("plain")),
         ("/tenants/acme/roles", json!(["CUSTOM_BOT", "CUSTOMER"])),
         ("/tenants/acme/committed", json!("0/s")),
         ("/tenants/acme/max_in_flight", json!(64)),
@@ -272,7 +276,6 @@ fn a_mode_names_what_it_lacks_and_no_subject_is_two_tenants() {
             "identity.jwt.algorithms[0]",
             "identity.jwt.audience",
             "identity.jwt.issuer",
-            "identity.jwt.jwks_url",
             "tenants.acme.subjects",
         ]
     );

@@ -54,3 +54,13 @@ fn metadata() {
 fn configs() {
     run("config", 10, bodies::config);
 }
+
+#[test]
+fn headers_of_envoys() {
+    run("xfcc", 2_000, bodies::xfcc);
+}
+
+#[test]
+fn discovery_documents() {
+    run("discovery", 2_000, bodies::discovery);
+}

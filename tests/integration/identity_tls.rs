@@ -7,7 +7,14 @@ mod authority;
 #[allow(dead_code, reason = "shared with the unit tests")]
 mod issuer;
 
+#[path = "../../src/identity/jwt/tests/server.rs"]
+#[allow(dead_code, reason = "shared with the unit tests")]
+mod server;
+
+mod headers;
 mod https_keys;
+mod issuers;
+mod refusals;
 
 use std::fs;
 use std::time::{Duration, SystemTime};

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::status::seen;
-use crate::support::{gateway, of, request, until};
+use crate::support::{Front, gateway, of, request, until};
 
 #[tokio::test]
 async fn a_request_over_the_limit_is_refused_before_it_is_buffered() {
@@ -203,18 +203,42 @@ async fn unknown_methods_and_services_are_unimplemented() {
     }
 }
 
-#[tokio::test]
-async fn a_header_list_over_16_kib_is_refused() {
-    let gateway = gateway().start().await;
+/// How a call with so long a header ends, on a connection that goes on afterwards.
+async fn with_a_header_of(gateway: &Front, bytes: usize) -> Result<(), Status> {
     let mut client = gateway.client().await;
     let mut call = of("demo", request("contact-1"));
-    call.metadata_mut().insert("x-long", "x".repeat(17 * 1024).parse().unwrap());
-    assert!(client.create_participant(call).await.is_err());
-    assert_eq!(gateway.journal.attempt_count(), 0);
+    call.metadata_mut().insert("x-request-id", "long".parse().unwrap());
+    call.metadata_mut().insert("x-long", "x".repeat(bytes).parse().unwrap());
+    let called = client.create_participant(call).await.map(drop);
     client
         .create_participant(of("demo", request("contact-1")))
         .await
         .expect("the connection was lost with it");
+    called
+}
+
+#[tokio::test]
+async fn a_header_list_over_the_limit_is_refused_in_our_terms_up_to_twice_that() {
+    for (limit, kib) in [(None, 16), (Some(4096), 4), (Some(65_536), 64)] {
+        let gateway = match limit {
+            Some(limit) => gateway().with("/server/max_header_bytes", limit),
+            None => gateway(),
+        };
+        let gateway = gateway.start().await;
+        // The other headers are less than 1 KiB.
+        with_a_header_of(&gateway, (kib - 1) * 1024).await.unwrap();
+        let attempts = gateway.journal.attempt_count();
+        for bytes in [kib * 1024, (2 * kib - 1) * 1024] {
+            let status = with_a_header_of(&gateway, bytes).await.unwrap_err();
+            let expected = (Code::ResourceExhausted, "REQUEST_TOO_LARGE");
+            assert_eq!(seen(&status), expected, "{bytes} over {kib} KiB");
+            assert_eq!(status.metadata().get("x-request-id").unwrap(), "long");
+        }
+        let beyond = with_a_header_of(&gateway, 2 * kib * 1024).await.unwrap_err();
+        assert!(beyond.details().is_empty(), "{beyond:?}");
+        // Each refused call's connection served one more.
+        assert_eq!(gateway.journal.attempt_count(), attempts + 3);
+    }
 }
 
 #[tokio::test]

@@ -117,6 +117,17 @@ pub enum Algorithm {
     EdDsa,
 }
 
+impl HeaderIdentity {
+    /// Fills in the name that is not set.
+    pub(in crate::config) fn fill(&mut self) {
+        let usual = match self.format {
+            HeaderFormat::Plain => "x-tenant-id",
+            HeaderFormat::Xfcc => "x-forwarded-client-cert",
+        };
+        self.name.get_or_insert_with(|| usual.to_owned());
+    }
+}
+
 impl Default for AudienceClaim {
     fn default() -> Self {
         Self("aud".to_owned())
