@@ -2,7 +2,7 @@
 //! own below.
 
 #[path = "../../net/tls/tests/authority.rs"]
-#[allow(dead_code, reason = "shared with the tests of TLS")]
+#[allow(clippy::duplicate_mod, dead_code, reason = "shared with the tests of TLS")]
 mod authority;
 mod issuer;
 mod issuers;
@@ -89,7 +89,8 @@ fn running(keys: KeySource, pace: Pace) -> Arc<Jwt> {
 fn among(entries: &[config::Jwt], pace: Pace) -> Arc<Jwt> {
     let issuer = |entry| Arc::new(Issuer::with_pace(entry, pace).unwrap());
     let jwt = Jwt { issuers: entries.iter().map(issuer).collect() };
-    for issuer in jwt.issuers().iter().cloned() {
+    for issuer in jwt.issuers() {
+        let issuer = Arc::clone(issuer);
         tokio::spawn(async move { issuer.run(|_| ()).await });
     }
     Arc::new(jwt)
