@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
+use super::UNAUTHENTICATED;
 use super::authority::Authority;
 use super::issuer::{Signer, claims, key_set};
 use super::server::Server;
-use super::UNAUTHENTICATED;
 use crate::support::process::{printed, run};
 use crate::support::status::{Seen, seen};
 use crate::support::{Plan, gateway, key_file, request, until};
