@@ -233,6 +233,7 @@ async fn a_header_list_over_the_limit_is_refused_in_our_terms_up_to_twice_that()
             let expected = (Code::ResourceExhausted, "REQUEST_TOO_LARGE");
             assert_eq!(seen(&status), expected, "{bytes} over {kib} KiB");
             assert_eq!(status.metadata().get("x-request-id").unwrap(), "long");
+            assert_eq!(seen(&status).pushback.as_deref(), Some("-1"));
         }
         let beyond = with_a_header_of(&gateway, 2 * kib * 1024).await.unwrap_err();
         assert!(beyond.details().is_empty(), "{beyond:?}");
