@@ -1,6 +1,7 @@
 //! What the gateway tells of itself.
 
 mod export;
+mod gauges;
 mod log;
 mod metrics;
 pub mod names;
@@ -9,6 +10,7 @@ mod trace;
 mod writer;
 
 pub use export::Telemetry;
+pub use gauges::LimitFigures;
 pub use log::{LogLevel, flush as flush_log, init};
-pub use metrics::{Distrust, LimitFigures, Metrics, Reloadable};
+pub use metrics::{Distrust, Metrics, Reloadable};
 pub use trace::{Attempted, Operation, Span, Tracing};

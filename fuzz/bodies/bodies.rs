@@ -20,7 +20,7 @@ use participant_gateway::config::{self, KeySource, Settings};
 use participant_gateway::domain::{Participant, ParticipantToken};
 use participant_gateway::error::Error;
 use participant_gateway::grpc::{Timeout, decode};
-use participant_gateway::identity::jwt::{self, KeySet, Refused, Rules, Token};
+use participant_gateway::identity::jwt::{self, KeySet, NotTaken, Rules, Token};
 use participant_gateway::proto;
 use prost::Message;
 
@@ -94,7 +94,7 @@ pub fn metadata(data: &[u8]) {
     if let Ok(token) = jwt::bearer(&headers) {
         let (rules, keys) = &*RULES;
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-        let judged = Token::parse(token).map_err(Refused::Final);
+        let judged = Token::parse(token).map_err(NotTaken::Final);
         assert!(
             judged.and_then(|token| rules.subject(&token, Some(keys), now)).is_err(),
             "a token was taken that nobody signed"

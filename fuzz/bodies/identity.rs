@@ -2,20 +2,20 @@
 
 use participant_gateway::config::Discovery;
 use participant_gateway::identity::jwt::discovery::{is_same_origin, key_set_uri};
-use participant_gateway::identity::xfcc::Client;
+use participant_gateway::identity::xfcc::ForwardedClient;
 
 /// The names of the last element are texts of the header, and nothing before that element has a
 /// say in them.
 pub fn xfcc(data: &[u8]) {
     let Ok(value) = std::str::from_utf8(data) else { return };
-    let parsed = Client::parse(value);
+    let parsed = ForwardedClient::parse(value);
     if let Ok(client) = &parsed {
         let names = client.uris.iter().chain(&client.dns);
         assert!(names.map(|name| name.len()).sum::<usize>() <= value.len());
     }
     let proxys = "By=spiffe://b;Hash=ab;Subject=\"CN=own\";URI=spiffe://own";
     // What a caller sends either spoils the whole, or changes nothing of what its proxy adds.
-    if let Ok(client) = Client::parse(&format!("{value},{proxys}")) {
+    if let Ok(client) = ForwardedClient::parse(&format!("{value},{proxys}")) {
         assert!(parsed.is_ok(), "a proxy mended what its caller broke: {value:?}");
         assert_eq!(client.uris, ["spiffe://own"], "{value:?}");
         assert!(client.dns.is_empty(), "{value:?}");

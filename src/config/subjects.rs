@@ -9,7 +9,7 @@ use super::problem::{Problem, Problems};
 use super::shape::{Config, IdentityMode};
 use crate::domain::{Name, Tenant};
 
-/// The tenants by their subjects (contract, "Patterns").
+/// The tenants by their subjects (docs/design/contract.md, "Patterns").
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
     exact: HashMap<String, Arc<Tenant>>,

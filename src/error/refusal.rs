@@ -14,7 +14,7 @@ pub struct Refusal {
     pub subject: Option<String>,
 }
 
-/// The kinds of refusal (contract, "Logs").
+/// The kinds of refusal (docs/design/contract.md, "Logs").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefusalKind {
     /// No credential.
@@ -130,7 +130,7 @@ impl RefusalKind {
     }
 
     /// Its name in `ErrorInfo`, where the caller may know it: what a token is refused for whose
-    /// signature was good, so that a client knows to fetch a new one (contract, "Errors").
+    /// signature was good, so that a client knows to fetch a new one (docs/design/contract.md, "Errors").
     #[must_use]
     pub const fn shown(self) -> Option<&'static str> {
         match self {

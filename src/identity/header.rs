@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use super::names;
-use super::xfcc::Client;
+use super::xfcc::ForwardedClient;
 use crate::config::shape::HeaderFormat;
 use crate::domain::Tenant;
 use crate::error::{Refusal, RefusalKind};
@@ -43,7 +43,7 @@ impl Header {
         let subjects = match self.format {
             HeaderFormat::Plain => vec![Cow::Borrowed(value)],
             HeaderFormat::Xfcc => {
-                let client = Client::parse(value).map_err(|_| {
+                let client = ForwardedClient::parse(value).map_err(|_| {
                     malformed("the identity header is not x-forwarded-client-cert's")
                 })?;
                 subjects(client)?
@@ -61,8 +61,8 @@ impl Header {
 }
 
 /// The one URI of the client, else its DNS names.
-fn subjects(client: Client<'_>) -> Result<Vec<Cow<'_, str>>, Refusal> {
-    let Client { uris, dns } = client;
+fn subjects(client: ForwardedClient<'_>) -> Result<Vec<Cow<'_, str>>, Refusal> {
+    let ForwardedClient { uris, dns } = client;
     match uris.len() {
         0 if dns.is_empty() => Err(Refusal::new(
             RefusalKind::Subject,

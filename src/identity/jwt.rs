@@ -30,7 +30,7 @@ pub use fetch::FetchError;
 pub use issuer::Issuer;
 pub use key_set::{KeySet, KeySetError};
 pub use source::Fetcher;
-pub use token::{Refused, Rules, Token};
+pub use token::{NotTaken, Rules, Token};
 
 /// Finds the tenant behind a bearer token.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 /// The client that the last element names.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Client<'a> {
+pub struct ForwardedClient<'a> {
     /// Its URI names, in their order.
     pub uris: Vec<Cow<'a, str>>,
     /// Its DNS names, in their order.
@@ -20,7 +20,7 @@ pub struct Client<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-impl<'a> Client<'a> {
+impl<'a> ForwardedClient<'a> {
     /// The client of the last element. Keys are read in any case, and other keys passed over; an
     /// empty name is none, as Envoy writes `URI=` for a certificate without one.
     ///
@@ -91,7 +91,7 @@ mod tests {
 
     fn names(value: &str) -> Result<(Vec<String>, Vec<String>), Malformed> {
         let owned = |names: Vec<Cow<'_, str>>| names.into_iter().map(Cow::into_owned).collect();
-        Client::parse(value).map(|client| (owned(client.uris), owned(client.dns)))
+        ForwardedClient::parse(value).map(|client| (owned(client.uris), owned(client.dns)))
     }
 
     fn uris(list: &[&str]) -> Result<(Vec<String>, Vec<String>), Malformed> {
@@ -170,7 +170,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_makes_it_panic(value in ".{0,200}") {
-            let _ = Client::parse(&value);
+            let _ = ForwardedClient::parse(&value);
         }
 
         #[test]

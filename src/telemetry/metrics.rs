@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
@@ -22,7 +22,7 @@ use crate::sync::lock;
 /// The instruments of one gateway.
 pub struct Metrics {
     registry: Registry,
-    meter: Meter,
+    pub(super) meter: Meter,
     server: Histogram<f64>,
     client: Histogram<f64>,
     database: Histogram<f64>,
@@ -238,32 +238,6 @@ impl Metrics {
         self.near_limit.add(1, &of(tenant, upstream));
     }
 
-    /// Shows the limits in force: of each tenant on each upstream, and of each upstream.
-    pub fn show_limits(&self, limits: impl Fn() -> LimitFigures + Send + Sync + 'static) {
-        let limits = Arc::new(limits);
-        let tenants = Arc::clone(&limits);
-        self.meter
-            .f64_observable_gauge(metric::LIMIT)
-            .with_description("A tenant's limits on an upstream, per second or in calls.")
-            .with_callback(move |gauge| {
-                for (tenant, upstream, limit, figure) in tenants().tenants {
-                    let [tenant, upstream] = of(&tenant, &upstream);
-                    gauge.observe(figure, &[tenant, upstream, KeyValue::new(at::LIMIT, limit)]);
-                }
-            })
-            .build();
-        self.meter
-            .f64_observable_gauge(metric::UPSTREAM_LIMIT)
-            .with_description("An upstream's budget, per second and in calls.")
-            .with_callback(move |gauge| {
-                for (upstream, limit, figure) in limits().upstreams {
-                    let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
-                    gauge.observe(figure, &[upstream, KeyValue::new(at::LIMIT, limit)]);
-                }
-            })
-            .build();
-    }
-
     /// A call was admitted, after this wait.
     pub fn record_wait(&self, upstream: &Name, wait: Duration) {
         self.waits
@@ -273,6 +247,7 @@ impl Metrics {
     /// Starts what admission may decide of the tenant's calls to the upstream, at 0. `shadow`: of
     /// its own limits.
     pub fn start_tenant(&self, tenant: &Name, upstream: &Name, shadow: bool) {
+        self.near_limit.add(0, &of(tenant, upstream));
         for disposition in Disposition::ALL {
             self.add_disposition(
                 0,
@@ -356,85 +331,6 @@ impl Metrics {
             self.attempts.add(0, &[upstream.clone(), KeyValue::new(at::OUTCOME, outcome)]);
         }
     }
-
-    /// Shows every upstream's circuit: 0 closed, 1 half-open, 2 open.
-    pub fn show_circuits(&self, states: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static) {
-        self.show_upstreams(metric::CIRCUIT, "0: closed, 1: half-open, 2: open.", states);
-    }
-
-    /// Shows how many calls of this process wait for their slots on each upstream.
-    pub fn show_queues(&self, lengths: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static) {
-        self.show_upstreams(metric::QUEUE, "Calls that wait for their slots.", lengths);
-    }
-
-    fn show_upstreams(
-        &self,
-        name: &'static str,
-        text: &'static str,
-        states: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static,
-    ) {
-        self.meter
-            .u64_observable_gauge(name)
-            .with_description(text)
-            .with_callback(move |gauge| {
-                for (upstream, state) in states() {
-                    gauge.observe(state, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
-                }
-            })
-            .build();
-    }
-
-    /// Shows the calls in flight.
-    pub fn show_in_flight(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.gauged(metric::IN_FLIGHT, "Calls in flight.", count);
-    }
-
-    /// Shows whether the store is lost, and how many results could not be written to it.
-    pub fn show_store(
-        &self,
-        degraded: impl Fn() -> bool + Send + Sync + 'static,
-        unsettled: impl Fn() -> u64 + Send + Sync + 'static,
-    ) {
-        self.gauged(metric::DEGRADED, "1 while the store is lost.", move || u64::from(degraded()));
-        self.counted(
-            metric::UNSETTLED,
-            "Results that could not be written to the store.",
-            unsettled,
-        );
-    }
-
-    /// Shows when the certificate in use ends.
-    pub fn show_certificate(&self, ends: impl Fn() -> SystemTime + Send + Sync + 'static) {
-        self.meter
-            .u64_observable_gauge(metric::CERTIFICATE)
-            .with_unit("s")
-            .with_description("When the certificate in use ends, in Unix time.")
-            .with_callback(move |gauge| {
-                let ends = ends().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                gauge.observe(ends.as_secs(), &[]);
-            })
-            .build();
-    }
-
-    fn gauged(
-        &self,
-        name: &'static str,
-        text: &'static str,
-        value: impl Fn() -> u64 + Send + Sync + 'static,
-    ) {
-        let gauge = self.meter.u64_observable_gauge(name).with_description(text);
-        gauge.with_callback(move |gauge| gauge.observe(value(), &[])).build();
-    }
-
-    fn counted(
-        &self,
-        name: &'static str,
-        text: &'static str,
-        value: impl Fn() -> u64 + Send + Sync + 'static,
-    ) {
-        let counter = self.meter.u64_observable_counter(name).with_description(text);
-        counter.with_callback(move |counter| counter.observe(value(), &[])).build();
-    }
 }
 
 impl std::fmt::Debug for Metrics {
@@ -460,15 +356,6 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
         _ => return None,
     };
     stream.build().ok()
-}
-
-/// The limits in force.
-#[derive(Debug, Default)]
-pub struct LimitFigures {
-    /// Tenant, upstream, which limit, and its figure: per second, or in calls.
-    pub tenants: Vec<(Name, Name, &'static str, f64)>,
-    /// Upstream, which limit, and its figure: per second, or in calls.
-    pub upstreams: Vec<(Name, &'static str, f64)>,
 }
 
 /// Why a stored record was not trusted.
@@ -498,7 +385,7 @@ impl Distrust {
 /// same.
 const TENANT_SERIES: usize = 20_000;
 
-fn of(tenant: &Name, upstream: &Name) -> [KeyValue; 2] {
+pub(super) fn of(tenant: &Name, upstream: &Name) -> [KeyValue; 2] {
     [
         KeyValue::new(at::TENANT, tenant.to_string()),
         KeyValue::new(at::UPSTREAM, upstream.to_string()),

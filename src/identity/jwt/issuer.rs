@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::cache::{KeyCache, Pace, Refreshed};
 use super::source::Fetcher;
-use super::token::{Refused, Rules, Token};
+use super::token::{NotTaken, Rules, Token};
 use crate::config::{self, KeySource};
 use crate::error::Refusal;
 
@@ -70,14 +70,14 @@ impl Issuer {
         let keys = self.keys.current();
         let refused = match self.rules.subject(token, keys.as_deref(), now) {
             Ok(subject) => return Ok(subject),
-            Err(Refused::Final(refusal)) => return Err(refusal),
-            Err(Refused::ByTheseKeys(refusal)) => refusal,
+            Err(NotTaken::Final(refusal)) => return Err(refusal),
+            Err(NotTaken::ByTheseKeys(refusal)) => refusal,
         };
         self.keys.refreshed().await;
         let newer = self.keys.current();
         if newer.as_ref().map(Arc::as_ptr) == keys.as_ref().map(Arc::as_ptr) {
             return Err(refused);
         }
-        self.rules.subject(token, newer.as_deref(), now).map_err(Refused::into_refusal)
+        self.rules.subject(token, newer.as_deref(), now).map_err(NotTaken::into_refusal)
     }
 }

@@ -31,14 +31,14 @@ pub struct Rules {
 
 /// Why a token is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum NotTaken {
     /// No other key set would change that.
     Final(Refusal),
     /// The set does not have the key that it is signed by, or there is no set yet: a newer one may.
     ByTheseKeys(Refusal),
 }
 
-impl Refused {
+impl NotTaken {
     /// The refusal, whether a newer key set could change it or not.
     #[must_use]
     pub fn into_refusal(self) -> Refusal {
@@ -107,10 +107,10 @@ impl Rules {
         token: &Token<'_>,
         keys: Option<&KeySet>,
         now: SystemTime,
-    ) -> Result<String, Refused> {
+    ) -> Result<String, NotTaken> {
         use RefusalKind as Kind;
-        let last = |kind, detail| Refused::Final(Refusal::new(kind, detail));
-        let by_these_keys = |kind, detail| Refused::ByTheseKeys(Refusal::new(kind, detail));
+        let last = |kind, detail| NotTaken::Final(Refusal::new(kind, detail));
+        let by_these_keys = |kind, detail| NotTaken::ByTheseKeys(Refusal::new(kind, detail));
         if !self.algorithms.contains(&token.header.alg) {
             return Err(last(Kind::Algorithm, "the token's algorithm is not allowed"));
         }
@@ -137,7 +137,7 @@ impl Rules {
         match self.judge(&token.claims, now) {
             Err((kind, detail)) => {
                 let refusal = Refusal::new(kind, detail);
-                Err(Refused::Final(match subject {
+                Err(NotTaken::Final(match subject {
                     Ok(subject) => refusal.of(subject),
                     Err(_) => refusal,
                 }))

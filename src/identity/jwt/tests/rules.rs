@@ -39,10 +39,10 @@ fn judged(
     token: &str,
     keys: Option<&KeySet>,
 ) -> Result<String, (Kind, &'static str)> {
-    let token = Token::parse(token).map_err(Refused::Final);
+    let token = Token::parse(token).map_err(NotTaken::Final);
     let judged = token.and_then(|token| rules.subject(&token, keys, now()));
     judged
-        .map_err(Refused::into_refusal)
+        .map_err(NotTaken::into_refusal)
         .map_err(|refusal| (refusal.kind, refusal.detail))
 }
 
@@ -249,8 +249,8 @@ fn a_newer_set_can_only_help_where_the_key_may_be_missing() {
         .subject(&Token::parse(token).unwrap(), keys, now())
         .unwrap_err()
     {
-        Refused::ByTheseKeys(_) => true,
-        Refused::Final(_) => false,
+        NotTaken::ByTheseKeys(_) => true,
+        NotTaken::Final(_) => false,
     };
     assert!(may_help(&known.token(&claims), None));
     assert!(may_help(&other.token(&claims), Some(&keys)));
