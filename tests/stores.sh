@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 for server in redis-server-6.2 valkey-server; do
   program="$PWD/.tools/bin/$server"
   if [ ! -x "$program" ]; then
-    echo "no $server here"
+    echo "SKIPPED: no $server here" >&2
     continue
   fi
   "$program" --version
