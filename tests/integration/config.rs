@@ -1,9 +1,10 @@
 //! The config: defaults, overrides, and every bad value with its path and what was expected.
 
+mod across_keys;
 mod identity;
+mod secrets;
 
 use participant_gateway::config::{Problem, Settings, json_schema};
-use participant_gateway::domain::InstanceId;
 use serde_json::{Value, json};
 
 use crate::support::set;
@@ -259,34 +260,6 @@ fn each_bad_value_is_named_with_its_path_and_what_was_expected() {
 }
 
 #[test]
-fn a_mode_names_what_it_lacks_and_no_subject_is_two_tenants() {
-    let paths = |config: &Value| {
-        problems(config, &[])
-            .into_iter()
-            .map(|problem| problem.path)
-            .collect::<Vec<_>>()
-    };
-    let mut config = good();
-    set(&mut config, "/identity/mode", json!("jwt"));
-    assert_eq!(paths(&config), ["identity.jwt", "tenants.acme.subjects"]);
-    set(&mut config, "/identity/jwt", json!({ "algorithms": ["HS256"] }));
-    assert_eq!(
-        paths(&config),
-        [
-            "identity.jwt.algorithms[0]",
-            "identity.jwt.audience",
-            "identity.jwt.issuer",
-            "tenants.acme.subjects",
-        ]
-    );
-    set(&mut config, "/identity", json!({ "mode": "mtls" }));
-    set(&mut config, "/tenants/acme/subjects", json!(["spiffe://a"]));
-    let other = json!({ "instances": ["i-1"], "rate": "1/s", "burst": 1, "subjects": ["dns.b", "spiffe://a"] });
-    set(&mut config, "/tenants/other", other);
-    assert_eq!(paths(&config), ["server.tls.client_ca_file", "tenants.other.subjects[1]"]);
-}
-
-#[test]
 fn each_missing_key_is_named_at_once() {
     let config = json!({ "tenants": { "acme": {} }, "upstreams": { "main": {} } });
     let paths: Vec<_> = problems(&config, &[]).into_iter().map(|problem| problem.path).collect();
@@ -313,38 +286,6 @@ fn bad_elements_of_a_list_keep_their_places() {
     );
     let paths: Vec<_> = problems(&config, &[]).into_iter().map(|problem| problem.path).collect();
     assert_eq!(paths, ["tenants.acme.roles[0]", "tenants.acme.roles[2]", "tenants.acme.roles[4]"]);
-}
-
-#[test]
-fn an_instance_or_the_star_belongs_to_one_upstream_only() {
-    let mut config = good();
-    set(&mut config, "/upstreams/other", json!({ "region": "eu-west-1", "instances": ["i-1"] }));
-    assert_eq!(problems(&config, &[])[0].path, "upstreams.other.instances");
-    set(&mut config, "/upstreams/main/instances", json!(["*"]));
-    set(&mut config, "/upstreams/other/instances", json!(["*"]));
-    assert_eq!(problems(&config, &[])[0].path, "upstreams.other.instances");
-}
-
-#[test]
-fn an_instance_goes_to_the_upstream_that_lists_it_and_else_to_the_one_that_takes_any() {
-    let mut config = good();
-    set(&mut config, "/upstreams/rest", json!({ "region": "eu-west-1", "instances": ["*"] }));
-    let settings = parse(&config, &[]).unwrap();
-    let upstream =
-        |id: &str| settings.upstream_of(&InstanceId::new(id).unwrap()).unwrap().name.to_string();
-    assert_eq!(upstream("i-1"), "main");
-    assert_eq!(upstream("i-2"), "rest");
-}
-
-#[test]
-fn a_password_in_a_url_is_shown_nowhere() {
-    let mut config = good();
-    set(&mut config, "/store/redis/urls", json!(["redis://user:canary@127.0.0.1:6379"]));
-    let shown = parse(&config, &[]).unwrap().redacted().to_string();
-    assert!(!shown.contains("canary") && shown.contains("[redacted]@127.0.0.1"), "{shown}");
-    set(&mut config, "/store/redis/urls", json!("redis://user:canary@127.0.0.1:6379"));
-    let found = problems(&config, &[]);
-    assert!(found.iter().all(|problem| !problem.to_string().contains("canary")), "{found:?}");
 }
 
 #[test]
@@ -399,55 +340,6 @@ fn overrides_apply_from_the_outside_in_whatever_their_order() {
 }
 
 #[test]
-fn committed_shares_count_where_their_instances_go() {
-    let mut config = good();
-    set(&mut config, "/tenants/acme/committed", json!("2/s"));
-    set(
-        &mut config,
-        "/upstreams/any",
-        json!({ "region": "eu-west-1", "instances": ["*"], "rate": "1/s" }),
-    );
-    parse(&config, &[]).expect("a share was counted on an upstream that it never goes to");
-}
-
-#[test]
-fn shares_that_the_burst_cannot_hold_are_warned_of() {
-    let mut config = good();
-    set(&mut config, "/upstreams/main/rate", json!("20/s"));
-    set(&mut config, "/upstreams/main/burst", json!(20));
-    set(&mut config, "/tenants/acme/committed", json!("5/s"));
-    let warnings = |config: &Value| {
-        let settings = parse(config, &[]).unwrap();
-        settings.warnings.iter().map(|warning| warning.path.clone()).collect::<Vec<_>>()
-    };
-    assert!(!warnings(&config).contains(&"upstreams.main.burst".to_owned()));
-    set(&mut config, "/upstreams/main/burst", json!(6));
-    assert!(
-        warnings(&config).contains(&"upstreams.main.burst".to_owned()),
-        "queueing loses throughput"
-    );
-    set(&mut config, "/upstreams/main/burst", json!(2));
-    set(&mut config, "/upstreams/main/max_wait", json!("100ms"));
-    assert!(
-        warnings(&config).contains(&"upstreams.main.burst".to_owned()),
-        "committed calls may be refused"
-    );
-    assert!(
-        warnings(&good()).contains(&"idempotency.root_key_file".to_owned()),
-        "tokens are predictable"
-    );
-}
-
-#[test]
-fn a_secret_beside_a_mistake_in_the_text_is_not_shown() {
-    let text = "store: { redis: { urls: ['redis://u:canary@h'] } }
-server: [
-";
-    let found = Settings::parse(text, []).unwrap_err().to_string();
-    assert!(!found.contains("canary") && found.contains("line"), "{found}");
-}
-
-#[test]
 fn equal_configs_have_equal_versions_and_others_do_not() {
     let version = |config: &Value| parse(config, &[]).unwrap().version;
     let mut other = good();
@@ -465,44 +357,6 @@ fn the_schema_names_the_same_required_keys_as_the_check() {
     assert_eq!(required("/$defs/Tenant/required"), json!(["instances", "rate", "burst"]));
     assert_eq!(required("/$defs/Upstream/required"), json!(["region", "instances"]));
     assert_eq!(required("/$defs/Identity/required"), json!(["mode"]));
-}
-
-#[test]
-fn a_redis_url_that_cannot_be_dialled_is_named_and_its_password_is_not() {
-    for url in [
-        "redis://h:6379/abc",
-        "redis://h:6379/?protocol=9",
-        "rediss://h:6379/#insecure",
-        "redis:/u:sekret@h",
-    ] {
-        let mut config = good();
-        set(&mut config, "/store", json!({ "kind": "redis", "redis": { "urls": [url] } }));
-        let problems = problems(&config, &[]);
-        let named = problems.iter().find(|problem| problem.path == "store.redis.urls[0]");
-        let named = named.unwrap_or_else(|| panic!("{url} was taken")).to_string();
-        assert!(!named.contains("sekret"), "{named}");
-    }
-    let mut config = good();
-    let redis = json!({ "topology": "sentinel", "sentinel_master": "" });
-    set(&mut config, "/store", json!({ "kind": "redis", "redis": redis }));
-    assert!(
-        problems(&config, &[])
-            .iter()
-            .any(|problem| problem.path == "store.redis.sentinel_master")
-    );
-}
-
-#[test]
-fn a_secret_in_the_wrong_place_is_not_shown() {
-    let mut config = good();
-    for (key, value) in [("Password", json!("hunter2")), ("auth", json!({ "word": "hunter2" }))] {
-        set(&mut config, "/store", json!({ "redis": { key: value } }));
-        let named = problems(&config, &[]).remove(0).to_string();
-        assert!(
-            named.starts_with(&format!("store.redis.{key}:")) && !named.contains("hunter2"),
-            "{named}"
-        );
-    }
 }
 
 #[test]

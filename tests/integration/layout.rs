@@ -121,9 +121,14 @@ fn names(line: &str, library: &str) -> bool {
 
 #[test]
 fn no_file_is_too_long_to_read() {
-    for (file, _) in modules().into_values().flatten() {
+    let mut files = Vec::new();
+    for folder in ["src", "tests"] {
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut files);
+    }
+    assert!(files.len() > 100, "{files:?}");
+    for file in files {
         let lines = fs::read_to_string(&file).unwrap().lines().count();
-        assert!(lines <= 500, "{} has {lines} lines: split it by responsibility", file.display());
+        assert!(lines <= 500, "{} has {lines} lines: split it by topic", file.display());
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod admin;
 mod admission;
 mod admission_store;
 mod assumed_role;
@@ -21,12 +22,14 @@ mod errors;
 mod floods;
 mod fuzz_corpus;
 mod grpcurl;
+mod idempotency;
 mod identity_tls;
 mod layout;
-mod limits;
 mod logs;
 mod papers;
 mod redis_loss;
+mod redis_use;
+mod refused_early;
 mod reload;
 mod replicas;
 mod support;

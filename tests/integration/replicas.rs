@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use participant_gateway::proto;
 use prost::Message;
 use tonic_types::StatusExt;
 
@@ -15,7 +14,7 @@ use crate::support::{Fixture, Plan, are_one_call, gateway, of, request, request_
 /// Three gateways that share everything.
 async fn three(server: &RedisServer, plan: impl Fn() -> Plan) -> [Fixture; 3] {
     let prefix = uuid::Uuid::new_v4().to_string();
-    let on_redis = || patient(plan().on_redis(&server.url(), &prefix));
+    let on_redis = || plan().on_redis(&server.url(), &prefix).patient();
     let first = on_redis().start().await;
     let second = on_redis().beside(&first).start().await;
     let third = on_redis().beside(&first).start().await;
@@ -107,7 +106,7 @@ async fn three_gateways_admit_what_one_would() {
 #[tokio::test]
 async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_lease() {
     let server = RedisServer::start().await;
-    let other = patient(gateway().on_redis(&server.url(), "pg")).start().await;
+    let other = gateway().on_redis(&server.url(), "pg").patient().start().await;
     let doomed = gateway()
         .on_redis(&server.url(), "pg")
         .with("/upstreams/main/attempt_timeout", "100ms")
@@ -134,104 +133,6 @@ async fn a_call_that_a_killed_gateway_left_is_finished_by_another_after_its_leas
     assert_eq!(other.tokens()[0], other.tokens()[1]);
 }
 
-/// However loaded the machine is, Redis counts as lost only where it is.
-fn patient(plan: Plan) -> Plan {
-    plan.with("/store/redis/timeout", "5s")
-}
-
-#[tokio::test]
-async fn a_new_call_costs_two_script_calls_and_a_replay_or_a_refusal_one() {
-    let server = RedisServer::start().await;
-    let plan = gateway().with("/tenants/demo/rate", "1/h").with("/tenants/demo/burst", 1);
-    let gateway = patient(plan.on_redis(&server.url(), "pg")).start().await;
-    let scripts = async || {
-        let stats = crate::support::redis::text(&server.command(&["info", "commandstats"]).await);
-        let calls = stats.lines().filter(|line| {
-            line.starts_with("cmdstat_evalsha:") || line.starts_with("cmdstat_eval:")
-        });
-        calls
-            .map(|line| {
-                line.split("calls=")
-                    .nth(1)
-                    .unwrap()
-                    .split(',')
-                    .next()
-                    .unwrap()
-                    .parse::<u32>()
-                    .unwrap()
-            })
-            .sum()
-    };
-    // The scripts get to know the server, and the probe of the start is over.
-    let _ = gateway
-        .call(proto::CreateParticipantRequest { contact_id: "warm".into(), ..request("warm") })
-        .await;
-    let mut before: u32 = scripts().await;
-    for (kind, cost) in [("a refusal", 1), ("another refusal", 1)] {
-        gateway.call(request_with_token("contact-1", "token-1")).await.unwrap_err();
-        let now: u32 = scripts().await;
-        assert_eq!(now - before, cost, "{kind}");
-        before = now;
-    }
-    // Also the very first call: the server got to know both scripts when it was taken into use.
-    server.command(&["script", "flush"]).await;
-    let other = patient(crate::support::gateway().on_redis(&server.url(), "other"))
-        .start()
-        .await;
-    before = scripts().await;
-    for (kind, cost) in [("a new call", 2), ("a replay", 1)] {
-        other.call(request_with_token("contact-1", "token-1")).await.unwrap();
-        let now: u32 = scripts().await;
-        assert_eq!(now - before, cost, "{kind}");
-        before = now;
-    }
-}
-
-#[tokio::test]
-async fn redis_holds_no_text_of_a_call_in_clear() {
-    let server = RedisServer::start().await;
-    let gateway = patient(gateway().on_redis(&server.url(), "pg")).start().await;
-    let mut call = request_with_token("canary-contact", "canary-client-token");
-    call.participant_details.as_mut().unwrap().display_name = "canary-display-name".to_owned();
-    let reply = gateway.call(call).await.unwrap().into_inner();
-    let token = reply.participant_credentials.unwrap().participant_token;
-    let keys = server.command(&["keys", "*"]).await;
-    let redis::Value::Array(keys) = keys else { panic!("{keys:?}") };
-    assert!(keys.len() >= 3, "{keys:?}");
-    let mut stored = String::new();
-    for key in &keys {
-        let key = crate::support::redis::text(key);
-        let kind = server.command(&["type", &key]).await;
-        let value = match crate::support::redis::text(&kind).as_str() {
-            "string" => server.command(&["get", &key]).await,
-            "hash" => server.command(&["hgetall", &key]).await,
-            "zset" => server.command(&["zrange", &key, "0", "-1", "withscores"]).await,
-            other => panic!("{key} is a {other}"),
-        };
-        let ttl = server.command(&["pttl", &key]).await;
-        assert!(
-            matches!(ttl, redis::Value::Int(millis) if millis >= 59_000),
-            "{key} lives {ttl:?}"
-        );
-        stored.push_str(&format!("{key} {value:?} "));
-        match &value {
-            redis::Value::Array(parts) => {
-                parts
-                    .iter()
-                    .for_each(|part| stored.push_str(&crate::support::redis::text(part)));
-            }
-            redis::Value::Map(parts) => parts.iter().for_each(|(field, part)| {
-                stored.push_str(&crate::support::redis::text(field));
-                stored.push_str(&crate::support::redis::text(part));
-            }),
-            part => stored.push_str(&crate::support::redis::text(part)),
-        }
-    }
-    for canary in ["canary", token.as_str(), reply.participant_id.as_str()] {
-        assert!(!stored.contains(canary), "{canary} in {stored}");
-    }
-}
-
 #[tokio::test]
 async fn sealing_keys_rotate_without_losing_a_result() {
     let server = RedisServer::start().await;
@@ -244,7 +145,7 @@ async fn sealing_keys_rotate_without_losing_a_result() {
         std::fs::write(file.path(), text).unwrap();
     };
     let start = async |beside: Option<&Fixture>| {
-        let plan = patient(gateway().on_redis(&server.url(), "pg"));
+        let plan = gateway().on_redis(&server.url(), "pg").patient();
         let plan = plan.with("/idempotency/sealing_keys_file", file.path().display().to_string());
         match beside {
             Some(other) => plan.beside(other).start().await,

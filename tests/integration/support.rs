@@ -111,4 +111,4 @@ pub async fn http_get(addr: SocketAddr, path: &str) -> (u16, String) {
 /// How long anything may take that no time was promised for; generous, for a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(10);

@@ -10,6 +10,7 @@ use participant_gateway::config::{Level, Settings, shape};
 use participant_gateway::connect::StaticCredentials;
 use participant_gateway::proto;
 use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
+use participant_gateway::proto::quota_service_client::QuotaServiceClient;
 use participant_gateway::simulator::{self, Journal, Options, Simulator};
 use participant_gateway::telemetry;
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::{Channel, Endpoint};
 
 use super::process::{self, Running};
+use super::redis::RedisServer;
 use super::{Reply, http_get, key_file, of, set, until};
 
 /// A gateway to be.
@@ -103,6 +105,11 @@ impl Plan {
             .with("/store/redis/urls", json!([url]))
             .with("/store/redis/key_prefix", prefix)
             .with("/idempotency/root_key_file", key_file("root").display().to_string())
+    }
+
+    /// However loaded the machine is, Redis counts as lost only where it is.
+    pub fn patient(self) -> Self {
+        self.with("/store/redis/timeout", "5s")
     }
 
     /// Signs with keys that the simulator does not know.
@@ -220,6 +227,13 @@ impl Front {
             .collect()
     }
 
+    /// The quota of tenant `demo`.
+    pub async fn quota(&self) -> proto::GetQuotaResponse {
+        let request = proto::GetQuotaRequest { instance_id: "instance-1".to_owned() };
+        let mut client = QuotaServiceClient::new(self.channel().await);
+        client.get_quota(of("demo", request)).await.unwrap().into_inner()
+    }
+
     /// What the admin port answers.
     pub async fn admin(&self, path: &str) -> (u16, String) {
         http_get(self.admin, path).await
@@ -264,6 +278,14 @@ impl Deref for Child {
     fn deref(&self) -> &Front {
         &self.front
     }
+}
+
+/// A gateway over each store, and the Redis of the second one.
+pub async fn over_both_stores(plan: impl Fn() -> Plan) -> Vec<(Fixture, Option<Arc<RedisServer>>)> {
+    let server = RedisServer::shared().await;
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let (memory, redis) = (plan(), plan().on_redis(&server.url(), &prefix).patient());
+    vec![(memory.start().await, None), (redis.start().await, Some(server))]
 }
 
 /// A connection of its own to a gateway at this address.

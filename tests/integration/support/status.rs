@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
@@ -42,4 +43,18 @@ pub fn seen(status: &Status) -> Seen {
 /// The reason alone.
 pub fn reason(status: &Status) -> String {
     seen(status).reason
+}
+
+/// `ratelimit-limit`, `ratelimit-remaining` and `ratelimit-reset`.
+pub fn ratelimit(metadata: &MetadataMap) -> (u64, u64, u64) {
+    let figure = |name| {
+        metadata
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}"))
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    (figure("ratelimit-limit"), figure("ratelimit-remaining"), figure("ratelimit-reset"))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -268,18 +269,13 @@ async fn streams_on_a_connection_are_bounded() {
     let mut client = gateway.client().await;
     // Only with the first answer does a client surely know the server's settings.
     client.create_participant(of("demo", request("contact-1"))).await.unwrap();
-    let calls: Vec<_> = (0..4)
-        .map(|_| {
-            let mut client = client.clone();
-            tokio::spawn(async move {
-                client.create_participant(of("demo", request("sim-slow-300"))).await
-            })
-        })
-        .collect();
-    gateway.attempted(3).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(gateway.journal.attempt_count(), 3, "more streams than allowed");
-    for call in calls {
-        call.await.unwrap().unwrap();
-    }
+    let calls = join_all((0..4).map(|_| {
+        let mut client = client.clone();
+        async move { client.create_participant(of("demo", request("sim-slow-300"))).await }
+    }));
+    calls.await.into_iter().for_each(|answer| drop(answer.unwrap()));
+    // The third call could only be sent once the first had its answer.
+    let attempts = gateway.journal.attempts();
+    let apart = attempts[3].received_at.duration_since(attempts[1].received_at);
+    assert!(apart.as_millis() >= 300, "more streams than allowed: {apart:?}");
 }
