@@ -3,7 +3,9 @@
 //! Connect have seen.
 //!
 //! `CHAOS_SEED` chooses another run, `CHAOS_FAULTS` a longer one. A seed repeats the faults and the
-//! calls, not their exact times.
+//! calls, not their exact times. What is promised is an answer 50 ms after the deadline at the
+//! latest; a machine that runs four tests beside this one is given a second and a half more, and one
+//! that does nothing else holds the promise itself with `CHAOS_QUIET=1`.
 
 mod callers;
 mod house;
@@ -25,8 +27,11 @@ use crate::support::{of, until};
 const CALLERS: u64 = 16;
 const FAULTS: u32 = 20;
 
-/// How much later than its deadline a caller may hear, on a machine that has much else to do.
-const SLACK: Duration = Duration::from_millis(50 + 1_500);
+/// How much later than its deadline a caller may hear.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// And on a machine that has much else to do.
+const BUSY: Duration = Duration::from_millis(1_500);
 
 /// What the limits may let pass beyond rate × time + burst, for the faults there were.
 #[derive(Debug, Default)]
@@ -237,8 +242,9 @@ async fn read_back(caller: &Caller, age: Duration) {
 }
 
 fn answers_are_in_time(history: &[Event]) {
+    let slack = if setting("CHAOS_QUIET") == Some(1) { SLACK } else { SLACK + BUSY };
     for event in history {
-        assert!(event.took <= event.deadline + SLACK, "late: {event:?}");
+        assert!(event.took <= event.deadline + slack, "late: {event:?}");
     }
 }
 

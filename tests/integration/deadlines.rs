@@ -105,7 +105,7 @@ async fn a_caller_that_leaves_does_not_stop_the_attempt_that_runs_and_starts_no_
     gateway.attempted(1).await;
     call.abort();
     // The first attempt may run for 300 ms, a second would follow at once.
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    gateway.metric_is("participant_gateway_in_flight 0").await;
     assert_eq!(gateway.journal.attempt_count(), 1);
 }
 

@@ -244,7 +244,9 @@ async fn a_changed_certificate_is_served_without_a_failed_call() {
         call.expect("an open connection lost a call");
     }
     fs::write(files.path("tls.key"), "broken").unwrap();
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    gateway
+        .metric_is("participant_gateway_config_reloads_total{result=\"failure\"} 1")
+        .await;
     assert!(files.call(&gateway, Some(&client)).await.unwrap().is_ok(), "a broken key was taken");
     let (_, metrics) = gateway.admin("/metrics").await;
     for shown in [

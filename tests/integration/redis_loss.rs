@@ -9,7 +9,7 @@ use tonic_types::StatusExt;
 
 use crate::support::redis::{RedisCluster, RedisServer, free_port};
 use crate::support::status::{reason, seen};
-use crate::support::{Plan, gateway, of, request, request_with_token, until_within};
+use crate::support::{Plan, gateway, of, request, request_with_token, until, until_within};
 
 fn rejecting(plan: Plan) -> Plan {
     plan.with("/store/on_loss", "reject")
@@ -200,7 +200,7 @@ async fn a_slot_on_its_way_to_another_node_loses_nothing_and_refuses_nobody() {
     let cluster = RedisCluster::start().await;
     let plan = rejecting(gateway()).with("/store/redis/topology", "cluster");
     let plan = plan.on_redis("", "pg").with("/store/redis/urls", json!(cluster.urls()));
-    let gateway = plan.start().await;
+    let gateway = plan.patient().start().await;
     let first = gateway
         .call(request_with_token("contact-1", "token-1"))
         .await
@@ -220,7 +220,16 @@ async fn a_slot_on_its_way_to_another_node_loses_nothing_and_refuses_nobody() {
         }
         answers
     });
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    until("Redis has asked for patience, and more than once", async || {
+        let (_, metrics) = gateway.admin("/metrics").await;
+        let mut counts = metrics.lines().filter_map(|line| line.rsplit_once(' '));
+        counts.any(|(series, count)| {
+            series.starts_with("db_client_operation_duration_seconds_count")
+                && series.contains("error_type=\"TRYAGAIN\"")
+                && count.parse::<u32>().unwrap() >= 3
+        })
+    })
+    .await;
     assert!(!calls.is_finished(), "the slot's move went unnoticed");
     cluster.end_move(&slot, from, to).await;
     for answer in calls.await.unwrap() {
