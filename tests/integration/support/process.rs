@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -13,7 +14,20 @@ use super::{PATIENCE, until};
 
 /// The program, not started.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_participant-gateway"));
+    unconfigured(Command::new(PROGRAM))
+}
+
+/// The program, which may open only so many files and sockets; its arguments follow.
+pub fn program_with_descriptors(most: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {most} && exec \"$0\" \"$@\""), PROGRAM]);
+    unconfigured(shell)
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_participant-gateway");
+
+/// Without what the environment of the tests says to the program.
+fn unconfigured(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if ["AWS_", "OTEL_", "PARTICIPANT_GATEWAY__"]
@@ -131,6 +145,21 @@ impl Running {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    /// How many files and sockets it has open.
+    pub fn open_descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// The time that it has spent on a processor.
+    pub fn cpu_time(&self) -> Duration {
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // After the name, which may hold spaces: state is the third field, utime the 14th.
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
+        let ticks: f64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+        Duration::from_secs_f64(ticks / TICKS_PER_SECOND)
     }
 
     pub fn signal(&self, name: &str) {

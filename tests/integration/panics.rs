@@ -1,0 +1,127 @@
+//! A panic in the middle of a call is a bug of that call's: nobody else hears of it, and whatever the
+//! call held can be taken over.
+//!
+//! The panics come from below, out of an event of the log: no code of the gateway's is made for them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use participant_gateway::proto::quota_service_client::QuotaServiceClient;
+use participant_gateway::proto::{CreateParticipantResponse, GetQuotaRequest};
+use tonic::{Code, Status};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::support::redis::RedisServer;
+use crate::support::status::seen;
+use crate::support::{Front, gateway, of, request_with_token};
+
+/// Panics once, at an event of this module and its children.
+struct PanicsOnce<F> {
+    module: &'static str,
+    when: F,
+    done: AtomicBool,
+}
+
+impl<F: Fn() -> bool + Send + Sync + 'static> PanicsOnce<F> {
+    /// From now on, and on this thread: at the first event for which `when` holds.
+    fn arm(module: &'static str, when: F) -> DefaultGuard {
+        tracing::subscriber::set_default(Self { module, when, done: AtomicBool::new(false) })
+    }
+}
+
+impl<F: Fn() -> bool + Send + Sync + 'static> Subscriber for PanicsOnce<F> {
+    fn enabled(&self, event: &Metadata<'_>) -> bool {
+        event.is_event() && event.target().starts_with(self.module)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        if (self.when)() && !self.done.swap(true, Ordering::Relaxed) {
+            panic!("on purpose, at {}", event.metadata().name());
+        }
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+const BUG: (Code, &str) = (Code::Internal, "GATEWAY_BUG");
+
+/// A call with this token, and one that has nothing to do with it.
+async fn call(gateway: &Front, token: &str) -> Result<CreateParticipantResponse, Status> {
+    let reply = gateway.call(request_with_token("sim-slow-100", token)).await;
+    reply.map(tonic::Response::into_inner)
+}
+
+async fn lives(gateway: &Front) {
+    assert!(!call(gateway, "another").await.unwrap().replayed);
+    assert_eq!(gateway.admin("/livez").await.0, 200);
+    gateway.metric_is("participant_gateway_in_flight 0").await;
+    assert_eq!(gateway.quota().await.in_flight, 0, "a lease was left behind");
+}
+
+#[tokio::test]
+async fn a_call_that_panics_after_it_was_sent_is_a_bug_and_the_next_one_finds_its_participant() {
+    let gateway = gateway().start().await;
+    let journal = gateway.journal.clone();
+    // The SDK has the answer in its hands.
+    let _armed = PanicsOnce::arm("aws_smithy_runtime", move || journal.participant_count() > 0);
+    let status = call(&gateway, "token-1").await.unwrap_err();
+    assert_eq!(seen(&status), BUG);
+    assert!(!status.message().contains("on purpose"), "{status:?}");
+
+    let again = call(&gateway, "token-1").await.unwrap();
+    assert!(!again.replayed, "an answer that nobody has seen was repeated");
+    let made = gateway.journal.participants();
+    assert_eq!(made.len(), 1);
+    assert_eq!(again.participant_id, made[0].participant_id);
+    assert!(call(&gateway, "token-1").await.unwrap().replayed);
+    lives(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_duplicate_of_a_call_that_panics_runs_it_anew() {
+    let gateway = gateway().start().await;
+    let journal = gateway.journal.clone();
+    let _armed = PanicsOnce::arm("aws_smithy_runtime", move || journal.participant_count() > 0);
+    let (one, other) = tokio::join!(call(&gateway, "token-1"), call(&gateway, "token-1"));
+    let (bug, made) = match (one, other) {
+        (Err(bug), Ok(made)) | (Ok(made), Err(bug)) => (bug, made),
+        both => panic!("{both:?}"),
+    };
+    assert_eq!(seen(&bug), BUG);
+    assert_eq!(made.participant_id, gateway.journal.participants()[0].participant_id);
+    assert_eq!(gateway.journal.participant_count(), 1);
+    lives(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_call_that_panics_while_it_asks_the_store_is_a_bug_and_holds_nothing() {
+    let server = RedisServer::start().await;
+    let gateway = gateway().on_redis(&server.url(), "pg").start().await;
+    let quota = async || {
+        let ask = of("demo", GetQuotaRequest { instance_id: "instance-1".to_owned() });
+        QuotaServiceClient::new(gateway.channel().await).get_quota(ask).await
+    };
+    call(&gateway, "token-0").await.unwrap();
+    // It says that the connection has been lost, and holds a lock meanwhile.
+    let link = "participant_gateway::admission::redis";
+    for token in ["token-1", "token-2"] {
+        let _armed = PanicsOnce::arm(link, || true);
+        server.command(&["client", "kill", "type", "normal"]).await;
+        let status = match token {
+            "token-1" => call(&gateway, token).await.unwrap_err(),
+            _ => quota().await.unwrap_err(),
+        };
+        assert_eq!(seen(&status), BUG);
+        assert!(!call(&gateway, token).await.unwrap().replayed);
+        quota().await.unwrap();
+    }
+    lives(&gateway).await;
+}
