@@ -13,7 +13,8 @@ test: tools test-rust
 	tests/stores.sh
 	tests/chart/run.sh
 
-# The Rust tests by themselves. A tool that they lack is a failure, with ALLOW_MISSING_TOOLS=1 a skip.
+# The Rust tests by themselves; they need redis-server and openssl. Without grpcurl or promtool theirs fail, and are
+# skipped with ALLOW_MISSING_TOOLS=1.
 test-rust:
 	cargo test --locked
 

@@ -388,7 +388,7 @@ fn spawn(port: u16, args: &[String], dir: &Path) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server is installed")
+        .unwrap_or_else(|error| panic!("no redis-server: {error}; `make tools` installs it"))
 }
 
 fn signal(pid: u32, name: &str) {
