@@ -4,8 +4,8 @@
 //!
 //! `CHAOS_SEED` chooses another run, `CHAOS_FAULTS` a longer one. A seed repeats the faults and the
 //! calls, not their exact times. What is promised is an answer 50 ms after the deadline at the
-//! latest; a machine that runs four tests beside this one is given a second and a half more, and one
-//! that does nothing else holds the promise itself with `CHAOS_QUIET=1`.
+//! latest. A machine that runs other tests beside this one is given a second and a half more;
+//! `CHAOS_QUIET=1` holds the promise itself, on a machine that does nothing else.
 
 mod callers;
 mod house;

@@ -1,4 +1,5 @@
-//! No file descriptors left: nothing spins, whoever is connected is served, and all recovers.
+//! No file descriptors are left: the gateway does not spin, serves the connections that it has, and
+//! recovers.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ async fn without_descriptors_nothing_spins_and_all_recovers_once_there_are_some_
     // From now on there is a connection to Connect.
     call().await.unwrap();
 
-    // The kernel takes them also where the gateway cannot.
+    // The kernel completes a connection also where the gateway cannot accept it.
     let mut taken = vec![TcpStream::connect(gateway.admin).await.unwrap()];
     for _ in 0..100 {
         taken.push(TcpStream::connect(gateway.addr).await.unwrap());
@@ -31,7 +32,7 @@ async fn without_descriptors_nothing_spins_and_all_recovers_once_there_are_some_
     let lines = failures_to_accept(&mut gateway);
     assert!((2..=40).contains(&lines), "{lines} lines in the log");
     for _ in 0..10 {
-        call().await.expect("who is connected has nothing to do with it");
+        call().await.expect("a connection that was there before is not served");
     }
 
     drop(taken);

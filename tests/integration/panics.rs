@@ -1,7 +1,7 @@
-//! A panic in the middle of a call is a bug of that call's: nobody else hears of it, and whatever the
-//! call held can be taken over.
+//! A panic ends one call, with GATEWAY_BUG. Other calls do not notice it, and another call can take
+//! over what the first one held.
 //!
-//! The panics come from below, out of an event of the log: no code of the gateway's is made for them.
+//! A subscriber of the log panics at an event, so the gateway needs no code for these tests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -53,12 +53,12 @@ impl<F: Fn() -> bool + Send + Sync + 'static> Subscriber for PanicsOnce<F> {
 
 const BUG: (Code, &str) = (Code::Internal, "GATEWAY_BUG");
 
-/// A call with this token, and one that has nothing to do with it.
 async fn call(gateway: &Front, token: &str) -> Result<CreateParticipantResponse, Status> {
     let reply = gateway.call(request_with_token("sim-slow-100", token)).await;
     reply.map(tonic::Response::into_inner)
 }
 
+/// Other calls are served, and nothing is held for the one that ended.
 async fn lives(gateway: &Front) {
     assert!(!call(gateway, "another").await.unwrap().replayed);
     assert_eq!(gateway.admin("/livez").await.0, 200);

@@ -189,8 +189,8 @@ impl History {
     }
 }
 
-/// Holds the check for so many random cases, or `PROPTEST_CASES`. The check is a function and no
-/// macro's body, so that rustfmt reaches it.
+/// Holds the check for so many random cases, or `PROPTEST_CASES`. Unlike the body of a macro, the
+/// check is formatted by rustfmt.
 pub fn for_all<S: Strategy>(usual: u32, strategy: S, check: impl Fn(S::Value) -> TestCaseResult) {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let config = ProptestConfig {

@@ -1,5 +1,5 @@
-//! What must hold of one record through any history, by what a test knows from the answers alone. On
-//! the in-memory store, for speed; the model test holds Redis equal to it.
+//! What must hold of one record through any history. The test knows only the store's answers. It runs
+//! on the in-memory store, for speed; the model test holds Redis equal to it.
 
 use std::time::Duration;
 

@@ -156,7 +156,7 @@ impl Plan {
         self.serve_by(process::program(), environment).await
     }
 
-    /// The same, by a command that ends in the program's arguments.
+    /// The same, by a command that starts the program with the arguments that follow.
     pub async fn serve_by(
         mut self,
         command: std::process::Command,

@@ -45,8 +45,8 @@ pub fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().unwrap()
 }
 
-/// A program that is no part of this repository, with its fellows on its path. Where it is missing,
-/// the test fails, or with `ALLOW_MISSING_TOOLS=1` is skipped: nothing then.
+/// A program that `make tools` installs, with the other tools on its path. Where it is missing, this
+/// fails, or returns nothing with `ALLOW_MISSING_TOOLS=1`: the test is then to be skipped.
 pub fn tool(name: &str) -> Option<Command> {
     let path = format!("{}:{}", tools().display(), std::env::var("PATH").unwrap());
     if let Some(program) = std::env::split_paths(&path)
@@ -62,7 +62,7 @@ pub fn tool(name: &str) -> Option<Command> {
         "there is no {name}: `make tools` installs it, ALLOW_MISSING_TOOLS=1 skips its tests"
     );
     let test = std::thread::current().name().unwrap_or_default().to_owned();
-    // Not by print, which a test that passes does not show.
+    // The harness does not show what a passing test prints with `eprintln!`.
     let _ = writeln!(std::io::stderr(), "SKIPPED, as there is no {name}: {test}");
     None
 }
@@ -197,7 +197,7 @@ pub async fn serve(config: &Path, environment: &[(&str, &str)]) -> Serving {
     serve_by(program(), config, environment).await
 }
 
-/// The same, by a command that ends in the program's arguments.
+/// The same, by a command that starts the program with the arguments that follow.
 pub async fn serve_by(
     mut command: Command,
     config: &Path,
