@@ -70,11 +70,9 @@ impl TenantState {
         }
     }
 
-    /// Keeps the levels, if the decision has changed them.
-    pub fn keep(&mut self, levels: TenantLevels, scope: &Scope, budget: &Budget) {
-        if levels != self.levels(scope, budget) {
-            self.levels = Some(levels);
-        }
+    /// Keeps the levels, which a decision has changed.
+    pub fn keep(&mut self, levels: TenantLevels) {
+        self.levels = Some(levels);
     }
 
     /// Gives one call back to the ceiling. `has_left`: it was a queued call's.

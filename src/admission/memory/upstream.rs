@@ -168,7 +168,8 @@ impl UpstreamState {
         self.queue.purge(self.budget.m);
         // Queued calls that never asked again are given back what they had paid.
         let paid = self.queue.paid(tenant);
-        if paid < decided.levels.queued {
+        let gives_back = paid < decided.levels.queued;
+        if gives_back {
             let burst = f64::from(ask.scope.limits.burst);
             let unpaid = f64::from(decided.levels.queued - paid);
             decided.levels.ceiling = (decided.levels.ceiling + unpaid).min(burst);
@@ -200,8 +201,10 @@ impl UpstreamState {
         };
         let shadowed = decided.shadowed;
         let Self { tenants, budget, .. } = self;
-        if let Some(tenant) = tenants.get_mut(&ask.scope.tenant) {
-            tenant.keep(decided.levels, &ask.scope, budget);
+        if let Some(tenant) = tenants.get_mut(&ask.scope.tenant)
+            && (gives_back || decided.levels != tenant.levels(&ask.scope, budget))
+        {
+            tenant.keep(decided.levels);
         }
         (decision, shadowed)
     }
