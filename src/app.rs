@@ -89,8 +89,8 @@ impl App {
     /// # Errors
     /// If an address cannot be bound; the text names it.
     pub async fn bind(plan: Plan) -> io::Result<Self> {
-        let grpc = bind(plan.settings.server.listen).await?;
-        let admin = bind(plan.settings.admin_listen).await?;
+        let grpc = bind(plan.settings.server.listen)?;
+        let admin = bind(plan.settings.admin_listen)?;
         Ok(Self { plan, grpc, admin })
     }
 
@@ -126,14 +126,13 @@ impl App {
     async fn start(self) -> io::Result<Running> {
         let Self { plan: Plan { settings, reload, credentials, log_level }, grpc, admin } = self;
         let server = settings.server.clone();
-        let telemetry =
-            Telemetry::start(settings.telemetry.otlp.as_ref()).map_err(io::Error::other)?;
+        let telemetry = Telemetry::start(&settings.otlp).map_err(io::Error::other)?;
         let metrics = Arc::clone(&telemetry.metrics);
         start_series_at_zero(&settings, &metrics);
 
         // From the inside out: the store, the gateway, the steps in front of it.
-        let store = Stores::start(&settings.store, settings.upstreams.keys(), &metrics).await?;
-        let endpoints = endpoints(&settings, credentials, &metrics).await;
+        let store = Stores::start(&settings, &metrics).await?;
+        let endpoints = endpoints(&settings, credentials, &metrics).await?;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
         let tls = tls(server.tls.as_ref())?;
         let mut watchers = watch(&identity, tls.as_ref(), &metrics);
@@ -289,9 +288,8 @@ fn tls(config: Option<&ServerTls>) -> io::Result<Option<Arc<Tls>>> {
     config.map(tls_files).map(load).transpose()
 }
 
-async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| {
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    net::listen::on(address).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
     })
 }
@@ -300,10 +298,11 @@ async fn endpoints(
     settings: &Settings,
     keys: Option<StaticCredentials>,
     metrics: &Arc<Metrics>,
-) -> BTreeMap<Name, Arc<Endpoint>> {
+) -> io::Result<BTreeMap<Name, Arc<Endpoint>>> {
     let mut endpoints = BTreeMap::new();
     for (name, upstream) in &settings.upstreams {
-        let client = Client::new(upstream, keys.clone()).await;
+        let client = Client::new(upstream, &settings.egress, keys.clone()).await;
+        let client = client.map_err(io::Error::other)?;
         let region = upstream.region.clone();
         let endpoint = Endpoint::new(name.clone(), region, client, Arc::clone(metrics));
         endpoints.insert(name.clone(), Arc::new(endpoint));
@@ -329,7 +328,7 @@ async fn endpoints(
         };
         queues.iter().filter_map(length).collect()
     });
-    endpoints
+    Ok(endpoints)
 }
 
 /// The limits that the settings name.

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use participant_gateway::admission;
 use participant_gateway::app::{self, App, Plan, Reloading};
 use participant_gateway::config::{self, Problems, Settings};
+use participant_gateway::egress::Named;
 use participant_gateway::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -100,8 +101,12 @@ impl Cli {
             Command::Dev(dev) => block_on(dev.run()),
             Command::Serve(ConfigFile { file }) => block_on(serve(file)),
             Command::Check(ConfigFile { file }) => {
-                for warning in Settings::load(&file, app::examine)?.warnings {
+                let settings = Settings::load(&file, app::examine)?;
+                for warning in &settings.warnings {
                     eprintln!("warning: {warning}");
+                }
+                for Named { variable, proxy } in settings.egress.proxies() {
+                    eprintln!("note: {variable}: the way out goes through {proxy}");
                 }
                 print(format_args!("{} is valid", file.display()))
             }
@@ -124,6 +129,9 @@ async fn serve(file: PathBuf) -> Result<(), Failure> {
     let log_level = telemetry::init(log.format, log.level);
     for warning in &settings.warnings {
         tracing::warn!(%warning, "config");
+    }
+    for Named { variable, proxy } in settings.egress.proxies() {
+        tracing::info!(variable, proxy, "the way out goes through a proxy");
     }
     raise_descriptor_limit();
     let reload = Some(Reloading { file, hangup });

@@ -4,7 +4,9 @@
 //! and environment, [`shape`] gives it types, [`resolve`] checks what crosses keys and makes
 //! [`Settings`] of it. Only a config without a problem becomes settings.
 
+mod environment;
 mod identity;
+mod otlp;
 mod problem;
 mod read;
 mod reload;
@@ -24,12 +26,18 @@ use serde_json::Value;
 
 use crate::admission::Keys;
 use crate::domain::{InstanceId, Instances, Name, Tenant, Upstream};
+use crate::egress::Egress;
 use subjects::Subjects;
 
+pub use environment::Environment;
 pub use identity::{Access, Discovery, Identity, Jwt, KeySource, is_fetchable};
+pub use otlp::{
+    Exporter as OtlpExporter, Identity as OtlpIdentity, Otlp, Propagator, Protocol as OtlpProtocol,
+    Sampling,
+};
 pub use problem::{Problem, Problems};
 pub use reload::{Reload, Reloaded};
-pub use resolved::{OnLoss, Server, ServerTls, Store};
+pub use resolved::{OnLoss, RedisIam, Server, ServerTls, Store};
 pub use values::{Count, Level, Listen, OneOrMany, Period, Share, Span};
 
 /// What else must hold of a config: files that only their users can judge.
@@ -62,6 +70,11 @@ pub struct Settings {
     pub warnings: Vec<Problem>,
     /// For record names, fingerprints, upstream tokens and stored results.
     pub keys: Keys,
+    /// Proxies, and certificates that are trusted besides the system's.
+    pub egress: Arc<Egress>,
+    /// What leaves by OTLP.
+    pub otlp: Otlp,
+    environment: Arc<Environment>,
     /// Changes with anything that was read, the key files included.
     stamp: String,
     subjects: Subjects,
@@ -102,12 +115,14 @@ impl Settings {
         Self::read(text, environment, resolve::Purpose::Service, |_| Vec::new())
     }
 
-    /// Reads a text for a laptop: Redis then needs no root key of one's own.
+    /// Reads a text for a laptop: Redis then needs no root key of one's own, and no proxy leads to
+    /// the simulator. Of the environment only OpenTelemetry's variables count.
     ///
     /// # Errors
     /// Every problem of the config.
     pub fn for_development(text: &str) -> Result<Self, Problems> {
-        Self::read(text, [], resolve::Purpose::Development, |_| Vec::new())
+        let environment = std::env::vars().filter(|(name, _)| name.starts_with("OTEL_"));
+        Self::read(text, environment, resolve::Purpose::Development, |_| Vec::new())
     }
 
     fn read(
@@ -117,11 +132,15 @@ impl Settings {
         examine: Examine,
     ) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let tree = read::tree(text, environment, &mut problems)?;
+        let (overrides, rest): (Vec<_>, Vec<_>) = environment
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(read::ENV_PREFIX));
+        let tree = read::tree(text, overrides, &mut problems)?;
         let version = digest([tree.value.to_string().as_bytes()]);
         let shape = read::shape(tree, &mut problems)?;
         examine(&shape).into_iter().for_each(|problem| problems.add(problem));
-        resolve::settings(shape, version, problems, purpose)
+        let environment = Arc::new(rest.into_iter().collect());
+        resolve::settings(shape, version, problems, purpose, environment)
     }
 
     /// The upstream that owns the instance: the one that lists it, else the one that takes any.

@@ -3,13 +3,16 @@
 //! This room offers one attempt at a time. The gateway owns the loop: an attempt is paid for
 //! before it is made. Only this module names the AWS SDK.
 
+mod aws;
 mod breaker;
 mod credentials;
 mod endpoint;
 mod http;
 mod retry;
+mod route;
 mod sdk;
 mod tempo;
+mod tokens;
 mod translate;
 
 pub use breaker::Pass;
@@ -17,3 +20,4 @@ pub use endpoint::{Attempts, Endpoint};
 pub use retry::{LEAST_LEFT, Retry, is_worth_it};
 pub use sdk::{Client, StaticCredentials};
 pub use tempo::Tempo;
+pub use tokens::{Cache, CacheTokens};

@@ -38,7 +38,7 @@ impl Identity {
             config::Identity::Header { name, format } => {
                 Self::Header(header::Header::new(name.clone(), *format))
             }
-            config::Identity::Jwt(entries) => Self::Jwt(jwt::Jwt::new(entries)?),
+            config::Identity::Jwt(entries) => Self::Jwt(jwt::Jwt::new(entries, &settings.egress)?),
             config::Identity::Mtls => Self::Mtls,
         })
     }

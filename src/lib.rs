@@ -14,14 +14,15 @@
 //! ```text
 //! domain     nothing
 //! sync       nothing
+//! egress     nothing
 //! places     sync
 //! error      domain
 //! call       domain, sync
-//! config     domain, admission
+//! config     domain, admission, egress
 //! telemetry  domain, sync, call, config
-//! identity   domain, sync, error, config, telemetry
+//! identity   domain, sync, error, config, telemetry, egress
 //! admission  domain, sync, error
-//! connect    domain, sync, error, call, telemetry
+//! connect    domain, sync, error, call, telemetry, egress
 //! gateway    domain, sync, places, error, call, telemetry, admission, connect
 //! net        error, config
 //! admin      config, telemetry
@@ -37,6 +38,7 @@ pub mod call;
 pub mod config;
 pub mod connect;
 pub mod domain;
+pub mod egress;
 pub mod error;
 pub mod gateway;
 pub mod grpc;

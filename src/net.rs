@@ -3,6 +3,7 @@
 //! tonic's own server has one age for all connections, no bound on a handshake and none on the
 //! number of connections; so its routes are served over hyper here, a task a connection.
 
+pub mod listen;
 mod preface;
 pub mod tls;
 
@@ -148,6 +149,8 @@ impl Connection {
         let Service { handler, tls, client, .. } = service;
         // A peer without an address has gone already.
         let Ok(address) = stream.peer_addr() else { return };
+        // On a socket for both families, IPv4 comes as `::ffff:10.0.0.1`.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let mut peer = Peer { address, shown: Extensions::new() };
         let Some(tls) = tls else { return self.serve(stream, handler, peer).await };
         let accepted = tokio::select! {

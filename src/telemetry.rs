@@ -5,7 +5,9 @@ mod gauges;
 mod log;
 mod metrics;
 pub mod names;
+mod otlp;
 mod process;
+mod propagation;
 mod trace;
 mod writer;
 

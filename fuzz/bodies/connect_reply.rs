@@ -75,7 +75,9 @@ impl World {
             access_key_id: "id".to_owned(),
             secret_access_key: "secret".to_owned(),
         };
-        let client = runtime.block_on(Client::new(&upstream, Some(keys)));
+        let client = runtime
+            .block_on(Client::new(&upstream, &Arc::default(), Some(keys)))
+            .expect("there is no file of certificates");
         let reply = Arc::<Mutex<Vec<u8>>>::default();
         let replies = Arc::clone(&reply);
         runtime.spawn(async move {

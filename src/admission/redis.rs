@@ -22,7 +22,7 @@ use crate::domain::Name;
 use dial::Dialer;
 use figures::{AdmitFigures, SettleFigures};
 use link::Link;
-pub use settings::{RedisSettings, SettingsError, TlsFiles, Topology};
+pub use settings::{RedisSettings, SentinelLogin, SettingsError, TlsFiles, Tokens, Topology};
 
 /// Claims, levels and leases in Redis.
 pub struct RedisStore {

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Service;
@@ -69,10 +70,12 @@ impl<S: Store> Stack<S> {
         let most = server.max_request_bytes;
         let participants = ParticipantServiceServer::new(Participants::new(Arc::clone(&gateway)));
         let quotas = QuotaServiceServer::new(Quotas::new(gateway));
-        let health = health.max_decoding_message_size(most);
+        // Many clients compress by one switch for all their calls.
+        let gzip = CompressionEncoding::Gzip;
+        let health = health.max_decoding_message_size(most).accept_compressed(gzip);
         Ok(Self {
-            participants: participants.max_decoding_message_size(most),
-            quotas: quotas.max_decoding_message_size(most),
+            participants: participants.max_decoding_message_size(most).accept_compressed(gzip),
+            quotas: quotas.max_decoding_message_size(most).accept_compressed(gzip),
             beside: with_reflection(Routes::new(health), server.reflection, most)?,
             max_header_bytes: server.max_header_bytes as usize,
             permits,
@@ -232,11 +235,12 @@ fn with_reflection(routes: Routes, reflection: bool, most: usize) -> io::Result<
             .register_encoded_file_descriptor_set(DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
+    let gzip = CompressionEncoding::Gzip;
     let v1 = builder().build_v1().map_err(io::Error::other)?;
     let v1alpha = builder().build_v1alpha().map_err(io::Error::other)?;
     Ok(routes
-        .add_service(v1.max_decoding_message_size(most))
-        .add_service(v1alpha.max_decoding_message_size(most)))
+        .add_service(v1.max_decoding_message_size(most).accept_compressed(gzip))
+        .add_service(v1alpha.max_decoding_message_size(most).accept_compressed(gzip)))
 }
 
 /// The answer with the metadata that every answer has.

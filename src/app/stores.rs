@@ -5,16 +5,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
 
 use super::measured::Measured;
 use crate::admission::memory::MemoryStore;
-use crate::admission::redis::{RedisSettings, RedisStore, SettingsError, Topology};
+use crate::admission::redis::{RedisSettings, RedisStore, SettingsError, Tokens, Topology};
 use crate::admission::{
     Answer, Ask, Guarded, OnLoss, Quota, Scope, Settled, Settlement, Store, StoreError, StoreHealth,
 };
-use crate::config;
+use crate::config::{self, Settings};
+use crate::connect::{Cache, CacheTokens};
 use crate::domain::Name;
+use crate::error::Cause;
 use crate::telemetry::Metrics;
 
 /// The store, and what guards it if it can be lost. Cheap to clone.
@@ -36,16 +39,19 @@ pub(super) struct PerUpstream(BTreeMap<Name, Arc<GuardedRedis>>);
 impl Stores {
     /// Takes the store into use. A Redis that is not there yet is no error: `on_loss` says what that
     /// means for calls.
-    pub async fn start<'a>(
-        config: &config::Store,
-        upstreams: impl Iterator<Item = &'a Name>,
-        metrics: &Arc<Metrics>,
-    ) -> io::Result<Self> {
-        let config::Store::Redis { settings, on_loss } = config else {
+    pub async fn start(all: &Settings, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        let config::Store::Redis { settings, iam, on_loss } = &all.store else {
             metrics.show_store(|| false, || 0);
             return Ok(Self::Memory(Arc::new(MemoryStore::new())));
         };
-        let guards = PerUpstream::start(settings, *on_loss, upstreams, metrics).await;
+        let mut settings = RedisSettings::clone(settings);
+        if let Some(cache) = iam {
+            let tokens = CacheTokens::new(of_aws(cache), &all.egress).await;
+            let tokens = OfCache(tokens.map_err(io::Error::other)?);
+            settings.tokens = Some(Arc::new(tokens));
+        }
+        let upstreams = all.upstreams.keys();
+        let guards = PerUpstream::start(&settings, *on_loss, upstreams, metrics).await;
         let guards = Arc::new(guards.map_err(io::Error::other)?);
         // Weak, since each guard holds the metrics.
         let (one, other) = (Arc::downgrade(&guards), Arc::downgrade(&guards));
@@ -149,5 +155,25 @@ impl PerUpstream {
     fn of(&self, scope: &Scope) -> Result<&GuardedRedis, StoreError> {
         let guard = self.0.get(&scope.upstream).map(|guard| &**guard);
         guard.ok_or_else(|| StoreError::NoUpstream(scope.upstream.clone()))
+    }
+}
+
+fn of_aws(iam: &config::RedisIam) -> Cache {
+    Cache {
+        name: iam.cache.clone(),
+        username: iam.username.clone(),
+        region: iam.region.clone(),
+        service: iam.service,
+        serverless: iam.serverless,
+    }
+}
+
+/// Passwords of a cache that AWS runs.
+struct OfCache(CacheTokens);
+
+#[async_trait]
+impl Tokens for OfCache {
+    async fn token(&self) -> Result<String, Cause> {
+        self.0.token().await
     }
 }

@@ -111,10 +111,9 @@ pub fn redact(value: &mut Value) {
         Value::String(text) => {
             // A scheme of ours also where the slashes are mistyped; any other only where it is a
             // URL for sure.
-            let url = text.split_once("://").or_else(|| {
-                text.split_once(':')
-                    .filter(|(scheme, _)| ["redis", "rediss", "http", "https"].contains(scheme))
-            });
+            let url = text
+                .split_once("://")
+                .or_else(|| text.split_once(':').filter(|(scheme, _)| OF_OURS.contains(scheme)));
             if let Some((scheme, rest)) = url
                 && let Some((_, host)) = rest.rsplit_once('@')
             {
@@ -126,3 +125,6 @@ pub fn redact(value: &mut Value) {
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
+
+/// The schemes of URLs in the config.
+const OF_OURS: [&str; 6] = ["redis", "rediss", "valkey", "valkeys", "http", "https"];

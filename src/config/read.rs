@@ -104,6 +104,14 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             *found = Value::String(found.to_string());
             continue;
         }
+        // A list was wanted: as one text, it has commas.
+        if message.ends_with("expected a sequence")
+            && let Some(raw) = overrides.get(&path).filter(|raw| !raw.trim().starts_with('['))
+            && let Some(found) = find(&mut value, &segments).filter(|found| !found.is_array())
+        {
+            *found = listed(raw);
+            continue;
+        }
         if let Some(raw) = overrides.remove(&path)
             && let Some(found) = find(&mut value, &segments)
             && !found.is_string()
@@ -125,6 +133,12 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             expectation(&message),
         ));
     }
+}
+
+/// `a, b` as a list of texts.
+fn listed(raw: &str) -> Value {
+    let items = raw.split(',').map(str::trim).filter(|item| !item.is_empty());
+    items.map(|item| Value::String(item.to_owned())).collect()
 }
 
 /// What is shown of the value of a key that is none of ours: what looks like a secret is one, and a
@@ -235,7 +249,7 @@ fn expectation(message: &str) -> String {
     let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
     let expected = expected.replace('`', "");
     let expected = match expected.as_str() {
-        "a sequence" => "a list".to_owned(),
+        "a sequence" => "a list (in the environment: JSON, or one text with commas)".to_owned(),
         "a map" => "a mapping".to_owned(),
         "f64" => "a number".to_owned(),
         _ => expected,

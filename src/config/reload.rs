@@ -124,8 +124,13 @@ fn over(new: Settings, old: &Settings) -> Result<(Settings, Vec<String>), (Probl
         new
     } else {
         let version = new.version.clone();
-        let judged =
-            resolve::settings(merged, version, Problems::default(), resolve::Purpose::Service);
+        let judged = resolve::settings(
+            merged,
+            version,
+            Problems::default(),
+            resolve::Purpose::Service,
+            Arc::clone(&old.environment),
+        );
         let judged = judged.and_then(|settings| leads_nowhere_else(settings, &new, old));
         match judged {
             Ok(settings) => settings,

@@ -1,6 +1,7 @@
 //! From the typed shape to settings: what is required, what crosses keys, what only looks right.
 
 mod store;
+mod surroundings;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -12,7 +13,7 @@ use super::problem::{Problem, Problems};
 use super::shape::{self, Config};
 use super::subjects::{self, Subjects};
 use super::values::Share;
-use super::{Routes, Settings, committed_bursts, digest, may_use};
+use super::{Environment, Routes, Settings, committed_bursts, digest, may_use};
 use crate::domain::{
     Enforcement, InstanceId, Instances, Name, Rate, Role, Tenant, TenantLimits, Upstream,
 };
@@ -32,6 +33,7 @@ pub fn settings(
     version: String,
     problems: Problems,
     purpose: Purpose,
+    environment: Arc<Environment>,
 ) -> Result<Settings, Problems> {
     shape.identity.header.fill();
     let mut check = Check { problems, warnings: Vec::new() };
@@ -39,7 +41,10 @@ pub fn settings(
     let tenants = check.tenants(&shape);
     let upstreams = check.upstreams(&shape.upstreams);
     check.server(&shape);
-    check.store(&shape);
+    check.store(&shape, &environment);
+    let egress = check.egress(&environment);
+    let otlp = super::otlp::resolve(&shape, &environment, &mut check.problems);
+    check.endpoints(&shape, &environment);
     // Before the keys are read: where a file changes between the two, the stamp is the older one,
     // and the change is found at the next look.
     let stamp = stamp(&shape, &version);
@@ -56,7 +61,7 @@ pub fn settings(
     Ok(Settings {
         server: (&shape.server).into(),
         admin_listen: shape.admin.listen.get(),
-        store: (&shape.store).into(),
+        store: super::Store::new(&shape.store, &environment),
         retention: shape.idempotency.retention.get(),
         telemetry: shape.telemetry.clone(),
         shape,
@@ -66,6 +71,9 @@ pub fn settings(
         version,
         warnings,
         keys,
+        egress,
+        otlp,
+        environment,
         stamp,
         subjects,
         routes,
@@ -288,7 +296,7 @@ impl Check {
             );
             self.add("server.max_header_bytes", json!(header_bytes), expected);
         }
-        if server.listen == config.admin.listen && server.listen.get().port() != 0 {
+        if server.listen.takes(config.admin.listen) || config.admin.listen.takes(server.listen) {
             self.add(
                 "admin.listen",
                 json!(config.admin.listen),

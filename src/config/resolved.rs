@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::shape;
-use crate::admission::redis::{RedisSettings, TlsFiles, Topology};
+use super::{Environment, shape};
+use crate::admission::redis::{RedisSettings, SentinelLogin, TlsFiles, Topology};
 
 /// The port that callers use.
 #[derive(Debug, Clone)]
@@ -54,11 +54,28 @@ pub enum Store {
     Memory,
     /// In Redis.
     Redis {
-        /// How it is reached.
+        /// How it is reached; without the tokens that `iam` asks for.
         settings: Box<RedisSettings>,
+        /// The cache of AWS's that takes tokens for passwords.
+        iam: Option<RedisIam>,
         /// What a loss of it means.
         on_loss: OnLoss,
     },
+}
+
+/// IAM authentication at a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisIam {
+    /// The cache's name.
+    pub cache: String,
+    /// The user of the cache.
+    pub username: String,
+    /// Its AWS region.
+    pub region: String,
+    /// Whose cache it is, as signatures name it: `elasticache` or `memorydb`.
+    pub service: &'static str,
+    /// Whether it is a serverless cache.
+    pub serverless: bool,
 }
 
 /// What a lost Redis means.
@@ -103,12 +120,14 @@ impl ServerTls {
     }
 }
 
-impl From<&shape::Store> for Store {
-    fn from(store: &shape::Store) -> Self {
+impl Store {
+    /// What the resolver has found no problem in.
+    pub(super) fn new(store: &shape::Store, environment: &Environment) -> Self {
         match store.kind {
             shape::StoreKind::Memory => Self::Memory,
             shape::StoreKind::Redis => Self::Redis {
                 settings: Box::new(redis(&store.redis)),
+                iam: iam(&store.redis, environment),
                 on_loss: match store.on_loss {
                     shape::OnLoss::Reject => OnLoss::Reject,
                     shape::OnLoss::Local => OnLoss::Local {
@@ -118,6 +137,21 @@ impl From<&shape::Store> for Store {
             },
         }
     }
+}
+
+fn iam(redis: &shape::Redis, environment: &Environment) -> Option<RedisIam> {
+    let iam = redis.iam.as_ref()?;
+    let region = iam.region.as_deref().or_else(|| environment.get("AWS_REGION"));
+    Some(RedisIam {
+        cache: iam.cache.clone()?,
+        username: redis.username.clone()?,
+        region: region?.to_owned(),
+        service: match iam.service {
+            shape::IamService::ElastiCache => "elasticache",
+            shape::IamService::MemoryDb => "memorydb",
+        },
+        serverless: iam.serverless,
+    })
 }
 
 fn redis(redis: &shape::Redis) -> RedisSettings {
@@ -134,6 +168,11 @@ fn redis(redis: &shape::Redis) -> RedisSettings {
         urls: redis.urls.clone(),
         username: redis.username.clone(),
         password_file: redis.password_file.clone().map(Into::into),
+        tokens: None,
+        sentinel: SentinelLogin {
+            username: redis.sentinel_username.clone(),
+            password_file: redis.sentinel_password_file.clone().map(Into::into),
+        },
         tls: TlsFiles {
             ca_file: tls.ca_file.map(Into::into),
             cert_file: tls.cert_file.map(Into::into),

@@ -21,7 +21,9 @@ pub use identity::{
     Algorithm, Algorithms, AudienceClaim, HeaderFormat, HeaderIdentity, Identity, IdentityMode,
     JwtIdentity, SubjectClaim,
 };
-pub use store::{Idempotency, OnLoss, Redis, RedisTls, Store, StoreKind, Topology};
+pub use store::{
+    IamService, Idempotency, OnLoss, Redis, RedisIam, RedisTls, Store, StoreKind, Topology,
+};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -214,15 +216,30 @@ pub enum LogFormat {
     Text,
 }
 
-/// Traces and metrics by OTLP over gRPC.
+/// Traces and metrics by OTLP.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of OTLP settings")]
 pub struct Otlp {
     /// `http(s)://host:port`.
     pub endpoint: Option<String>,
+    /// Over gRPC, or over HTTP; absent: `OTEL_EXPORTER_OTLP_PROTOCOL`, or gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<OtlpProtocol>,
     /// The share of calls that is traced where the caller did not decide: 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sample_ratio: f64,
+}
+
+/// How OTLP is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OtlpProtocol {
+    /// Over gRPC.
+    #[default]
+    #[serde(rename = "grpc")]
+    Grpc,
+    /// Protobuf over HTTP.
+    #[serde(rename = "http/protobuf")]
+    HttpProtobuf,
 }
 
 impl Default for Server {
@@ -291,7 +308,7 @@ impl Default for Log {
 
 impl Default for Otlp {
     fn default() -> Self {
-        Self { endpoint: None, sample_ratio: 0.1 }
+        Self { endpoint: None, protocol: None, sample_ratio: 0.1 }
     }
 }
 

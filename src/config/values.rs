@@ -4,7 +4,7 @@
 mod one_or_many;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -146,16 +146,29 @@ impl Share {
 }
 
 impl Listen {
-    /// For defaults: a port on every IPv4 address.
+    /// For defaults: a port on every address, IPv6 and IPv4.
     #[must_use]
     pub const fn everywhere(port: u16) -> Self {
-        Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))
+        Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
     }
 
     /// The address.
     #[must_use]
     pub const fn get(self) -> SocketAddr {
         self.0
+    }
+
+    /// Whether nobody can listen there beside us: `[::]` takes the port of every address, `0.0.0.0`
+    /// that of every IPv4 address.
+    #[must_use]
+    pub fn takes(self, other: Self) -> bool {
+        let (ours, theirs) = (self.0.ip(), other.0.ip());
+        let is_taken = match ours {
+            _ if ours == theirs => true,
+            IpAddr::V6(ours) => ours.is_unspecified(),
+            IpAddr::V4(ours) => ours.is_unspecified() && theirs.is_ipv4(),
+        };
+        is_taken && self.0.port() == other.0.port() && self.0.port() != 0
     }
 }
 
@@ -313,7 +326,8 @@ const PERIOD: &str = "a duration above zero and at most a year, such as 250ms, 1
 const SPAN: &str = "a duration of at most a year, such as 0ms, 250ms or 10s";
 const COUNT: &str = "a whole number from 1 to 4294967295";
 const SHARE: &str = "a rate: a decimal and /s, /m, /h or /d, such as 20/s, 0.5/s or 300/m";
-const LISTEN: &str = "an IP address and a port, such as 0.0.0.0:50051 or [::]:50051";
+const LISTEN: &str =
+    "an IP address and a port, such as [::]:50051 (IPv6 and IPv4) or 127.0.0.1:50051";
 const DURATION_PATTERN: &str = r"^ *([0-9]+(\.[0-9]+)? *[a-zA-Zµ]+ *)+$";
 
 #[cfg(test)]

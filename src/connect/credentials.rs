@@ -5,7 +5,7 @@
 //! what is about to end is not used while its successor is on the way. Here loading goes on by
 //! itself: whoever needs it waits for it, once, together, and what is still valid serves meanwhile.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::sync::lock;
@@ -29,14 +29,26 @@ struct Inner {
 struct State {
     current: Option<Valid>,
     loading: Option<watch::Receiver<Option<Loaded>>>,
-    /// When the last load began.
-    tried: Option<Instant>,
+    failing: Option<Failing>,
 }
 
 #[derive(Debug, Clone)]
 struct Valid {
     credentials: Credentials,
-    until: SystemTime,
+    /// When they are loaded anew.
+    renew: SystemTime,
+    /// None for what says nothing of its end.
+    end: Option<SystemTime>,
+}
+
+/// The last load failed, or is taking longer than anybody waited for.
+#[derive(Debug)]
+struct Failing {
+    error: Arc<CredentialsError>,
+    /// When the next may begin.
+    again: Instant,
+    /// How long that was from the last.
+    pause: Duration,
 }
 
 /// Shared by all who wait; the SDK's own error cannot be cloned.
@@ -50,23 +62,28 @@ impl Kept {
     }
 
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let now = SystemTime::now();
         let mut loading = {
-            let mut state = self.0.state();
-            let valid = state.current.clone().filter(|valid| now + SKEW < valid.until);
-            match valid {
-                Some(Valid { credentials, until }) => {
-                    if now + AHEAD >= until
-                        && state.tried.is_none_or(|tried| tried.elapsed() >= RETRY)
-                    {
-                        self.load(&mut state);
-                    }
-                    return Ok(credentials);
+            let (now, mut state) = (SystemTime::now(), lock(&self.0.state));
+            let is_due =
+                state.failing.as_ref().is_none_or(|failing| failing.again <= Instant::now());
+            if let Some(valid) = state.current.clone().filter(|valid| valid.serves(now)) {
+                if now >= valid.renew && is_due {
+                    self.load(&mut state);
                 }
-                None => self.load(&mut state),
+                return Ok(valid.credentials);
+            }
+            match &state.failing {
+                // Once waited for in vain, a load is waited for by nobody else.
+                Some(failing) if state.loading.is_some() || !is_due => {
+                    return Err(again(Arc::clone(&failing.error)));
+                }
+                _ => self.load(&mut state),
             }
         };
-        match loading.wait_for(Option::is_some).await.map(|loaded| loaded.clone()) {
+        let waiting = Waiting { kept: self, heard: false };
+        let loaded = loading.wait_for(Option::is_some).await.map(|loaded| loaded.clone());
+        waiting.hears();
+        match loaded {
             Ok(Some(Ok(credentials))) => Ok(credentials),
             Ok(Some(Err(error))) => Err(again(error)),
             Ok(None) | Err(_) => Err(CredentialsError::provider_error("loading broke off")),
@@ -82,35 +99,85 @@ impl Kept {
         }
         let (tell, loading) = watch::channel(None);
         state.loading = Some(loading.clone());
-        state.tried = Some(Instant::now());
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
             let loaded = timeout(LOAD_TIMEOUT, inner.provider.provide_credentials()).await;
             let loaded =
                 loaded.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(LOAD_TIMEOUT)));
-            let mut state = inner.state();
+            let loaded = loaded.map_err(Arc::new);
+            let mut state = lock(&inner.state);
+            state.loading = None;
             match &loaded {
                 Ok(credentials) => {
-                    let until =
-                        credentials.expiry().unwrap_or_else(|| SystemTime::now() + WITHOUT_END);
-                    state.current = Some(Valid { credentials: credentials.clone(), until });
+                    state.failing = None;
+                    state.current = Some(Valid::new(credentials.clone(), SystemTime::now()));
                 }
-                Err(error) => tracing::warn!(
-                    error = error as &dyn std::error::Error,
-                    "credentials not loaded"
-                ),
+                Err(error) => {
+                    tracing::warn!(
+                        error = error as &dyn std::error::Error,
+                        "credentials not loaded"
+                    );
+                    state.fail(Arc::clone(error));
+                }
             }
-            state.loading = None;
             drop(state);
-            let _ = tell.send(Some(loaded.map_err(Arc::new)));
+            let _ = tell.send(Some(loaded));
         });
         loading
     }
 }
 
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+impl Valid {
+    fn new(credentials: Credentials, now: SystemTime) -> Self {
+        let end = credentials.expiry();
+        let renew = end.map_or(now + WITHOUT_END, |end| end - AHEAD);
+        Self { credentials, renew, end }
+    }
+
+    /// Until their end. What ends while it is on its way is answered as expired, and sent again.
+    fn serves(&self, now: SystemTime) -> bool {
+        self.end.is_none_or(|end| now < end)
+    }
+}
+
+impl State {
+    /// The pause doubles from failure to failure.
+    fn fail(&mut self, error: Arc<CredentialsError>) {
+        let pause = match &self.failing {
+            // A load that was too slow for a caller, and has now ended.
+            Some(failing) => (failing.pause * 2).min(LONGEST_PAUSE),
+            None => SHORTEST_PAUSE,
+        };
+        self.failing = Some(Failing { error, again: Instant::now() + pause, pause });
+    }
+}
+
+/// Notes that a caller left before the load had ended: from then on nobody waits for it.
+struct Waiting<'a> {
+    kept: &'a Kept,
+    heard: bool,
+}
+
+impl Waiting<'_> {
+    fn hears(mut self) {
+        self.heard = true;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.heard {
+            return;
+        }
+        let mut state = lock(&self.kept.0.state);
+        if state.loading.is_some() && state.failing.is_none() {
+            let error = CredentialsError::provider_error("loading takes longer than a call waits");
+            state.failing = Some(Failing {
+                error: Arc::new(error),
+                again: Instant::now(),
+                pause: SHORTEST_PAUSE / 2,
+            });
+        }
     }
 }
 
@@ -139,14 +206,12 @@ const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// What says nothing of its end is loaded anew after this time, as the SDK does.
 const WITHOUT_END: Duration = Duration::from_secs(15 * 60);
 
-/// What ends this soon may have ended when Connect looks.
-const SKEW: Duration = Duration::from_secs(10);
-
-/// Between two tries to replace what still serves.
-const RETRY: Duration = Duration::from_secs(10);
+/// Between a load that failed and the next: doubled from failure to failure.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// For one load: a provider that hangs is given up, so that the next try may find it well.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {
@@ -192,14 +257,16 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
-    async fn a_load_that_takes_longer_than_its_caller_waits_serves_the_next_one() {
+    async fn a_load_that_takes_longer_than_its_caller_waits_is_waited_for_once() {
         let (provider, kept) = Scripted::kept(Duration::from_secs(4), &[Some(HOUR)]);
         timeout(Duration::from_secs(3), kept.provide_credentials()).await.unwrap_err();
         let started = Instant::now();
+        let error = kept.provide_credentials().await.unwrap_err();
+        assert!(matches!(error, CredentialsError::ProviderError(_)), "{error:?}");
+        assert_eq!(started.elapsed(), Duration::ZERO, "it was waited for again");
+        tokio::time::sleep(Duration::from_secs(2)).await;
         kept.provide_credentials().await.unwrap();
-        assert_eq!(started.elapsed(), Duration::from_secs(1), "the load began anew");
-        kept.provide_credentials().await.unwrap();
-        assert_eq!(provider.loads(), 1);
+        assert_eq!(provider.loads(), 1, "the load began anew");
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,7 +278,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_still_valid_serves_while_its_successor_hangs_or_fails() {
-        let (provider, kept) = Scripted::kept(Duration::from_secs(20), &[Some(AHEAD / 2), None]);
+        let (provider, kept) = Scripted::kept(Duration::from_secs(15), &[Some(AHEAD / 2), None]);
         kept.provide_credentials().await.unwrap();
         for _ in 0..30 {
             let started = Instant::now();
@@ -222,12 +289,37 @@ mod tests {
         assert_eq!(provider.loads(), 3, "the first, one that failed, and one under way");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_has_ended_is_never_handed_out_and_a_failure_keeps_its_kind() {
-        let (_, kept) = Scripted::kept(Duration::ZERO, &[Some(SKEW / 2), None]);
+    #[tokio::test]
+    async fn what_has_ended_is_never_handed_out_and_what_is_about_to_end_is() {
+        let soon = Duration::from_millis(300);
+        let (_, kept) = Scripted::kept(Duration::ZERO, &[Some(soon), None]);
         kept.provide_credentials().await.unwrap();
+        kept.provide_credentials().await.unwrap();
+        tokio::time::sleep(soon).await;
         let error = kept.provide_credentials().await.unwrap_err();
         assert!(matches!(error, CredentialsError::ProviderError(_)), "{error:?}");
+    }
+
+    /// A silent metadata service: of five calls one after another, one waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_load_that_fails_is_tried_again_after_one_second_to_thirty() {
+        let (provider, kept) = Scripted::kept(Duration::from_secs(1), &[None]);
+        let started = Instant::now();
+        for _ in 0..5 {
+            kept.provide_credentials().await.unwrap_err();
+        }
+        assert_eq!((provider.loads(), started.elapsed()), (1, Duration::from_secs(1)));
+        let mut tries = Vec::new();
+        while tries.len() < 7 {
+            let (before, loads) = (Instant::now(), provider.loads());
+            kept.provide_credentials().await.unwrap_err();
+            if provider.loads() > loads {
+                tries.push(before.duration_since(started).as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let pauses: Vec<_> = tries.windows(2).map(|two| two[1] - two[0] - 1).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 30, 30], "{tries:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -237,6 +329,7 @@ mod tests {
             let error = kept.provide_credentials().await.unwrap_err();
             assert!(matches!(error, CredentialsError::ProviderError(_)), "{error:?}");
             assert_eq!(provider.loads(), loads);
+            tokio::time::sleep(LONGEST_PAUSE).await;
         }
     }
 }

@@ -4,29 +4,27 @@
 //! and it does not time attempts (it cannot say what was sent): both are ours.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_config::sts::AssumeRoleProvider;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::Region;
 use aws_sdk_connect::config::retry::RetryConfig;
 use aws_sdk_connect::config::timeout::TimeoutConfig;
-use aws_sdk_connect::config::{
-    Credentials, IdentityCache, SharedCredentialsProvider, StalledStreamProtectionConfig,
-};
+use aws_sdk_connect::config::{IdentityCache, StalledStreamProtectionConfig};
 use aws_sdk_connect::operation::create_participant::CreateParticipantOutput;
 use aws_sdk_connect::types::{
     ParticipantCapabilities, ParticipantDetailsToAdd, ParticipantRole, ScreenShareCapability,
     VideoCapability,
 };
-use aws_smithy_http_client::tls;
 
-use super::credentials::Kept;
+use super::aws;
 use super::http::{Bounded, PROGRESS, Progress};
 use super::translate;
 use crate::domain::{
     CreateParticipant, Participant, ParticipantToken, Role, Upstream, UpstreamToken,
 };
-use crate::error::{Fault, Sent, UpstreamError};
+use crate::egress::Egress;
+use crate::error::{Cause, Fault, Sent, UpstreamError};
 
 /// A pair of keys that needs no chain: the simulator's.
 #[derive(Clone)]
@@ -43,39 +41,37 @@ pub struct Client(aws_sdk_connect::Client);
 
 impl Client {
     /// Builds the client. Credentials are loaded with the first call, not here.
-    pub async fn new(upstream: &Upstream, credentials: Option<StaticCredentials>) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
-            .pool_idle_timeout(POOL_IDLE)
-            .build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .region(Region::new(upstream.region.clone()))
-            .http_client(http.clone());
-        if let Some(StaticCredentials { access_key_id, secret_access_key }) = credentials {
-            loader = loader.credentials_provider(Credentials::new(
-                access_key_id,
-                secret_access_key,
-                None,
-                None,
-                "static",
-            ));
-        }
-        let base = loader.load().await;
-        let base = assume_role(upstream, base).await;
-        let kept = base.credentials_provider().map(Kept::new);
+    ///
+    /// # Errors
+    /// Where the certificates of `AWS_CA_BUNDLE` are none.
+    pub async fn new(
+        upstream: &Upstream,
+        egress: &Arc<Egress>,
+        credentials: Option<StaticCredentials>,
+    ) -> Result<Self, Cause> {
+        let role = upstream.role_arn.as_deref();
+        let external_id = upstream.external_id.as_deref();
+        let role = role.map(|arn| aws::Role { arn, external_id });
+        let base = aws::config(&upstream.region, egress, role, credentials).await?;
         let mut config = aws_sdk_connect::config::Builder::from(&base)
-            .http_client(Bounded(http))
+            .region(Region::new(upstream.region.clone()))
             .identity_cache(IdentityCache::no_cache())
             .retry_config(RetryConfig::disabled())
             .timeout_config(
                 TimeoutConfig::builder().connect_timeout(upstream.connect_timeout).build(),
             )
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        config.set_credentials_provider(kept.map(SharedCredentialsProvider::new));
+        if let Some(http) = base.http_client() {
+            config = config.http_client(Bounded(http));
+        }
         if let Some(url) = &upstream.endpoint_url {
             config = config.endpoint_url(url);
         }
-        Self(aws_sdk_connect::Client::from_conf(config.build()))
+        if upstream.endpoint_url.is_some() || aws::has_endpoint("CONNECT") {
+            // The SDK's rules refuse them together, and an endpoint is the more exact wish.
+            config = config.use_fips(false).use_dual_stack(false);
+        }
+        Ok(Self(aws_sdk_connect::Client::from_conf(config.build())))
     }
 
     /// One attempt, of `timeout` at most.
@@ -130,20 +126,6 @@ impl Client {
     }
 }
 
-async fn assume_role(upstream: &Upstream, base: SdkConfig) -> SdkConfig {
-    let Some(role) = &upstream.role_arn else { return base };
-    let mut provider = AssumeRoleProvider::builder(role)
-        .session_name("participant-gateway")
-        .configure(&base);
-    if let Some(external_id) = &upstream.external_id {
-        provider = provider.external_id(external_id);
-    }
-    let provider = provider.build().await;
-    base.into_builder()
-        .credentials_provider(SharedCredentialsProvider::new(provider))
-        .build()
-}
-
 fn details(request: &CreateParticipant) -> ParticipantDetailsToAdd {
     let role = match request.role {
         Role::Customer => ParticipantRole::Customer,
@@ -188,4 +170,4 @@ fn participant(output: CreateParticipantOutput) -> Result<Participant, UpstreamE
 /// Below the 20 s or more after which load balancers in front of AWS's services close an idle
 /// connection: a request on a connection that is just being closed would have to be repeated
 /// (aws-sdk-rust#1417).
-const POOL_IDLE: Duration = Duration::from_secs(15);
+pub(super) const POOL_IDLE: Duration = Duration::from_secs(15);

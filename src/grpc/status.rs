@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response};
 use tonic::body::Body;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
@@ -67,6 +67,13 @@ pub fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> Respons
     }
     let Some(status) = status_of(&response) else { return response };
     match tonics_own(&status, is_ours) {
+        Some(error @ Error::UnsupportedEncoding) => {
+            let mut shown = of(&error, notes);
+            shown
+                .metadata_mut()
+                .insert(ACCEPT_ENCODING, MetadataValue::from_static("identity,gzip"));
+            shown.into_http()
+        }
         Some(error) => refuse(&error, notes),
         None => {
             let (code, reason) = (name(status.code()), name(status.code()));
@@ -138,11 +145,13 @@ fn status_of(response: &Response<Body>) -> Option<Status> {
 /// as they are.
 fn tonics_own(status: &Status, is_ours: bool) -> Option<Error> {
     match status.code() {
-        Code::Unimplemented if is_ours => Some(Error::UnsupportedEncoding),
+        Code::Unimplemented if is_ours || status.metadata().contains_key(ACCEPT_ENCODING) => {
+            Some(Error::UnsupportedEncoding)
+        }
         Code::Unimplemented => Some(Error::UnknownMethod),
-        // The only source of this code is the length prefix of a message over the limit: not a byte
-        // of it is buffered.
-        Code::OutOfRange => Some(Error::RequestTooLarge),
+        // The only source of the one is the length prefix of a message over the limit: not a byte
+        // of it is buffered. That of the other is a message that inflates beyond it.
+        Code::OutOfRange | Code::ResourceExhausted => Some(Error::RequestTooLarge),
         _ if !is_ours => None,
         _ => Some(Error::MalformedRequest("unreadable message")),
     }
@@ -231,3 +240,6 @@ fn is_plain(word: &str) -> bool {
 }
 
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// The encodings of requests that are read (gRPC over HTTP/2, "Message-Accept-Encoding").
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";

@@ -23,6 +23,7 @@ use http::header::AUTHORIZATION;
 
 use crate::config;
 use crate::domain::Tenant;
+use crate::egress::Egress;
 use crate::error::{Refusal, RefusalKind};
 
 pub use cache::{KeyCache, Pace, Refreshed};
@@ -44,8 +45,8 @@ impl Jwt {
     ///
     /// # Errors
     /// As [`Fetcher::new`].
-    pub fn new(entries: &[config::Jwt]) -> Result<Self, rustls::Error> {
-        let issuers = entries.iter().map(|entry| Issuer::new(entry).map(Arc::new));
+    pub fn new(entries: &[config::Jwt], egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
+        let issuers = entries.iter().map(|entry| Issuer::new(entry, egress).map(Arc::new));
         Ok(Self { issuers: issuers.collect::<Result<_, _>>()? })
     }
 

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig};
-use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_otlp::{MetricExporter, SpanExporter};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
@@ -21,8 +20,8 @@ use opentelemetry_sdk::trace::{
     SpanProcessor,
 };
 
-use super::{Metrics, Tracing};
-use crate::config::shape::Otlp;
+use super::{Metrics, Tracing, otlp, propagation};
+use crate::config::{Otlp, Sampling};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -38,36 +37,29 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts it. Without an endpoint, in the config or in `OTEL_EXPORTER_OTLP_ENDPOINT`, nothing
-    /// is exported.
+    /// Starts it.
     ///
     /// # Errors
-    /// Where the exporters cannot be built: an endpoint or a file of the environment's that is
-    /// none.
-    pub fn start(config: Option<&Otlp>) -> Result<Self, Failure> {
+    /// Where the exporters cannot be built.
+    pub fn start(config: &Otlp) -> Result<Self, Failure> {
         let dropped = Arc::new(AtomicU64::new(0));
         let resource = resource();
-        let default = Otlp::default();
-        let otlp = config.unwrap_or(&default);
         let mut spans = SdkTracerProvider::builder().with_resource(resource.clone());
-        let mut reader = None;
-        if is_on(otlp) {
-            // Where the environment names a sampler, the library follows it.
-            if env::var_os("OTEL_TRACES_SAMPLER").is_none() {
-                let ratio = Sampler::TraceIdRatioBased(otlp.sample_ratio);
-                spans = spans.with_sampler(Sampler::ParentBased(Box::new(ratio)));
-            }
-            spans =
-                spans.with_span_processor(Queue::new(span_exporter(otlp)?, Arc::clone(&dropped)));
-            let exporter =
-                Counted { exporter: metric_exporter(otlp)?, dropped: Dropped::new(&dropped) };
-            reader = Some(PeriodicReader::builder(exporter).build());
+        if let Some(to) = &config.traces {
+            let queue = Queue::new(otlp::spans(to)?, config, Arc::clone(&dropped));
+            spans = spans.with_sampler(sampler(config.sampling)).with_span_processor(queue);
         } else {
             spans = spans.with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)));
         }
+        let mut reader = None;
+        if let Some(to) = &config.metrics {
+            let exporter =
+                Counted { exporter: otlp::metrics(to)?, dropped: Dropped::new(&dropped) };
+            reader = Some(PeriodicReader::builder(exporter).build());
+        }
         let spans = spans.build();
         let (metrics, meters) = Metrics::new(resource, reader, dropped)?;
-        let tracing = Tracing::new(&spans);
+        let tracing = Tracing::new(&spans, propagation::of(&config.propagators));
         Ok(Self { metrics: Arc::new(metrics), tracing, spans, meters })
     }
 
@@ -93,11 +85,15 @@ async fn off_the_runtime(work: impl FnOnce() -> OTelSdkResult + Send + 'static) 
     let _ = waiting.await;
 }
 
-fn is_on(otlp: &Otlp) -> bool {
-    let set = |name: &str| env::var(name).is_ok_and(|value| !value.trim().is_empty());
-    let disabled =
-        env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.trim().eq_ignore_ascii_case("true"));
-    !disabled && (otlp.endpoint.is_some() || set("OTEL_EXPORTER_OTLP_ENDPOINT"))
+fn sampler(sampling: Sampling) -> Sampler {
+    let of_its_own = if sampling.ratio >= 1.0 {
+        Sampler::AlwaysOn
+    } else if sampling.ratio <= 0.0 {
+        Sampler::AlwaysOff
+    } else {
+        Sampler::TraceIdRatioBased(sampling.ratio)
+    };
+    if sampling.by_parent { Sampler::ParentBased(Box::new(of_its_own)) } else { of_its_own }
 }
 
 /// What the environment says of this process goes before what we say.
@@ -113,48 +109,6 @@ fn resource() -> Resource {
         }
         _ => ours.build(),
     }
-}
-
-fn span_exporter(otlp: &Otlp) -> Result<SpanExporter, Failure> {
-    let mut exporter = SpanExporter::builder().with_tonic();
-    if let Some(endpoint) = &otlp.endpoint {
-        exporter = exporter.with_endpoint(endpoint);
-    }
-    if let Some(tls) = tls(otlp)? {
-        exporter = exporter.with_tls_config(tls);
-    }
-    Ok(exporter.build()?)
-}
-
-fn metric_exporter(otlp: &Otlp) -> Result<MetricExporter, Failure> {
-    let mut exporter = MetricExporter::builder().with_tonic();
-    if let Some(endpoint) = &otlp.endpoint {
-        exporter = exporter.with_endpoint(endpoint);
-    }
-    if let Some(tls) = tls(otlp)? {
-        exporter = exporter.with_tls_config(tls);
-    }
-    Ok(exporter.build()?)
-}
-
-/// The system's roots, or those of `OTEL_EXPORTER_OTLP_CERTIFICATE`, which the library does not
-/// read.
-fn tls(otlp: &Otlp) -> Result<Option<ClientTlsConfig>, Failure> {
-    let endpoint = otlp
-        .endpoint
-        .clone()
-        .or_else(|| env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok())
-        .unwrap_or_default();
-    if !endpoint.trim().starts_with("https://") {
-        return Ok(None);
-    }
-    let tls = ClientTlsConfig::new();
-    let Some(file) = env::var_os("OTEL_EXPORTER_OTLP_CERTIFICATE") else {
-        return Ok(Some(tls.with_enabled_roots()));
-    };
-    let roots =
-        std::fs::read(&file).map_err(|error| format!("OTEL_EXPORTER_OTLP_CERTIFICATE: {error}"))?;
-    Ok(Some(tls.ca_certificate(Certificate::from_pem(roots))))
 }
 
 /// What did not arrive; the log hears of the first of several failures only.
@@ -187,17 +141,22 @@ impl Dropped {
 struct Queue {
     batches: BatchSpanProcessor,
     waiting: Arc<AtomicUsize>,
+    most: usize,
     dropped: Arc<AtomicU64>,
 }
 
 impl Queue {
-    fn new(exporter: SpanExporter, dropped: Arc<AtomicU64>) -> Self {
+    fn new(exporter: SpanExporter, config: &Otlp, dropped: Arc<AtomicU64>) -> Self {
         let waiting = Arc::new(AtomicUsize::new(0));
         let exporter =
             Taking { exporter, waiting: Arc::clone(&waiting), dropped: Dropped::new(&dropped) };
         // Above our own bound, so that it is never what drops.
-        let config = BatchConfigBuilder::default().with_max_queue_size(2 * MAX_QUEUE).build();
-        Self { batches: BatchSpanProcessor::new(exporter, config), waiting, dropped }
+        let most = config.max_queue_spans;
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(most.saturating_mul(2))
+            .with_max_export_batch_size(config.max_batch_spans)
+            .build();
+        Self { batches: BatchSpanProcessor::new(exporter, config), waiting, most, dropped }
     }
 }
 
@@ -210,7 +169,7 @@ impl SpanProcessor for Queue {
         if !span.span_context.is_sampled() {
             return;
         }
-        if self.waiting.fetch_add(1, Relaxed) >= MAX_QUEUE {
+        if self.waiting.fetch_add(1, Relaxed) >= self.most {
             self.waiting.fetch_sub(1, Relaxed);
             self.dropped.fetch_add(1, Relaxed);
             return;
@@ -283,9 +242,6 @@ impl PushMetricExporter for Counted {
     }
 }
 
-/// Spans that wait for their export; any more are dropped and counted.
-const MAX_QUEUE: usize = 4096;
-
 /// The longest that the last export may hold up the end of the process.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -299,20 +255,28 @@ mod tests {
     async fn what_does_not_fit_the_queue_is_dropped_at_once_and_counted() {
         // It accepts, and never answers.
         let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = Some(format!("http://{}", frozen.local_addr().unwrap()));
-        let otlp = Otlp { endpoint, sample_ratio: 1.0 };
+        let endpoint = format!("http://{}", frozen.local_addr().unwrap());
+        let config = serde_json::json!({
+            "identity": { "mode": "header" },
+            "tenants": { "demo": { "instances": ["*"], "rate": "1/s", "burst": 1 } },
+            "upstreams": { "main": { "region": "us-east-1", "instances": ["*"] } },
+            "telemetry": { "otlp": { "endpoint": endpoint, "sample_ratio": 1.0 } },
+        });
+        let otlp = crate::config::Settings::parse(&config.to_string(), []).unwrap().otlp;
+        let max_queue = otlp.max_queue_spans;
         let dropped = Arc::new(AtomicU64::new(0));
-        let queue = Queue::new(span_exporter(&otlp).unwrap(), Arc::clone(&dropped));
+        let exporter = otlp::spans(otlp.traces.as_ref().unwrap()).unwrap();
+        let queue = Queue::new(exporter, &otlp, Arc::clone(&dropped));
         let provider = SdkTracerProvider::builder().with_span_processor(queue).build();
         let tracer = provider.tracer("test");
-        let (count, started) = (3 * MAX_QUEUE, std::time::Instant::now());
+        let (count, started) = (3 * max_queue, std::time::Instant::now());
         for _ in 0..count {
             drop(tracer.start("span"));
         }
         assert!(started.elapsed() < FLUSH, "a span waited: {:?}", started.elapsed());
         // One batch at most is on its way.
         let lost = dropped.load(Relaxed) as usize;
-        assert!((count - MAX_QUEUE - 512..=count - MAX_QUEUE).contains(&lost), "{lost} of {count}");
+        assert!((count - max_queue - 512..=count - max_queue).contains(&lost), "{lost} of {count}");
         off_the_runtime(move || provider.shutdown_with_timeout(Duration::from_millis(100))).await;
     }
 }

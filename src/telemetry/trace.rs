@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::HeaderMap;
 use http::uri::Authority;
-use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::propagation::{Extractor, TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::task::futures::TaskLocalFuture;
 
@@ -20,11 +20,18 @@ use super::names::attribute as at;
 
 /// Makes the spans of callers.
 #[derive(Debug, Clone)]
-pub struct Tracing(SdkTracer);
+pub struct Tracing(Arc<Maker>);
+
+/// What spans are made with, and how their contexts travel.
+#[derive(Debug)]
+struct Maker {
+    tracer: SdkTracer,
+    propagator: TextMapCompositePropagator,
+}
 
 /// A span, which ends with [`Span::end`] or with its last holder; none where nothing is traced.
 #[derive(Debug, Clone, Default)]
-pub struct Span(Option<(SdkTracer, Context)>);
+pub struct Span(Option<(Arc<Maker>, Context)>);
 
 /// How an attempt at Connect ended, for its event.
 #[derive(Debug, Clone, Default)]
@@ -77,11 +84,15 @@ tokio::task_local! {
 }
 
 impl Tracing {
-    pub(super) fn new(provider: &SdkTracerProvider) -> Self {
-        Self(provider.tracer("participant_gateway"))
+    pub(super) fn new(
+        provider: &SdkTracerProvider,
+        propagator: TextMapCompositePropagator,
+    ) -> Self {
+        let tracer = provider.tracer("participant_gateway");
+        Self(Arc::new(Maker { tracer, propagator }))
     }
 
-    /// A caller's call begins. Its parent is the caller's `traceparent`.
+    /// A caller's call begins. Its parent is in the headers, as `OTEL_PROPAGATORS` has it.
     #[must_use]
     pub fn server(
         &self,
@@ -90,8 +101,7 @@ impl Tracing {
         server: Option<&Authority>,
         peer: Option<SocketAddr>,
     ) -> Span {
-        let parent =
-            TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+        let parent = self.0.propagator.extract_with_context(&Context::new(), &Headers(headers));
         let mut attributes = Vec::with_capacity(8);
         attributes.push(KeyValue::new(at::RPC_SYSTEM, "grpc"));
         attributes.push(KeyValue::new(at::RPC_METHOD, method));
@@ -122,8 +132,8 @@ impl Span {
     #[must_use]
     pub fn headers(&self) -> HashMap<String, String> {
         let mut headers = HashMap::new();
-        if let Some((_, context)) = &self.0 {
-            TraceContextPropagator::new().inject_context(context, &mut headers);
+        if let Some((maker, context)) = &self.0 {
+            maker.propagator.inject_context(context, &mut headers);
             headers.retain(|_, value| !value.is_empty());
         }
         headers
@@ -201,23 +211,24 @@ impl Span {
     }
 
     fn child(&self, name: &'static str, attributes: impl FnOnce() -> Vec<KeyValue>) -> Self {
-        let Some((tracer, parent)) = &self.0 else { return Self(None) };
+        let Some((maker, parent)) = &self.0 else { return Self(None) };
         // What is not recorded costs no attributes.
         let attributes = if parent.span().is_recording() { attributes() } else { Vec::new() };
-        begin(tracer, parent, name, SpanKind::Client, attributes)
+        begin(maker, parent, name, SpanKind::Client, attributes)
     }
 }
 
 fn begin(
-    tracer: &SdkTracer,
+    maker: &Arc<Maker>,
     parent: &Context,
     name: &'static str,
     kind: SpanKind,
     attributes: Vec<KeyValue>,
 ) -> Span {
+    let tracer = &maker.tracer;
     let span = tracer.span_builder(name).with_kind(kind).with_attributes(attributes);
     let context = parent.with_span(tracer.build_with_context(span, parent));
-    Span(Some((tracer.clone(), context)))
+    Span(Some((Arc::clone(maker), context)))
 }
 
 fn answered(attempted: &Attempted) -> Vec<KeyValue> {

@@ -33,7 +33,7 @@ fn problems(config: &Value, environment: &[(&str, &str)]) -> Vec<Problem> {
 fn what_is_not_set_has_the_documented_default() {
     let shown = parse(&good(), &[]).unwrap().redacted();
     for (pointer, expected) in [
-        ("/server/listen", json!("0.0.0.0:50051")),
+        ("/server/listen", json!("[::]:50051")),
         ("/server/default_timeout", json!("10s")),
         ("/server/max_timeout", json!("30s")),
         ("/server/max_request_bytes", json!(65536)),
@@ -43,7 +43,7 @@ fn what_is_not_set_has_the_documented_default() {
         ("/server/max_connection_age", json!("30m")),
         ("/server/drain_timeout", json!("25s")),
         ("/server/reflection", json!(true)),
-        ("/admin/listen", json!("0.0.0.0:9090")),
+        ("/admin/listen", json!("[::]:9090")),
         ("/identity/header/name", json!("x-tenant-id")),
         ("/identity/header/format", json!("plain")),
         ("/tenants/acme/roles", json!(["CUSTOM_BOT", "CUSTOMER"])),

@@ -2,10 +2,10 @@
 
 #[path = "../../src/net/tls/tests/authority.rs"]
 #[allow(dead_code, reason = "shared with the unit tests")]
-mod authority;
+pub mod authority;
 #[path = "../../src/identity/jwt/tests/issuer.rs"]
 #[allow(dead_code, reason = "shared with the unit tests")]
-mod issuer;
+pub mod issuer;
 
 #[path = "../../src/identity/jwt/tests/server.rs"]
 #[allow(dead_code, reason = "shared with the unit tests")]

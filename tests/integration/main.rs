@@ -36,3 +36,4 @@ mod reload;
 mod replicas;
 mod support;
 mod telemetry;
+mod ways_out;

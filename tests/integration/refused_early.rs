@@ -148,12 +148,16 @@ async fn what_cannot_be_read_is_malformed() {
 }
 
 #[tokio::test]
-async fn a_compressed_request_is_refused_as_such() {
+async fn another_compression_than_gzip_is_refused_as_such() {
     let gateway = gateway().start().await;
-    let body = framed(1, &request("contact-1").encode_to_vec());
-    let status =
-        post(&gateway, METHOD, &[("x-tenant-id", "demo"), ("grpc-encoding", "gzip")], body).await;
-    assert_eq!(seen(&status), (Code::Unimplemented, "UNSUPPORTED_ENCODING"));
+    for path in [METHOD, "/grpc.health.v1.Health/Check"] {
+        let body = framed(1, &request("contact-1").encode_to_vec());
+        let headers = [("x-tenant-id", "demo"), ("grpc-encoding", "deflate")];
+        let status = post(&gateway, path, &headers, body).await;
+        assert_eq!(seen(&status), (Code::Unimplemented, "UNSUPPORTED_ENCODING"));
+        let accepted = status.metadata().get("grpc-accept-encoding").unwrap();
+        assert_eq!(accepted, "identity,gzip");
+    }
 }
 
 #[tokio::test]

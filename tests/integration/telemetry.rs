@@ -1,6 +1,6 @@
 //! What the gateway tells of itself: exactly what happened.
 
-mod collector;
+pub mod collector;
 mod documented;
 mod traces;
 

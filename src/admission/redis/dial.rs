@@ -1,13 +1,18 @@
 //! New connections: what is dialled, and with what.
 
+mod login;
+mod names;
+mod sentinel;
+
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, IntoConnectionInfo,
     RedisResult, TlsCertificates, TlsMode, Value,
@@ -15,6 +20,7 @@ use redis::{
 
 use super::settings::{RedisSettings, SettingsError, Topology};
 use crate::error::Cause;
+use login::Login;
 
 /// A connection of any topology. Cheap to clone; commands of all clones are pipelined.
 #[derive(Clone)]
@@ -37,6 +43,10 @@ pub(super) struct Dialer {
     settings: RedisSettings,
     nodes: Vec<ConnectionInfo>,
     tls: bool,
+    /// Which of its logins each sentinel took last.
+    taken: Vec<AtomicUsize>,
+    /// What was last said of certificates that lack a node's name.
+    told: Arc<Mutex<String>>,
 }
 
 impl Dialer {
@@ -47,6 +57,10 @@ impl Dialer {
         if settings.tls.cert_file.is_some() != settings.tls.key_file.is_some() {
             return Err(SettingsError::HalfIdentity);
         }
+        let of_sentinels = matches!(settings.topology, Topology::Sentinel { .. });
+        if settings.tokens.is_some() && (of_sentinels || settings.password_file.is_some()) {
+            return Err(SettingsError::Tokens);
+        }
         let mut nodes = Vec::new();
         for (index, url) in settings.urls.iter().enumerate() {
             let number = index + 1;
@@ -54,7 +68,7 @@ impl Dialer {
                 url.as_str().into_connection_info().ok().filter(|_| RedisSettings::is_url(url));
             nodes.push(node.ok_or(SettingsError::Url { number })?);
         }
-        let secure = settings.urls.iter().filter(|url| url.starts_with("rediss://")).count();
+        let secure = settings.urls.iter().filter(|url| RedisSettings::is_tls(url)).count();
         match (nodes.len(), secure) {
             (0, _) => return Err(SettingsError::NoUrl),
             (all, secure) if secure != 0 && secure != all => return Err(SettingsError::MixedTls),
@@ -64,7 +78,8 @@ impl Dialer {
             // One TLS stack in the whole process; a provider that is installed already is as good.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
-        Ok(Self { settings, nodes, tls: secure > 0 })
+        let taken = nodes.iter().map(|_| AtomicUsize::new(0)).collect();
+        Ok(Self { settings, nodes, tls: secure > 0, taken, told: Arc::default() })
     }
 
     pub fn settings(&self) -> &RedisSettings {
@@ -87,25 +102,25 @@ impl Dialer {
     }
 
     pub async fn dial(&self) -> Result<Wire, Cause> {
-        let password = match &self.settings.password_file {
-            Some(path) => Some(String::from_utf8(read(path).await?)?.trim().to_owned()),
-            // A user without a password is a user all the same: unasked, the client would stay the
-            // default one.
-            None => self.settings.username.as_ref().map(|_| String::new()),
-        };
         let certificates = if self.tls { Some(self.certificates().await?) } else { None };
-        match &self.settings.topology {
-            Topology::Standalone => self.standalone(password, certificates).await,
-            Topology::Sentinel { master } => self.sentinel(master, password, certificates).await,
-            Topology::Cluster => self.cluster(password, certificates).await,
-        }
+        let dialled = match &self.settings.topology {
+            Topology::Standalone => self.standalone(certificates).await,
+            Topology::Sentinel { master } => self.sentinel(master, certificates).await,
+            Topology::Cluster => self.cluster(certificates).await,
+        };
+        dialled.map_err(|error| names::explain(error, &self.settings.topology))
     }
 
-    async fn standalone(
-        &self,
-        password: Option<String>,
-        certificates: Option<TlsCertificates>,
-    ) -> Result<Wire, Cause> {
+    async fn standalone(&self, certificates: Option<TlsCertificates>) -> Result<Wire, Cause> {
+        let login = Login::of_servers(&self.settings);
+        let mut config = self.config();
+        if let Some(login) = login.clone().filter(Login::has_tokens) {
+            config = config.set_credentials_provider(login);
+        }
+        let password = match login.filter(|login| !login.has_tokens()) {
+            Some(login) => Some(login.password().await?),
+            None => None,
+        };
         let mut last = None;
         for node in &self.nodes {
             let mut redis = node.redis_settings().clone().set_skip_set_lib_name();
@@ -116,11 +131,10 @@ impl Dialer {
                 redis = redis.set_password(password);
             }
             let node = node.clone().set_tcp_settings(tcp()).set_redis_settings(redis);
-            let client = match &certificates {
-                Some(certificates) => Client::build_with_tls(node, certificates.clone())?,
-                None => Client::open(node)?,
-            };
-            match client.get_multiplexed_async_connection_with_config(&self.config()).await {
+            match open(node, &certificates)?
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
+            {
                 Ok(connection) => return Ok(Wire::One(connection)),
                 Err(error) => last = Some(error),
             }
@@ -128,47 +142,7 @@ impl Dialer {
         Err(last.map_or_else(|| "no url".into(), Cause::from))
     }
 
-    async fn sentinel(
-        &self,
-        master: &str,
-        password: Option<String>,
-        certificates: Option<TlsCertificates>,
-    ) -> Result<Wire, Cause> {
-        let addresses: Vec<_> = self.nodes.iter().map(|node| node.addr().clone()).collect();
-        let mut builder =
-            SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
-                .set_client_to_redis_tcp_settings(tcp())
-                .set_client_to_sentinel_tcp_settings(tcp());
-        if let Some(username) = &self.settings.username {
-            builder = builder.set_client_to_redis_username(username);
-        }
-        if let Some(password) = password {
-            builder = builder.set_client_to_redis_password(password);
-        }
-        if let Some(own) = self.nodes.first().map(ConnectionInfo::redis_settings) {
-            if let Some(username) = own.username() {
-                builder = builder.set_client_to_sentinel_username(username);
-            }
-            if let Some(password) = own.password() {
-                builder = builder.set_client_to_sentinel_password(password);
-            }
-        }
-        if let Some(certificates) = certificates {
-            builder = builder
-                .set_client_to_redis_tls_mode(TlsMode::Secure)
-                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
-                .set_client_to_redis_certificates(certificates.clone())
-                .set_client_to_sentinel_certificates(certificates);
-        }
-        let mut client: SentinelClient = builder.build()?;
-        Ok(Wire::One(client.get_async_connection_with_config(&self.config()).await?))
-    }
-
-    async fn cluster(
-        &self,
-        password: Option<String>,
-        certificates: Option<TlsCertificates>,
-    ) -> Result<Wire, Cause> {
+    async fn cluster(&self, certificates: Option<TlsCertificates>) -> Result<Wire, Cause> {
         let timeout = self.settings.timeout;
         let mut builder = ClusterClient::builder(self.nodes.iter().cloned())
             .tcp_settings(tcp())
@@ -180,16 +154,30 @@ impl Dialer {
             .retries(5)
             .min_retry_wait(5)
             .max_retry_wait(50);
-        if let Some(username) = &self.settings.username {
-            builder = builder.username(username);
+        // The client connects to nodes by itself whenever one comes or comes back: each of these
+        // connections asks for the password of its day.
+        if let Some(login) = Login::of_servers(&self.settings) {
+            builder = builder.set_credentials_provider(login);
         }
-        if let Some(password) = password {
-            builder = builder.password(password);
+        let mut named = names::Named::default();
+        if let Some(certificates) = &certificates {
+            named = names::Named::of(&self.nodes).await;
+            builder = builder
+                .tls(TlsMode::Secure)
+                .certs(certificates.clone())
+                .node_address_map(named.map());
         }
+        let connection = builder.build()?.get_async_connection().await?;
         if let Some(certificates) = certificates {
-            builder = builder.tls(TlsMode::Secure).certs(certificates);
+            let (watched, patience) = (connection.clone(), self.connect_timeout());
+            let told = Arc::clone(&self.told);
+            // Beside the calls, which need not wait for a silent node.
+            tokio::spawn(async move {
+                let lacking = named.lacking(watched, &certificates, patience).await;
+                names::tell(&told, lacking);
+            });
         }
-        Ok(Wire::Cluster(builder.build()?.get_async_connection().await?))
+        Ok(Wire::Cluster(connection))
     }
 
     /// Every wait is ours: a timeout of the connection's own would only come second.
@@ -213,6 +201,13 @@ impl Dialer {
             None => None,
         };
         Ok(TlsCertificates { client_tls, root_cert })
+    }
+}
+
+fn open(node: ConnectionInfo, certificates: &Option<TlsCertificates>) -> RedisResult<Client> {
+    match certificates {
+        Some(certificates) => Client::build_with_tls(node, certificates.clone()),
+        None => Client::open(node),
     }
 }
 

@@ -4,16 +4,19 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Check, Purpose};
+use super::{Check, Environment, Purpose};
 use crate::admission::redis::RedisSettings;
 use crate::admission::{KeyFile, Keys, MAX_LEASE, SETTLE_ALLOWANCE};
 use crate::config::shape::{self, Config};
 
 impl Check {
-    pub(super) fn store(&mut self, config: &Config) {
+    pub(super) fn store(&mut self, config: &Config, environment: &Environment) {
         let store = &config.store;
         match store.kind {
-            shape::StoreKind::Redis => self.redis(&store.redis),
+            shape::StoreKind::Redis => {
+                self.redis(&store.redis);
+                self.iam(&store.redis, environment);
+            }
             shape::StoreKind::Memory => {}
         }
         if store.kind == shape::StoreKind::Memory && store.replicas.get() > 1 {
@@ -63,18 +66,18 @@ impl Check {
         }
         for (index, url) in redis.urls.iter().enumerate() {
             let path = format!("store.redis.urls[{index}]");
-            self.url(&path, Some(url), &["redis", "rediss"]);
+            self.url(&path, Some(url), &RedisSettings::SCHEMES);
             if !RedisSettings::is_url(url) && !self.problems.touch(&path) {
-                let expected = "redis://host:port or rediss://host:port, perhaps with /database: a number, and no #";
+                let expected = "redis://host:port or rediss://host:port (or valkey, valkeys), perhaps with /database: a number, and no #";
                 self.add(path, json!(url), expected);
             }
         }
-        let with_tls = redis.urls.iter().filter(|url| url.starts_with("rediss://")).count();
+        let with_tls = redis.urls.iter().filter(|url| RedisSettings::is_tls(url)).count();
         if with_tls != 0 && with_tls != redis.urls.len() {
             self.add(
                 "store.redis.urls",
                 json!(redis.urls),
-                "all of them redis://, or all of them rediss://",
+                "all of them redis:// (valkey://), or all of them rediss:// (valkeys://)",
             );
         }
         if redis.topology == shape::Topology::Sentinel {
@@ -107,6 +110,7 @@ impl Check {
             }
         };
         file(self, "password_file", &redis.password_file);
+        file(self, "sentinel_password_file", &redis.sentinel_password_file);
         if let Some(tls) = &redis.tls {
             file(self, "tls.ca_file", &tls.ca_file);
             file(self, "tls.cert_file", &tls.cert_file);
@@ -117,6 +121,45 @@ impl Check {
                     json!(tls),
                     "cert_file and key_file together, or neither",
                 );
+            }
+        }
+    }
+
+    /// By ElastiCache User Guide, "Authenticating with IAM".
+    fn iam(&mut self, redis: &shape::Redis, environment: &Environment) {
+        let Some(iam) = &redis.iam else { return };
+        let cache = iam.cache.clone().filter(|cache| !cache.is_empty());
+        self.required(&cache, "store.redis.iam.cache", "the cache's name");
+        let is_name =
+            |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if let Some(cache) = cache.filter(|cache| !is_name(cache)) {
+            let expected = "the cache's name: letters, digits and hyphens, no address";
+            self.add("store.redis.iam.cache", json!(cache), expected);
+        }
+        let username = redis.username.clone().filter(|username| !username.is_empty());
+        self.required(&username, "store.redis.username", "the user that IAM authenticates");
+        if iam.region.is_none() && environment.get("AWS_REGION").is_none() {
+            let expected = "the cache's AWS region, here or in AWS_REGION";
+            self.add("store.redis.iam.region", None, expected);
+        }
+        if iam.serverless && iam.service == shape::IamService::MemoryDb {
+            let expected = "false with service memorydb: only ElastiCache has serverless caches";
+            self.add("store.redis.iam.serverless", json!(true), expected);
+        }
+        if redis.password_file.is_some() {
+            let expected = "no password_file beside it: a token is the password";
+            self.add("store.redis.iam", None, expected);
+        }
+        if redis.topology == shape::Topology::Sentinel {
+            let expected = "standalone or cluster with iam: AWS's caches have no sentinels";
+            self.add("store.redis.topology", json!("sentinel"), expected);
+        }
+        let is_open = |url: &&String| !RedisSettings::is_tls(url) && !is_loopback(url);
+        if let Some(index) = redis.urls.iter().position(|url| is_open(&url)) {
+            let path = format!("store.redis.urls[{index}]");
+            if !self.problems.touch(&path) {
+                let expected = "rediss:// with iam: a token is a password, and must not be seen";
+                self.add(path, json!(redis.urls[index]), expected);
             }
         }
     }
@@ -158,4 +201,11 @@ impl Check {
             }
         }
     }
+}
+
+fn is_loopback(url: &str) -> bool {
+    let uri: Option<http::Uri> = url.parse().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

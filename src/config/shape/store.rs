@@ -36,17 +36,28 @@ pub enum StoreKind {
 pub struct Redis {
     /// How the servers are arranged.
     pub topology: Topology,
-    /// Where they are: `redis://` or, for TLS, `rediss://`.
+    /// Where they are: `redis://` or, for TLS, `rediss://`; `valkey://` and `valkeys://` mean the
+    /// same.
     pub urls: Vec<String>,
     /// The name of the master that the sentinels watch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel_master: Option<String>,
+    /// The sentinels' ACL user. Where neither this nor a password of theirs is set, `username` and
+    /// the password are tried at a sentinel that asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel_username: Option<String>,
+    /// The file that holds the sentinels' password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel_password_file: Option<String>,
     /// The ACL user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The file that holds the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
+    /// Instead of a password: the IAM authentication of ElastiCache or MemoryDB, for `username`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iam: Option<RedisIam>,
     /// The TLS files, for `rediss://`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<RedisTls>,
@@ -54,6 +65,33 @@ pub struct Redis {
     pub key_prefix: String,
     /// For one round trip, whatever the connection is doing.
     pub timeout: Period,
+}
+
+/// IAM authentication, by a signed token for each connection.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, expecting = "a mapping of IAM settings")]
+#[schemars(extend("required" = ["cache"]))]
+pub struct RedisIam {
+    /// The cache's name: a replication group, a serverless cache, or a MemoryDB cluster.
+    pub cache: Option<String>,
+    /// Its AWS region; absent: `AWS_REGION`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Whose cache it is.
+    pub service: IamService,
+    /// Whether it is a serverless cache.
+    pub serverless: bool,
+}
+
+/// Whose cache it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IamService {
+    /// Amazon ElastiCache.
+    #[default]
+    ElastiCache,
+    /// Amazon MemoryDB.
+    MemoryDb,
 }
 
 /// The TLS files, for `rediss://`.
@@ -124,8 +162,11 @@ impl Default for Redis {
             topology: Topology::Standalone,
             urls: vec!["redis://127.0.0.1:6379".to_owned()],
             sentinel_master: None,
+            sentinel_username: None,
+            sentinel_password_file: None,
             username: None,
             password_file: None,
+            iam: None,
             tls: None,
             key_prefix: "pg".to_owned(),
             timeout: Period::from_millis(250),

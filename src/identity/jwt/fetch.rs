@@ -9,18 +9,15 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use tokio::io::AsyncReadExt;
 
 use super::discovery::DiscoveryError;
 use super::key_set::KeySetError;
 use crate::config::Access;
+use crate::egress::{Egress, HttpClient, http_client};
 use crate::error::chain;
 
 /// Why a key set could not be had. The texts are for the log.
@@ -69,29 +66,22 @@ pub(super) enum Bearer {
 /// Asks a key set's server.
 #[derive(Debug)]
 pub struct Http {
-    tls: ConfigBuilder<ClientConfig, WantsVerifier>,
-    /// The system's.
+    egress: Arc<Egress>,
+    /// The system's, and those of `AWS_CA_BUNDLE`.
     roots: RootCertStore,
     access: Access,
 }
 
-type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
-
 impl Http {
-    /// For `https://`, the system's roots are trusted, and `SSL_CERT_FILE` and `SSL_CERT_DIR`
-    /// heeded; besides them the authorities of `jwks_ca_file`.
+    /// For `https://`, the system's roots are trusted, and `SSL_CERT_FILE`, `SSL_CERT_DIR` and
+    /// `AWS_CA_BUNDLE` heeded; besides them the authorities of `jwks_ca_file`.
     ///
     /// # Errors
     /// Where the crypto library does not speak TLS: a bug of the build.
-    pub fn new(access: &Access) -> Result<Self, rustls::Error> {
-        // What cannot be loaded is missed where it is needed: without any root, `http://` still
-        // works.
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        Ok(Self { tls, roots, access: access.clone() })
+    pub fn new(access: &Access, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
+        let roots = egress.roots();
+        http_client(egress, roots.clone())?;
+        Ok(Self { egress: Arc::clone(egress), roots, access: access.clone() })
     }
 
     /// The body of the answer: within 5 s, and of 1 MiB at most.
@@ -129,13 +119,7 @@ impl Http {
                     .map_err(|error| FetchError::Authority(error.to_string()))?;
             }
         }
-        let tls = self.tls.clone().with_root_certificates(roots).with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .build();
-        Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
+        http_client(&self.egress, roots).map_err(|error| FetchError::Authority(error.to_string()))
     }
 }
 

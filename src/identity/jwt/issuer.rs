@@ -7,6 +7,7 @@ use super::cache::{KeyCache, Pace, Refreshed};
 use super::source::Fetcher;
 use super::token::{NotTaken, Rules, Token};
 use crate::config::{self, KeySource};
+use crate::egress::Egress;
 use crate::error::Refusal;
 
 /// One issuer of tokens.
@@ -23,24 +24,28 @@ impl Issuer {
     ///
     /// # Errors
     /// As [`Fetcher::new`].
-    pub fn new(entry: &config::Jwt) -> Result<Self, rustls::Error> {
+    pub fn new(entry: &config::Jwt, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
         let pace = match &entry.keys {
             KeySource::Url(..) | KeySource::Discovery(..) => Pace::URL,
             KeySource::File(_) => Pace::FILE,
         };
-        Self::with_pace(entry, pace)
+        Self::with_pace(entry, egress, pace)
     }
 
     /// The same at another pace.
     ///
     /// # Errors
     /// As [`Fetcher::new`].
-    pub fn with_pace(entry: &config::Jwt, pace: Pace) -> Result<Self, rustls::Error> {
+    pub fn with_pace(
+        entry: &config::Jwt,
+        egress: &Arc<Egress>,
+        pace: Pace,
+    ) -> Result<Self, rustls::Error> {
         Ok(Self {
             name: entry.issuer.clone(),
             rules: Rules::new(entry),
             keys: KeyCache::new(pace),
-            fetcher: Fetcher::new(&entry.keys)?,
+            fetcher: Fetcher::new(&entry.keys, egress)?,
         })
     }
 

@@ -1,6 +1,7 @@
 //! Where a key set comes from: a file, a URL, or where the issuer's discovery document says.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Uri;
@@ -8,6 +9,7 @@ use http::Uri;
 use super::discovery::{is_same_origin, key_set_uri};
 use super::fetch::{Bearer, FetchError, Http, read};
 use crate::config::{Discovery, KeySource};
+use crate::egress::Egress;
 
 /// Gets the text of a key set.
 #[derive(Debug)]
@@ -21,12 +23,12 @@ pub enum Fetcher {
 }
 
 impl Fetcher {
-    /// Gets it from there.
+    /// Gets it from there, by the way out.
     ///
     /// # Errors
     /// Where the crypto library does not speak TLS: a bug of the build.
-    pub fn new(source: &KeySource) -> Result<Self, rustls::Error> {
-        let http = |access| Http::new(access).map(Box::new);
+    pub fn new(source: &KeySource, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
+        let http = |access| Http::new(access, egress).map(Box::new);
         Ok(match source {
             KeySource::Url(uri, access) => Self::Url(uri.clone(), http(access)?),
             KeySource::Discovery(discovery, access) => {

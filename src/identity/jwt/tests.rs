@@ -87,7 +87,7 @@ fn running(keys: KeySource, pace: Pace) -> Arc<Jwt> {
 
 /// A running verifier of these entries.
 fn among(entries: &[config::Jwt], pace: Pace) -> Arc<Jwt> {
-    let issuer = |entry| Arc::new(Issuer::with_pace(entry, pace).unwrap());
+    let issuer = |entry| Arc::new(Issuer::with_pace(entry, &Arc::default(), pace).unwrap());
     let jwt = Jwt { issuers: entries.iter().map(issuer).collect() };
     for issuer in jwt.issuers() {
         let issuer = Arc::clone(issuer);
@@ -234,7 +234,7 @@ async fn what_an_endpoint_may_send_is_bounded() {
     let fetched = async |answer: String| {
         let endpoint = Endpoint::serving("").await;
         endpoint.answers(&answer);
-        Fetcher::new(&url_source(&endpoint.url())).unwrap().fetch().await
+        Fetcher::new(&url_source(&endpoint.url()), &Arc::default()).unwrap().fetch().await
     };
     let huge = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(2 * 1024 * 1024));
     assert!(matches!(fetched(huge).await, Err(FetchError::TooLarge)));
@@ -247,7 +247,7 @@ async fn what_an_endpoint_may_send_is_bounded() {
 
     let endpoint = Endpoint::serving("").await;
     endpoint.delays(Duration::from_secs(60));
-    let silent = Fetcher::new(&url_source(&endpoint.url())).unwrap();
+    let silent = Fetcher::new(&url_source(&endpoint.url()), &Arc::default()).unwrap();
     let started = std::time::Instant::now();
     assert!(matches!(silent.fetch().await, Err(FetchError::TimedOut)));
     assert!(started.elapsed() < Duration::from_secs(7));

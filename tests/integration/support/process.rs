@@ -33,6 +33,7 @@ fn unconfigured(mut command: Command) -> Command {
         if ["AWS_", "OTEL_", "PARTICIPANT_GATEWAY__"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
+            || name.to_lowercase().ends_with("_proxy")
         {
             command.env_remove(name);
         }

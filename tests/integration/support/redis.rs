@@ -31,7 +31,7 @@ impl RedisServer {
     pub async fn with_args(args: &[&str]) -> Self {
         for _ in 0..10 {
             let port = free_port();
-            if let Some(server) = Self::try_start(port, args, None).await {
+            if let Some(server) = Self::try_start(port, args, None, None).await {
                 return server;
             }
         }
@@ -58,11 +58,17 @@ impl RedisServer {
         server
     }
 
-    async fn try_start(port: u16, args: &[&str], dir: Option<TempDir>) -> Option<Self> {
+    async fn try_start(
+        port: u16,
+        args: &[&str],
+        dir: Option<TempDir>,
+        secret: Option<&str>,
+    ) -> Option<Self> {
         let dir = dir.unwrap_or_else(|| TempDir::new().unwrap());
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let child = spawn(port, &args, dir.path());
-        let mut server = Self { child, port, args, secret: None, dir };
+        let secret = secret.map(str::to_owned);
+        let mut server = Self { child, port, args, secret, dir };
         server.wait_until_up().await.then_some(server)
     }
 
@@ -152,15 +158,28 @@ impl Drop for RedisServer {
 /// Three masters with all slots between them.
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
+    /// Of each node, where there is TLS.
+    tls_ports: Vec<u16>,
 }
 
 impl RedisCluster {
     /// A cluster that says it is whole.
     pub async fn start() -> Self {
+        Self::with(None).await
+    }
+
+    /// The same, by TLS: the folder has `ca.pem`, `server.pem` and `server.key`.
+    pub async fn over_tls(folder: &Path) -> Self {
+        Self::with(Some(folder)).await
+    }
+
+    async fn with(tls: Option<&Path>) -> Self {
         const LAST_SLOT: u32 = 16_383;
-        let mut nodes = Vec::new();
+        let (mut nodes, mut tls_ports) = (Vec::new(), Vec::new());
         for _ in 0..3 {
-            nodes.push(start_cluster_node().await);
+            let (node, tls_port) = start_cluster_node(tls).await;
+            nodes.push(node);
+            tls_ports.extend(tls_port);
         }
         for (index, node) in (0..).zip(&nodes) {
             let first = (LAST_SLOT + 1) * index / 3;
@@ -175,9 +194,9 @@ impl RedisCluster {
             .and_then(|(_, rest)| rest.split_once([' ', ',']))
             .expect("its own line")
             .0;
+        let met = tls_ports.first().copied().unwrap_or(nodes[0].port()).to_string();
         for node in &nodes[1..] {
-            node.command(&["cluster", "meet", "127.0.0.1", &nodes[0].port().to_string(), bus])
-                .await;
+            node.command(&["cluster", "meet", "127.0.0.1", &met, bus]).await;
         }
         for node in &nodes {
             until("the cluster is whole", async || {
@@ -186,7 +205,19 @@ impl RedisCluster {
             })
             .await;
         }
-        Self { nodes }
+        Self { nodes, tls_ports }
+    }
+
+    /// The addresses of all nodes by TLS, under this name.
+    pub fn tls_urls(&self, name: &str) -> Vec<String> {
+        self.tls_ports.iter().map(|port| format!("rediss://{name}:{port}")).collect()
+    }
+
+    /// Runs a command on every node.
+    pub async fn everywhere(&self, words: &[&str]) {
+        for node in &self.nodes {
+            node.command(words).await;
+        }
     }
 
     /// Its nodes.
@@ -279,6 +310,11 @@ impl RedisSentinel {
 
     /// All three, once the sentinel knows the replica.
     pub async fn start() -> Self {
+        Self::with_password(None).await
+    }
+
+    /// The same, with a sentinel that asks for this password; its servers do not, so far.
+    pub async fn with_password(secret: Option<&str>) -> Self {
         let master = RedisServer::start().await;
         let replica =
             RedisServer::with_args(&["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
@@ -286,7 +322,8 @@ impl RedisSentinel {
             replica.replication_says("master_link_status:up").await
         })
         .await;
-        let sentinel = start_sentinel().await;
+        let config = secret.map(|secret| format!("requirepass {secret}\n"));
+        let sentinel = start_sentinel(&config.unwrap_or_default(), secret).await;
         let port = master.port().to_string();
         sentinel
             .command(&["sentinel", "monitor", Self::MASTER, "127.0.0.1", &port, "1"])
@@ -308,6 +345,11 @@ impl RedisSentinel {
     /// The sentinel's address.
     pub fn url(&self) -> String {
         self.sentinel.url()
+    }
+
+    /// The sentinel.
+    pub fn sentinel(&self) -> &RedisServer {
+        &self.sentinel
     }
 
     /// Makes the replica the master.
@@ -336,31 +378,43 @@ pub fn text(value: &redis::Value) -> String {
     }
 }
 
-async fn start_cluster_node() -> RedisServer {
+async fn start_cluster_node(tls: Option<&Path>) -> (RedisServer, Option<u16>) {
     for _ in 0..10 {
         let (port, bus) = (free_port(), free_port().to_string());
-        let args = [
-            "--cluster-enabled",
-            "yes",
-            "--cluster-config-file",
-            "nodes.conf",
-            "--cluster-port",
-            &bus,
-        ];
-        if let Some(server) = RedisServer::try_start(port, &args, None).await {
-            return server;
+        let mut args: Vec<_> = ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"]
+            .into_iter()
+            .chain(["--cluster-port", &bus])
+            .map(str::to_owned)
+            .collect();
+        let tls_port = tls.map(|folder| (free_port(), folder));
+        if let Some((tls_port, folder)) = tls_port {
+            let file = |name: &str| folder.join(name).display().to_string();
+            for (setting, value) in [
+                ("--tls-port", tls_port.to_string()),
+                ("--tls-cluster", "yes".into()),
+                ("--tls-auth-clients", "no".into()),
+                ("--tls-cert-file", file("server.pem")),
+                ("--tls-key-file", file("server.key")),
+                ("--tls-ca-cert-file", file("ca.pem")),
+            ] {
+                args.extend([setting.to_owned(), value]);
+            }
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        if let Some(server) = RedisServer::try_start(port, &args, None, None).await {
+            return (server, tls_port.map(|(port, _)| port));
         }
     }
     panic!("no cluster node comes up");
 }
 
-async fn start_sentinel() -> RedisServer {
+/// With these lines of its config; `secret` is the password that they make it ask for.
+async fn start_sentinel(config: &str, secret: Option<&str>) -> RedisServer {
     for _ in 0..10 {
         let dir = TempDir::new().unwrap();
-        let config = dir.path().join("sentinel.conf");
-        std::fs::write(&config, "").unwrap();
+        std::fs::write(dir.path().join("sentinel.conf"), config).unwrap();
         let args = ["--sentinel"];
-        if let Some(server) = RedisServer::try_start(free_port(), &args, Some(dir)).await {
+        if let Some(server) = RedisServer::try_start(free_port(), &args, Some(dir), secret).await {
             return server;
         }
     }

@@ -21,6 +21,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::{Span, status::StatusCode};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use crate::support::until;
@@ -48,7 +49,9 @@ impl Collector {
         };
         let (traces, metrics) = (collector.clone(), collector.clone());
         let serving = tonic::transport::Server::builder()
-            .add_service(TraceServiceServer::new(traces))
+            .add_service(
+                TraceServiceServer::new(traces).accept_compressed(CompressionEncoding::Gzip),
+            )
             .add_service(MetricsServiceServer::new(metrics))
             .serve_with_incoming(TcpListenerStream::new(listener));
         tokio::spawn(serving);

@@ -31,12 +31,12 @@ impl World {
 
     fn at(&self, path: &str) -> Fetcher {
         let uri = format!("{}{path}", self.server.url()).parse().unwrap();
-        Fetcher::new(&KeySource::Url(uri, self.access())).unwrap()
+        Fetcher::new(&KeySource::Url(uri, self.access()), &Arc::default()).unwrap()
     }
 
     fn discovering(&self, issuer: &str) -> Fetcher {
         let discovery = Discovery::of(issuer).unwrap();
-        Fetcher::new(&KeySource::Discovery(discovery, self.access())).unwrap()
+        Fetcher::new(&KeySource::Discovery(discovery, self.access()), &Arc::default()).unwrap()
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -58,7 +58,7 @@ async fn a_private_ca_is_trusted_for_this_key_set_and_changes_with_its_file() {
 
     let untrusting =
         KeySource::Url(format!("{}/keys", world.server.url()).parse().unwrap(), Access::default());
-    let refused = Fetcher::new(&untrusting).unwrap().fetch().await;
+    let refused = Fetcher::new(&untrusting, &Arc::default()).unwrap().fetch().await;
     assert!(matches!(&refused, Err(FetchError::Unreachable(why)) if why.contains("UnknownIssuer")));
 
     let other = Authority::new();
@@ -169,7 +169,7 @@ async fn a_plain_issuer_is_discovered_as_a_plain_url_is_fetched() {
     );
     let discovery = Discovery::of(&issuer).unwrap();
     let source = KeySource::Discovery(discovery, Access::default());
-    assert!(Fetcher::new(&source).unwrap().fetch().await.unwrap().ends_with(b"}"));
+    assert!(Fetcher::new(&source, &Arc::default()).unwrap().fetch().await.unwrap().ends_with(b"}"));
     assert_eq!(endpoint.fetches(), 2);
 }
 

@@ -1,0 +1,91 @@
+//! IAM authentication at a cache: a signed URL that serves as the password.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sigv4::http_request::{
+    SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
+};
+use aws_sigv4::sign::v4;
+use http::Request;
+
+use super::aws;
+use crate::egress::Egress;
+use crate::error::Cause;
+
+/// The cache that the tokens are for.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// The replication group, serverless cache or MemoryDB cluster.
+    pub name: String,
+    /// The user of the cache.
+    pub username: String,
+    /// Its AWS region.
+    pub region: String,
+    /// `elasticache` or `memorydb`.
+    pub service: &'static str,
+    /// Whether it is a serverless cache.
+    pub serverless: bool,
+}
+
+/// Makes tokens with the gateway's own credentials.
+#[derive(Debug)]
+pub struct CacheTokens {
+    cache: Cache,
+    credentials: Option<SharedCredentialsProvider>,
+}
+
+impl CacheTokens {
+    /// Credentials are loaded with the first token, not here.
+    ///
+    /// # Errors
+    /// Where the certificates of `AWS_CA_BUNDLE` are none.
+    pub async fn new(cache: Cache, egress: &Arc<Egress>) -> Result<Self, Cause> {
+        let config = aws::config(&cache.region, egress, None, None).await?;
+        Ok(Self { credentials: config.credentials_provider(), cache })
+    }
+
+    /// A fresh token, good for 15 minutes.
+    ///
+    /// # Errors
+    /// Where there are no credentials, or the cache's name is none.
+    pub async fn token(&self) -> Result<String, Cause> {
+        let provider = self.credentials.as_ref().ok_or("no credentials are configured")?;
+        let credentials = provider.provide_credentials().await?;
+        signed(&self.cache, credentials, SystemTime::now())
+    }
+}
+
+/// ElastiCache User Guide, "Authenticating with IAM": `Action=connect` on the cache's name, presigned
+/// for 15 minutes, without the scheme.
+fn signed(cache: &Cache, credentials: Credentials, now: SystemTime) -> Result<String, Cause> {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("Action", "connect")
+        .append_pair("User", &cache.username)
+        .extend_pairs(cache.serverless.then_some(("ResourceType", "ServerlessCache")))
+        .finish();
+    let uri = format!("http://{}/?{query}", cache.name.to_lowercase());
+    let mut settings = SigningSettings::default();
+    settings.signature_location = SignatureLocation::QueryParams;
+    settings.expires_in = Some(LIFE);
+    let identity = credentials.into();
+    let params = v4::SigningParams::builder()
+        .identity(&identity)
+        .region(&cache.region)
+        .name(cache.service)
+        .time(now)
+        .settings(settings)
+        .build()?
+        .into();
+    let request = SignableRequest::new("GET", &uri, std::iter::empty(), SignableBody::Bytes(&[]))?;
+    let (instructions, _) = sign(request, &params)?.into_parts();
+    let mut signed = Request::get(&uri).body(())?;
+    instructions.apply_to_request_http1x(&mut signed);
+    let signed = signed.uri().to_string();
+    Ok(signed.strip_prefix("http://").unwrap_or(&signed).to_owned())
+}
+
+/// The most that ElastiCache and MemoryDB take.
+const LIFE: Duration = Duration::from_secs(15 * 60);

@@ -1,0 +1,187 @@
+//! The way out: proxies and certificates that hold for AWS and for key sets alike.
+//!
+//! Both come from the environment's usual variables. The names in the environment are read once, at
+//! start; `AWS_CA_BUNDLE`'s file, too.
+
+mod client;
+mod no_proxy;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+pub use client::{HttpClient, http_client};
+
+/// How requests leave: directly, or through a proxy; and whom they trust besides the system's
+/// roots.
+#[derive(Default)]
+pub struct Egress {
+    proxies: Option<Matcher>,
+    /// Each proxy's whole URL, by the scheme of what it is for.
+    urls: BTreeMap<&'static str, String>,
+    named: Vec<Named>,
+    bundle: Option<Bundle>,
+}
+
+/// A proxy, for whoever reads the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The variable that names it.
+    pub variable: &'static str,
+    /// `http(s)://host:port`, without user and password.
+    pub proxy: String,
+}
+
+/// A variable that cannot be honoured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    /// The variable.
+    pub variable: &'static str,
+    /// What was expected of it.
+    pub expected: String,
+}
+
+/// The proxy of one request.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// `http(s)://host:port`.
+    pub uri: Uri,
+    /// For `proxy-authorization`; marked as sensitive.
+    pub authorization: Option<HeaderValue>,
+}
+
+#[derive(Debug, Clone)]
+struct Bundle {
+    pem: Vec<u8>,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Egress {
+    /// By the values of `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` (lower case goes first, as in curl)
+    /// and `AWS_CA_BUNDLE`. An empty value is as good as none.
+    ///
+    /// # Errors
+    /// Every variable that cannot be honoured.
+    pub fn new(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Unusable>> {
+        let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let either = |upper: &'static str, lower: &'static str| {
+            set(lower).map(|value| (lower, value)).or_else(|| Some((upper, set(upper)?)))
+        };
+        let (mut named, mut unusable) = (Vec::new(), Vec::new());
+        let mut urls = BTreeMap::new();
+        for (scheme, upper, lower) in
+            [("https", "HTTPS_PROXY", "https_proxy"), ("http", "HTTP_PROXY", "http_proxy")]
+        {
+            let Some((variable, value)) = either(upper, lower) else { continue };
+            match proxy(value.trim()) {
+                Some((url, proxy)) => {
+                    named.push(Named { variable, proxy });
+                    urls.insert(scheme, url);
+                }
+                None => unusable.push(Unusable { variable, expected: A_PROXY.into() }),
+            }
+        }
+        let url = |scheme| urls.get(scheme).cloned().unwrap_or_default();
+        let mut matcher = Matcher::builder().https(url("https")).http(url("http"));
+        if let Some((_, value)) = either("NO_PROXY", "no_proxy") {
+            matcher = matcher.no(no_proxy::as_curl_reads(&value));
+        }
+        let bundle = match set(CA_BUNDLE).map(|file| Bundle::read(Path::new(&file))).transpose() {
+            Ok(bundle) => bundle,
+            Err(expected) => {
+                unusable.push(Unusable { variable: CA_BUNDLE, expected });
+                None
+            }
+        };
+        if unusable.is_empty() {
+            let proxies = (!named.is_empty()).then(|| matcher.build());
+            Ok(Self { proxies, urls, named, bundle })
+        } else {
+            Err(unusable)
+        }
+    }
+
+    /// Every proxy in use.
+    #[must_use]
+    pub fn proxies(&self) -> &[Named] {
+        &self.named
+    }
+
+    /// The proxy for this URI; none where it is reached directly.
+    #[must_use]
+    pub fn proxy_for(&self, uri: &Uri) -> Option<Proxy> {
+        let proxy = self.proxies.as_ref()?.intercept(uri)?;
+        Some(Proxy { uri: proxy.uri().clone(), authorization: proxy.basic_auth().cloned() })
+    }
+
+    /// The whole URL of the proxy for a scheme, perhaps with a password.
+    #[must_use]
+    pub fn proxy_url(&self, scheme: &str) -> Option<&str> {
+        self.urls.get(scheme).map(String::as_str)
+    }
+
+    /// The certificates of `AWS_CA_BUNDLE`, PEM.
+    #[must_use]
+    pub fn ca_bundle(&self) -> Option<&[u8]> {
+        self.bundle.as_ref().map(|bundle| bundle.pem.as_slice())
+    }
+
+    /// The system's roots and those of `AWS_CA_BUNDLE`. What cannot be loaded is missed where it is
+    /// needed: without any root, `http://` still works.
+    #[must_use]
+    pub fn roots(&self) -> RootCertStore {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(bundle) = &self.bundle {
+            roots.add_parsable_certificates(bundle.certificates.iter().cloned());
+        }
+        roots
+    }
+}
+
+impl Bundle {
+    fn read(file: &Path) -> Result<Self, String> {
+        let pem = std::fs::read(file).map_err(|error| format!("a readable file: {error}"))?;
+        let certificates = CertificateDer::pem_slice_iter(&pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("a file of certificates, PEM: {error}"))?;
+        if certificates.is_empty() {
+            return Err("a file with at least one certificate, PEM".into());
+        }
+        Ok(Self { pem, certificates })
+    }
+}
+
+/// Without what may hold a password.
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { proxies: _, urls: _, named, bundle } = self;
+        f.debug_struct("Egress")
+            .field("proxies", named)
+            .field("has_ca_bundle", &bundle.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The whole URL, with a scheme, and the same without user and password. The matcher leaves out in
+/// silence what it does not understand.
+fn proxy(value: &str) -> Option<(String, String)> {
+    let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+    let matcher = Matcher::builder().all(&url).build();
+    let proxy = matcher.intercept(&Uri::from_static("https://example.com"))?;
+    let uri = proxy.uri();
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    let is_place = uri.host().is_some_and(|host| !host.is_empty());
+    let shown = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+    (is_http && is_place).then_some((url, shown))
+}
+
+const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
+
+const A_PROXY: &str = "http://host:port or https://host:port, perhaps with user:password@";

@@ -1,0 +1,81 @@
+//! The sockets that listen.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+
+/// Listens there. `[::]` means every address of both families, whatever the system's own default;
+/// where the host has no IPv6, every IPv4 address. To be called inside a tokio runtime.
+///
+/// # Errors
+/// Where the address cannot be bound.
+pub fn on(address: SocketAddr) -> io::Result<TcpListener> {
+    by(address, open)
+}
+
+fn by<T>(address: SocketAddr, open: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    match open(address) {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && lacks_ipv6(&error) => {
+            let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            tracing::info!(%address, %instead, "no IPv6 on this host");
+            open(instead)
+        }
+        opened => opened,
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        socket.set_only_v6(false)?;
+    }
+    // As tokio does: a port that a process has just left is free.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// The kernel was built or started without it, or it is disabled on every interface.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// What tokio and std take: the system cuts it down to its own most.
+const BACKLOG: i32 = 1024;
+
+/// "Address family not supported by protocol", of Linux.
+const EAFNOSUPPORT: i32 = 97;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn without_ipv6_every_ipv4_address_serves() {
+        for error in [EAFNOSUPPORT, 99 /* EADDRNOTAVAIL */] {
+            let tried = RefCell::new(Vec::new());
+            let opened = by("[::]:50051".parse().unwrap(), |address| {
+                tried.borrow_mut().push(address.to_string());
+                if address.is_ipv6() { Err(io::Error::from_raw_os_error(error)) } else { Ok(()) }
+            });
+            opened.unwrap();
+            assert_eq!(tried.into_inner(), ["[::]:50051", "0.0.0.0:50051"]);
+        }
+    }
+
+    #[test]
+    fn another_address_and_another_fault_are_not_mended() {
+        let fails = |address: &str, error| {
+            let address = address.parse().unwrap();
+            by(address, |_| Err::<(), _>(io::Error::from_raw_os_error(error))).unwrap_err()
+        };
+        assert_eq!(fails("[::1]:1", EAFNOSUPPORT).raw_os_error(), Some(EAFNOSUPPORT));
+        assert_eq!(fails("[::]:1", 98).kind(), io::ErrorKind::AddrInUse);
+    }
+}
