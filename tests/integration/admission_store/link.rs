@@ -233,7 +233,7 @@ async fn a_user_that_may_run_no_scripts_is_told_so() {
         RedisStore::new(RedisSettings { username: Some("weak".into()), ..settings(server.url()) })
             .unwrap();
     assert!(store.probe().await.is_err());
-    let minimal = "+evalsha +eval +time +mget +set +hmget +hset +hget +hdel +exists +del +pexpire +zcount +zscore +zadd +zrem \
+    let minimal = "+evalsha +eval +time +mget +set +hmget +hset +hget +hdel +exists +del +pexpire +hgetall +zcard +zcount +zscore +zadd +zrem +zrange \
         +zrangebyscore +zremrangebyscore";
     let mut words = vec!["acl", "setuser", "weak", "resetkeys", "~pg:*", ">secret", "-@all"];
     words.extend(minimal.split_whitespace());
