@@ -129,8 +129,8 @@ impl RefusalKind {
         }
     }
 
-    /// Its name in `ErrorInfo`, where the caller may know it: what a token is refused for whose
-    /// signature was good, so that a client knows to fetch a new one (docs/design/contract.md, "Errors").
+    /// Its name in `ErrorInfo`, if the caller may know it: the token's signature was good, and its
+    /// client must fetch a new one (docs/design/contract.md, "Errors").
     #[must_use]
     pub const fn shown(self) -> Option<&'static str> {
         match self {

@@ -176,7 +176,8 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// Keys that one token is tried against (docs/design/contract.md, "Key ids"): what a call may cost is bounded.
+/// The most keys that one token is tried against, so that the cost of a call is bounded
+/// (docs/design/contract.md, "Key ids").
 const MOST_TRIED: usize = 16;
 
 /// 2,048 bits: the least for the RSA algorithms (RFC 7518, section 3.3).
