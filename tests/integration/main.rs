@@ -27,6 +27,7 @@ mod idempotency;
 mod identity_tls;
 mod layout;
 mod logs;
+mod overload;
 mod panics;
 mod papers;
 mod redis_loss;

@@ -1,0 +1,133 @@
+//! What overload, hang-ups, a stalled Redis and ends of gateways may not break, seen by callers.
+//! `cargo test --test integration overload -- --nocapture` prints each row with what is seen now.
+//!
+//! The bounds hold on a machine that does other things, too: where time decides, a promise of
+//! seconds is tested by seconds, and one of a share by a share with some slack.
+
+mod answers;
+mod ends;
+mod hints;
+mod queue;
+mod shadow;
+mod stalled;
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use participant_gateway::proto;
+use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
+use participant_gateway::proto::quota_service_client::QuotaServiceClient;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::support::redis::RedisServer;
+use crate::support::status::seen;
+use crate::support::{Fixture, Front, Plan, Reply, of};
+
+/// Prints what was tried and what is seen now.
+fn row(number: &str, tried: &str, seen: impl Display) {
+    println!("row {number}: {tried} → {seen}");
+}
+
+/// The plan over a Redis that counts as lost only where it is, however busy the machine.
+async fn over_redis(plan: Plan) -> (Fixture, Arc<RedisServer>) {
+    let server = RedisServer::shared().await;
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let gateway = plan.on_redis(&server.url(), &prefix).with("/store/redis/timeout", "5s");
+    (gateway.start().await, server)
+}
+
+/// A tenant that only the upstream's budget limits, unless these figures do.
+fn tenant(figures: &Value) -> Value {
+    let mut tenant = json!({
+        "instances": ["*"], "rate": "1000/s", "burst": 1000, "max_in_flight": 1000,
+    });
+    tenant.as_object_mut().unwrap().extend(figures.as_object().unwrap().clone());
+    tenant
+}
+
+type Client = ParticipantServiceClient<Channel>;
+
+/// One call with a deadline.
+async fn within(
+    client: &mut Client,
+    tenant: &str,
+    request: proto::CreateParticipantRequest,
+    time: Duration,
+) -> Reply {
+    let mut call = of(tenant, request);
+    call.set_timeout(time);
+    client.create_participant(call).await
+}
+
+/// The call, as a client library makes it under a policy of so many attempts: UNAVAILABLE and
+/// RESOURCE_EXHAUSTED are repeated, at the pushback where there is one, and never where that is
+/// negative (gRFC A6). Each attempt goes to the next client. Also says how many there were.
+async fn persistently(
+    clients: &mut [Client],
+    tenant: &str,
+    request: &proto::CreateParticipantRequest,
+    time: Duration,
+    most: usize,
+) -> (Reply, usize) {
+    let deadline = Instant::now() + time;
+    let mut backoff = Duration::from_millis(100);
+    for attempt in 1.. {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let client = attempt % clients.len();
+        let answer = within(&mut clients[client], tenant, request.clone(), left).await;
+        let Err(status) = &answer else { return (answer, attempt) };
+        // A connection that broke is UNAVAILABLE to other libraries, and UNKNOWN to tonic.
+        let is_broken = status.code() == Code::Unknown && status.details().is_empty();
+        let is_repeated = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
+        let is_repeated = is_repeated || is_broken;
+        let wait = match pushback(status) {
+            Some(millis) => u64::try_from(millis).ok().map(Duration::from_millis),
+            None => Some(backoff),
+        };
+        backoff *= 2;
+        match wait {
+            Some(wait) if is_repeated && attempt < most && Instant::now() + wait < deadline => {
+                tokio::time::sleep(wait).await;
+            }
+            _ => return (answer, attempt),
+        }
+    }
+    unreachable!("attempts are counted without an end")
+}
+
+/// `grpc-retry-pushback-ms`.
+fn pushback(status: &Status) -> Option<i64> {
+    status.metadata().get("grpc-retry-pushback-ms")?.to_str().unwrap().parse().ok()
+}
+
+/// How the call ended, in a word.
+fn word(answer: &Reply) -> String {
+    answer.as_ref().map_or_else(
+        |status| {
+            let code = status.code();
+            tonic_types::StatusExt::get_details_error_info(status)
+                .map_or_else(|| format!("{code:?}"), |info| info.reason)
+        },
+        |_| "OK".to_owned(),
+    )
+}
+
+/// How many of them ended OK.
+fn oks(answers: &[Reply]) -> usize {
+    answers.iter().filter(|answer| answer.is_ok()).count()
+}
+
+/// The tenant's levels.
+async fn quota(gateway: &Front, tenant: &str) -> Result<proto::GetQuotaResponse, Status> {
+    let request = proto::GetQuotaRequest { instance_id: "instance-1".to_owned() };
+    let mut client = QuotaServiceClient::new(gateway.channel().await);
+    Ok(client.get_quota(of(tenant, request)).await?.into_inner())
+}
+
+/// The hint of an error that has one.
+fn hint(status: &Status) -> Duration {
+    seen(status).retry.unwrap_or_else(|| panic!("no RetryInfo: {status:?}"))
+}

@@ -1,0 +1,150 @@
+//! Hints: the exact wait for one, spread for many.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use participant_gateway::proto;
+
+use super::{Client, hint, oks, over_redis, persistently, row, within, word};
+use crate::support::status::reason;
+use crate::support::{Fixture, Front, Plan, Reply, gateway, request, request_with_token};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hint_for_calls_in_flight_is_what_a_call_takes() {
+    let (gateway, _redis) = over_redis(gateway().with("/tenants/demo/max_in_flight", 2)).await;
+    let client = gateway.client().await;
+    let mut hints = Vec::new();
+    for round in 1..=2 {
+        let running: Vec<_> = (0..2)
+            .map(|_| {
+                let mut client = client.clone();
+                let call = request("sim-slow-300");
+                tokio::spawn(async move {
+                    within(&mut client, "demo", call, Duration::from_secs(10)).await
+                })
+            })
+            .collect();
+        gateway.attempted(2 * round).await;
+        let status = gateway.call(request("contact-1")).await.unwrap_err();
+        assert_eq!(reason(&status), "TENANT_IN_FLIGHT_LIMITED");
+        hints.push(hint(&status));
+        for call in running {
+            call.await.unwrap().unwrap();
+        }
+    }
+    row(
+        "8",
+        "max_in_flight is reached, calls take 0.3 s",
+        format!("RetryInfo of {:?} at first, then of {:?}", hints[0], hints[1]),
+    );
+    let most = Duration::from_secs(1);
+    assert!(hints.iter().all(|hint| *hint >= Duration::from_millis(50) && *hint <= most));
+    assert!(hints[1] >= Duration::from_millis(300), "{hints:?}");
+}
+
+/// So many callers at once, each on a connection of a few, under a policy of five attempts. What
+/// each had, after how many attempts, and how long it took all of them.
+async fn crowd(
+    gateway: &Front,
+    callers: usize,
+    call: impl Fn(usize) -> proto::CreateParticipantRequest,
+    time: Duration,
+) -> (Vec<Reply>, Vec<usize>, Duration) {
+    let mut connections: Vec<Client> = Vec::new();
+    for _ in 0..4 {
+        connections.push(gateway.client().await);
+    }
+    let begun = Instant::now();
+    let calls = (0..callers).map(|caller| {
+        let mut clients = [connections[caller % connections.len()].clone()];
+        let call = call(caller);
+        tokio::spawn(async move { persistently(&mut clients, "demo", &call, time, 5).await })
+    });
+    let ends = join_all(calls.collect::<Vec<_>>()).await;
+    let (answers, attempts) = ends.into_iter().map(Result::unwrap).unzip();
+    (answers, attempts, begun.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_above_the_limit_in_flight_is_served_by_a_standard_retry_policy() {
+    let (gateway, _redis) = over_redis(gateway().with("/tenants/demo/max_in_flight", 64)).await;
+    // The first calls of all: how long one takes is not known yet.
+    let call = |_| request("sim-slow-300");
+    let (answers, attempts, took) = crowd(&gateway, 200, call, Duration::from_secs(5)).await;
+    let most = attempts.iter().max().unwrap();
+    row(
+        "19",
+        "200 calls of 0.3 s at once, max_in_flight: 64, deadline 5 s, five attempts",
+        format!("{} OK within {took:.1?}, {most} attempts at most", oks(&answers)),
+    );
+    let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
+    assert!(lost.is_empty(), "{} lost, as {}", lost.len(), lost[0]);
+    // Four rounds of 64 take 1.2 s.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}
+
+/// All are OK in about the ideal time, after few attempts.
+async fn are_spread(
+    plan: Plan,
+    tried: &str,
+    callers: usize,
+    ideal: Duration,
+    call: impl Fn(usize) -> proto::CreateParticipantRequest,
+) -> Fixture {
+    let (gateway, _redis) = over_redis(plan).await;
+    let (answers, attempts, took) = crowd(&gateway, callers, call, Duration::from_secs(15)).await;
+    let most = *attempts.iter().max().unwrap();
+    let mean = attempts.iter().sum::<usize>() as f64 / callers as f64;
+    row(
+        "22, 51",
+        tried,
+        format!(
+            "{} OK within {took:.1?} (ideal {ideal:.1?}), {mean:.1} attempts a call, {most} at most",
+            oks(&answers)
+        ),
+    );
+    let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
+    assert!(lost.is_empty(), "{} lost, as {}", lost.len(), lost[0]);
+    // A second for the calls themselves, on a machine that does other things.
+    assert!(took < 2 * ideal + Duration::from_secs(1), "{took:?}");
+    assert!(most <= 3, "{most} attempts");
+    gateway
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_above_the_upstreams_budget_comes_back_spread() {
+    let plan = gateway()
+        .with("/upstreams/main/rate", "100/s")
+        .with("/upstreams/main/burst", 100);
+    let tried = "300 calls at once against a budget of 100/s, burst 100, five attempts";
+    let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
+    are_spread(plan, tried, 300, Duration::from_secs(2), call).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_crowd_above_a_small_budget_comes_back_spread() {
+    let plan = gateway()
+        .with("/upstreams/main/rate", "10/s")
+        .with("/upstreams/main/burst", 5);
+    let tried = "25 calls at once against a budget of 10/s, burst 5, five attempts";
+    are_spread(plan, tried, 25, Duration::from_secs(2), |_| request("contact-1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_above_its_tenants_rate_comes_back_spread() {
+    let plan = gateway()
+        .with("/tenants/demo/rate", "100/s")
+        .with("/tenants/demo/burst", 100);
+    let tried = "300 calls with tokens at once against a tenant's 100/s, burst 100, five attempts";
+    let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
+    are_spread(plan, tried, 300, Duration::from_secs(2), call).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_that_is_refused_from_memory_comes_back_spread() {
+    let plan = gateway()
+        .with("/tenants/demo/rate", "100/s")
+        .with("/tenants/demo/burst", 100);
+    let tried = "300 calls without tokens at once against a tenant's 100/s, burst 100";
+    are_spread(plan, tried, 300, Duration::from_secs(2), |_| request("contact-1")).await;
+}
