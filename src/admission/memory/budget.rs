@@ -59,10 +59,13 @@ impl Budget {
         (self.level < needed - TOLERANCE).then(|| (needed - self.level) * self.each(shape))
     }
 
-    /// A call starts.
-    pub fn pay(&mut self) {
+    /// A call starts. What was promised to those who were sent away counts until there is a whole
+    /// token to spare beside the `reserve`, and nobody waits for it.
+    pub fn pay(&mut self, reserve: f64, is_alone: bool) {
+        if is_alone && self.level >= reserve + 2.0 - TOLERANCE {
+            self.promised = 0.0;
+        }
         self.level -= 1.0;
-        self.promised = 0.0;
     }
 
     /// The hint for a call that is sent away, in µs: its exact wait, spread.

@@ -99,6 +99,11 @@ impl Queue {
         Turn { tag, ahead, kind: own.map(|own| self.waiting[own].kind) }
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether one more may join.
     pub fn has_room(&self) -> bool {
         self.waiting.len() < MAX_QUEUE

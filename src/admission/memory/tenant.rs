@@ -135,8 +135,14 @@ impl TenantLevels {
         spread(typical, &mut self.flights_promised, each, m)
     }
 
-    /// There is room: what was promised to earlier callers counts no more.
-    pub fn forget_promises(&mut self) {
-        (self.promised, self.flights_promised) = (0.0, 0.0);
+    /// Those who were sent away may still come: what they were promised counts until there is a
+    /// whole call to spare beside the one that is admitted. `others`: its tenant's calls in flight.
+    pub fn forget_promises(&mut self, scope: &Scope, others: u64) {
+        if self.ceiling >= 2.0 - TOLERANCE {
+            self.promised = 0.0;
+        }
+        if others + 1 < u64::from(scope.limits.max_in_flight) {
+            self.flights_promised = 0.0;
+        }
     }
 }

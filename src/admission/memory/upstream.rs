@@ -226,7 +226,7 @@ impl UpstreamState {
             let hint = levels.send_away_by_flights(scope, typical, m);
             Refused::micros(Limit::TenantInFlight, hint)
         } else {
-            levels.forget_promises();
+            levels.forget_promises(scope, others);
             return None;
         };
         if !scope.shadow() {
@@ -253,8 +253,8 @@ impl UpstreamState {
             }
             return self.refuse(ask, decided, wait);
         }
-        self.budget.pay();
         self.queue.leave(who(ask));
+        self.budget.pay(scope.reserve(), self.queue.is_empty());
         if is_committed {
             decided.levels.share -= 1.0;
         } else {

@@ -296,8 +296,14 @@ if not is_attempt and not mended and not is_queued then
     shadowed_wait, tenant.flights_promised = spread(typical, tenant.flights_promised, each)
     shadowed, dirty = 'in_flight', true
   else
-    dirty = dirty or tenant.promised > 0 or tenant.flights_promised > 0
-    tenant.promised, tenant.flights_promised = 0, 0
+    -- Those who were sent away may still come: what they were promised counts until there is a
+    -- whole call to spare beside this one.
+    if tenant.promised > 0 and tenant.level >= 2 - TOLERANCE then
+      tenant.promised, dirty = 0, true
+    end
+    if tenant.flights_promised > 0 and others + 1 < most then
+      tenant.flights_promised, dirty = 0, true
+    end
   end
   if shadowed ~= 'none' then
     local limit, wait = shadowed, shadowed_wait
@@ -374,7 +380,9 @@ if not mended then
     if is_queued or #waiting < MAX_QUEUE then return wait_for(wait, is_committed) end
     return refuse_budget(wait, each)
   end
-  up.level, up.promised = up.level - 1, 0
+  local others = #waiting - (is_queued and 1 or 0)
+  if others == 0 and up.level >= reserved + 2 - TOLERANCE then up.promised = 0 end
+  up.level = up.level - 1
   if is_committed then
     tenant.share, dirty = tenant.share - 1, true
   elseif #waiting > (is_queued and 1 or 0) then

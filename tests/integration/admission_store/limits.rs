@@ -11,6 +11,7 @@ use super::world::*;
 store_contract! {
     the_tenants_rate_refuses_with_its_own_wait,
     callers_that_are_refused_together_are_told_to_come_back_one_after_another,
+    hints_begin_anew_once_there_is_a_call_to_spare,
     no_hint_is_longer_than_half_a_minute,
     a_hint_is_rounded_up_and_never_zero,
     a_refusal_by_one_limit_charges_no_other,
@@ -51,8 +52,23 @@ async fn callers_that_are_refused_together_are_told_to_come_back_one_after_anoth
         let hint = refused_for(Limit::TenantRate, 250 * place);
         assert_eq!(world.refused(&world.call()).await, hint);
     }
-    // Whoever comes while there is a token is admitted; then the hints begin anew.
+    // Whoever comes while there is a token is admitted. Two were sent away until later: the next
+    // comes after them.
     world.pass(0.25);
+    world.granted(&world.call()).await;
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 750));
+}
+
+async fn hints_begin_anew_once_there_is_a_call_to_spare(mut world: World) {
+    world.tenant_limit(4.0, 2);
+    world.granted(&world.call()).await;
+    world.granted(&world.call()).await;
+    for place in 1..=8 {
+        let hint = refused_for(Limit::TenantRate, 250 * place);
+        assert_eq!(world.refused(&world.call()).await, hint);
+    }
+    world.pass(0.5);
+    world.granted(&world.call()).await;
     world.granted(&world.call()).await;
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 250));
 }
