@@ -50,6 +50,12 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] where no answer was had in time.
     fn quota(&self, scope: &Scope) -> impl Future<Output = Result<Quota, StoreError>> + Send;
 
+    /// Whether the reply of one of the call's asks was lost, so that something of it may stand: then
+    /// the call is settled, however it ends. A store that cannot be lost loses no reply.
+    fn may_stand(&self, _ask: &Ask) -> bool {
+        false
+    }
+
     /// Whether the store answers and takes writes; cheap, and touches no key of a call. A store
     /// that cannot be lost always does.
     ///
@@ -71,6 +77,10 @@ impl<S: Store> Store for Arc<S> {
 
     async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
         (**self).quota(scope).await
+    }
+
+    fn may_stand(&self, ask: &Ask) -> bool {
+        (**self).may_stand(ask)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

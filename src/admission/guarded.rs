@@ -159,6 +159,11 @@ impl<P: Store, L: Store> Store for Guarded<P, L> {
         }
     }
 
+    fn may_stand(&self, ask: &Ask) -> bool {
+        let held = self.0.holdings.find(ask.nonce);
+        held.is_some_and(|held| held.primary != Hold::No)
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
         self.0.probe().await
     }
@@ -222,7 +227,11 @@ impl<P: Store, L: Store> Inner<P, L> {
         };
         let lease_ends = Instant::now() + ask.lease;
         let answer = store.admit(&ask).await;
-        if let Ok(Answer { decision: Decision::Granted { .. }, .. }) = &answer {
+        // A place in the local queue is held there, too, until the call starts or leaves.
+        let is_held = |answer: &Answer| {
+            matches!(answer.decision, Decision::Granted { .. } | Decision::AskAgain { .. })
+        };
+        if answer.as_ref().is_ok_and(is_held) {
             let primary = held.map_or(primary, |held| held.primary.max(primary));
             let holding = Holding { primary, local: Some(store), last: Last::Local, lease_ends };
             self.holdings.put(ask.nonce, holding);

@@ -107,6 +107,13 @@ impl Store for Stores {
             Self::Redis(guards) => guards.of(scope)?.quota(scope).await,
         }
     }
+
+    fn may_stand(&self, ask: &Ask) -> bool {
+        match self {
+            Self::Memory(store) => store.may_stand(ask),
+            Self::Redis(guards) => guards.of(&ask.scope).is_ok_and(|guard| guard.may_stand(ask)),
+        }
+    }
 }
 
 impl PerUpstream {

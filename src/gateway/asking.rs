@@ -50,6 +50,8 @@ pub(super) struct Asking<'a, S: Store> {
     distrusts: u32,
     /// Something of the asks may stand in the store.
     is_standing: bool,
+    /// The asks came to an end of their own. Else the caller has left.
+    has_ended: bool,
 }
 
 impl<'a, S: Store> Asking<'a, S> {
@@ -76,7 +78,8 @@ impl<'a, S: Store> Asking<'a, S> {
         };
         let queue_until = Instant::now() + order.route.upstream.max_wait;
         let heard_by = patience(order.deadline);
-        let (waited, polls, distrusts, is_standing) = (Duration::ZERO, None, 0, false);
+        let (waited, polls, distrusts) = (Duration::ZERO, None, 0);
+        let (is_standing, has_ended) = (false, false);
         Ok(Self {
             gateway,
             endpoint,
@@ -90,11 +93,18 @@ impl<'a, S: Store> Asking<'a, S> {
             polls,
             distrusts,
             is_standing,
+            has_ended,
         })
     }
 
     /// Asks until the call is granted, answered or refused.
     pub async fn until_answered(&mut self) -> Result<Admitted<S>, Error> {
+        let end = self.asks().await;
+        self.has_ended = true;
+        end
+    }
+
+    async fn asks(&mut self) -> Result<Admitted<S>, Error> {
         loop {
             self.refresh()?;
             let answer = self.ask().await?;
@@ -106,7 +116,6 @@ impl<'a, S: Store> Asking<'a, S> {
                     }
                     self.report_grant(shadowed, quota, takeover);
                     let token = upstream_token.unwrap_or_else(|| self.random.clone());
-                    self.is_standing = false;
                     let claim = Claim::new(self.gateway, self.ask.clone(), at, token);
                     return Ok(Admitted::Granted(claim));
                 }
@@ -158,7 +167,12 @@ impl<'a, S: Store> Asking<'a, S> {
         self.is_standing = self.ask.stage != Stage::Look;
         let answer = store.admit(&self.ask).await;
         let answer = answer.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
-        self.is_standing = matches!(answer.decision, Decision::AskAgain { .. });
+        self.is_standing = match answer.decision {
+            // The claim settles it.
+            Decision::Granted { .. } => false,
+            Decision::AskAgain { .. } => true,
+            _ => store.may_stand(&self.ask),
+        };
         let Order { route, notes, .. } = self.order;
         notes.note_levels(levels.note(route, &answer.quota));
         metrics.note_factor(&route.upstream.name, answer.quota.factor);
@@ -284,8 +298,10 @@ impl<S: Store> Drop for Asking<'_, S> {
         if !self.is_standing {
             return;
         }
-        // A caller that hung up has used its rate; whom the deadline or the gateway cut off has not.
-        let refund = Instant::now() + LEAST_LEFT >= self.order.deadline
+        // A caller that hung up has used its rate. Whom the deadline, a limit, the store or the
+        // gateway cut off has not.
+        let refund = self.has_ended
+            || Instant::now() + LEAST_LEFT >= self.order.deadline
             || self.gateway.expired.is_cancelled();
         let settlement = Settlement {
             scope: self.ask.scope.clone(),
