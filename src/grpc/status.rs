@@ -41,7 +41,7 @@ pub fn of(error: &Error, notes: &Notes) -> Status {
         }
         // A negative pushback stops the retries of every client library.
         None => {
-            metadata.insert(PUSHBACK, HeaderValue::from_static("-1"));
+            metadata.insert(PUSHBACK, HeaderValue::from_static(NEVER));
         }
     }
     add_details(&mut shown, details, reason, message, notes);
@@ -195,12 +195,9 @@ fn add_details(
 fn with_details(status: &Status, notes: &Notes) -> Status {
     let mut shown = ErrorDetails::with_error_info(name(status.code()), PACKAGE, HashMap::new());
     shown.set_request_info(notes.request_id(), "");
-    Status::with_error_details_and_metadata(
-        status.code(),
-        status.message(),
-        shown,
-        status.metadata().clone(),
-    )
+    let mut metadata = status.metadata().clone();
+    metadata.insert(PUSHBACK, MetadataValue::from_static(NEVER));
+    Status::with_error_details_and_metadata(status.code(), status.message(), shown, metadata)
 }
 
 fn base(reason: &'static str, error: &Error, notes: &Notes) -> ErrorDetails {
@@ -243,3 +240,6 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The encodings of requests that are read (gRPC over HTTP/2, "Message-Accept-Encoding").
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+
+/// The pushback of an error that carries no delay.
+const NEVER: &str = "-1";
