@@ -216,7 +216,8 @@ impl Check {
     fn accounts(&mut self, upstreams: &BTreeMap<Name, Arc<Upstream>>) {
         let mut seen = HashMap::new();
         for (name, upstream) in upstreams {
-            let account = (&upstream.region, &upstream.role_arn, &upstream.endpoint_url);
+            // Whatever their endpoints: a VPC endpoint leads to the same account.
+            let account = (&upstream.region, &upstream.role_arn);
             if let Some(first) = seen.insert(account, name) {
                 let expected = format!(
                     "another region or role than upstreams.{first} has: both are one account, and \
