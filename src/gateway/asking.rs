@@ -177,9 +177,9 @@ impl<'a, S: Store> Asking<'a, S> {
         notes.note_levels(levels.note(route, &answer.quota));
         metrics.note_factor(&route.upstream.name, answer.quota.factor);
         match &answer.decision {
-            Decision::Granted { .. } => refusals.forget(route),
+            Decision::Granted { .. } => refusals.admitted(route, &answer.quota),
             Decision::Refused(Refused { limit: Limit::TenantRate, retry_after }) => {
-                refusals.note(route, *retry_after);
+                refusals.note(route, &answer.quota, *retry_after);
             }
             _ => {}
         }
