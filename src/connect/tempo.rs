@@ -51,9 +51,12 @@ impl Tempo {
         Duration::from_micros(self.p90_us.load(Relaxed)).max(LEAST_P90)
     }
 
-    /// What half of the attempts take at most: 50 ms to 1 s.
+    /// What half of the attempts take at most: 50 ms to 1 s; 250 ms while nothing is known.
     pub fn median(&self) -> Duration {
-        Duration::from_micros(self.median_us.load(Relaxed)).clamp(LEAST_MEDIAN, MOST_MEDIAN)
+        match self.median_us.load(Relaxed) {
+            0 => UNKNOWN_MEDIAN,
+            known => Duration::from_micros(known).clamp(LEAST_MEDIAN, MOST_MEDIAN),
+        }
     }
 }
 
@@ -67,6 +70,10 @@ const LEAST_P90: Duration = Duration::from_millis(20);
 const LEAST_MEDIAN: Duration = Duration::from_millis(50);
 const MOST_MEDIAN: Duration = Duration::from_secs(1);
 
+/// Connect takes 100 to 300 ms. A guess that is too short burns the attempts of all who are refused
+/// before the first call ends; one that is too long delays them once.
+const UNKNOWN_MEDIAN: Duration = Duration::from_millis(250);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +81,10 @@ mod tests {
     #[test]
     fn the_quantiles_follow_the_latest_attempts_and_stay_within_their_bounds() {
         let tempo = Tempo::default();
+        assert_eq!((tempo.p90(), tempo.median()), (LEAST_P90, UNKNOWN_MEDIAN));
+        tempo.note(Duration::from_millis(1));
         assert_eq!((tempo.p90(), tempo.median()), (LEAST_P90, LEAST_MEDIAN));
+        let tempo = Tempo::default();
         (1..=10).for_each(|tenth| tempo.note(Duration::from_millis(100 * tenth)));
         assert_eq!(tempo.p90(), Duration::from_millis(900));
         assert_eq!(tempo.median(), Duration::from_millis(500));
