@@ -154,10 +154,9 @@ impl<'a, S: Store> Asking<'a, S> {
         }
         let upstream = &self.order.route.upstream;
         self.ask.lease = LEASE.min(left + upstream.attempt_timeout + SETTLE_ALLOWANCE);
-        // A call that waits longer than this makes a participant whose caller has gone.
         let attempt = self.endpoint.tempo().p90().min(upstream.attempt_timeout);
         let queued_until = self.queue_until.saturating_duration_since(now);
-        self.ask.wait = queued_until.min(left.saturating_sub(attempt));
+        self.ask.wait = queued_until.min(longest_wait(left, attempt));
         self.ask.patience = store_patience(left);
         Ok(())
     }
@@ -189,9 +188,9 @@ impl<'a, S: Store> Asking<'a, S> {
     /// Waits for the call's slot. The jitter keeps calls of several replicas apart; a call that
     /// comes back much later than told has lost its place.
     async fn wait_in_queue(&mut self, after: Duration) {
-        let jitter = (after / 10).min(MAX_JITTER).mul_f64(fastrand::f64());
-        self.endpoint.queue_for(after + jitter).await;
-        self.waited += after + jitter;
+        let wait = jittered(after);
+        self.endpoint.queue_for(wait).await;
+        self.waited += wait;
     }
 
     /// Another claim of the record is in flight, on another replica: asks again until it ends.
@@ -314,6 +313,18 @@ impl<S: Store> Drop for Asking<'_, S> {
     }
 }
 
+/// How long a call may queue that has so much time left, and whose attempt takes so long: a call
+/// that waits longer makes a participant whose caller has gone. The wait's jitter comes on top.
+pub(super) fn longest_wait(left: Duration, attempt: Duration) -> Duration {
+    let usable = left.saturating_sub(attempt + AROUND_ATTEMPT);
+    (usable / 11 * 10).max(usable.saturating_sub(MAX_JITTER))
+}
+
+/// A wait in the queue, with its jitter.
+pub(super) fn jittered(wait: Duration) -> Duration {
+    wait + (wait / 10).min(MAX_JITTER).mul_f64(fastrand::f64())
+}
+
 /// Three quarters of the caller's time, so that the last one is left for the call.
 pub(super) fn store_patience(left: Duration) -> Duration {
     (left * 3 / 4).min(MAX_STORE_PATIENCE)
@@ -334,7 +345,11 @@ const FIRST_POLL: Duration = Duration::from_millis(20);
 const LAST_POLL: Duration = Duration::from_millis(200);
 
 /// Well below the 250 ms after which the store drops a queued call.
-pub(super) const MAX_JITTER: Duration = Duration::from_millis(100);
+const MAX_JITTER: Duration = Duration::from_millis(100);
+
+/// What a call takes beside its wait and its attempt: two round trips to the store, and the way to
+/// its caller.
+const AROUND_ATTEMPT: Duration = Duration::from_millis(10);
 
 /// Redis Cluster moves a slot with a day of records in a few seconds. A call waits at most this
 /// long.

@@ -144,10 +144,12 @@ impl<S: Store> Call<S> {
 
     /// Whether a further attempt is paid for, and the caller still there.
     async fn pays(&self, claim: &mut Claim<S>, failed: &crate::error::UpstreamError) -> bool {
+        let attempt_timeout = self.order.route.upstream.attempt_timeout;
+        let attempt = self.endpoint.tempo().p90().min(attempt_timeout);
         let paid = tokio::select! {
             biased;
             () = self.left.cancelled() => return false,
-            paid = claim.pay(&self.order, failed) => paid,
+            paid = claim.pay(&self.order, attempt, failed) => paid,
         };
         let request_id = self.order.notes.request_id();
         match paid {

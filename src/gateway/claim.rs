@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::asking::{MAX_JITTER, store_patience};
+use super::asking::{jittered, longest_wait, store_patience};
 use super::order::{Created, Order, Outcome};
 use super::{Gateway, in_progress};
 use crate::admission::{
@@ -52,10 +52,15 @@ impl<S: Store> Claim<S> {
         }
     }
 
-    /// Pays for a further attempt. An error says why there is none.
-    pub async fn pay(&mut self, order: &Order, failed: &UpstreamError) -> Result<(), Error> {
+    /// Pays for a further attempt, which takes about so long. An error says why there is none.
+    pub async fn pay(
+        &mut self,
+        order: &Order,
+        attempt: Duration,
+        failed: &UpstreamError,
+    ) -> Result<(), Error> {
         let (deadline, upstream) = (order.deadline, &order.route.upstream);
-        let queue_until = (Instant::now() + upstream.max_wait).min(deadline);
+        let queue_until = Instant::now() + upstream.max_wait;
         let stage = Stage::Attempt { uncertain: failed.may_have_executed() };
         let mut ask = Ask { stage, ..(*self.ask).clone() };
         self.owes_throttle = failed.fault == Fault::Throttled;
@@ -64,7 +69,8 @@ impl<S: Store> Claim<S> {
             if !is_worth_it(now, deadline) {
                 return Err(order.out_of_time(failed.sent));
             }
-            ask.wait = queue_until.saturating_duration_since(now);
+            let queued_until = queue_until.saturating_duration_since(now);
+            ask.wait = queued_until.min(longest_wait(deadline - now, attempt));
             ask.patience = store_patience(deadline - now);
             ask.throttled = self.owes_throttle.then_some(self.granted);
             let answer = self.gateway.store.admit(&ask).await;
@@ -81,7 +87,7 @@ impl<S: Store> Claim<S> {
                     return Ok(());
                 }
                 Decision::AskAgain { after } => {
-                    sleep(after + (after / 10).min(MAX_JITTER).mul_f64(fastrand::f64())).await;
+                    sleep(jittered(after)).await;
                 }
                 Decision::Refused(Refused { limit, retry_after }) => {
                     return Err(Error::Limited { limit, retry_after });
