@@ -123,18 +123,14 @@ async fn a_crowd_above_the_upstreams_budget_comes_back_spread() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_crowd_above_a_small_budget_comes_back_spread() {
-    let plan = gateway()
-        .with("/upstreams/main/rate", "10/s")
-        .with("/upstreams/main/burst", 5);
+    let plan = gateway().with("/upstreams/main/rate", "10/s").with("/upstreams/main/burst", 5);
     let tried = "25 calls at once against a budget of 10/s, burst 5, five attempts";
     are_spread(plan, tried, 25, Duration::from_secs(2), |_| request("contact-1")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_above_its_tenants_rate_comes_back_spread() {
-    let plan = gateway()
-        .with("/tenants/demo/rate", "100/s")
-        .with("/tenants/demo/burst", 100);
+    let plan = gateway().with("/tenants/demo/rate", "100/s").with("/tenants/demo/burst", 100);
     let tried = "300 calls with tokens at once against a tenant's 100/s, burst 100, five attempts";
     let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
     are_spread(plan, tried, 300, Duration::from_secs(2), call).await;
@@ -142,9 +138,7 @@ async fn a_crowd_above_its_tenants_rate_comes_back_spread() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_that_is_refused_from_memory_comes_back_spread() {
-    let plan = gateway()
-        .with("/tenants/demo/rate", "100/s")
-        .with("/tenants/demo/burst", 100);
+    let plan = gateway().with("/tenants/demo/rate", "100/s").with("/tenants/demo/burst", 100);
     let tried = "300 calls without tokens at once against a tenant's 100/s, burst 100";
     are_spread(plan, tried, 300, Duration::from_secs(2), |_| request("contact-1")).await;
 }

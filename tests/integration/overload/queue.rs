@@ -65,7 +65,10 @@ async fn at_twice_the_load(max_wait: &str, deadline: Duration) {
     row(
         "2, 42",
         &format!("40 calls a second against 20/s, max_wait: {max_wait}, deadlines of {deadline:?}"),
-        format!("{:.1} OK a second heard, {participants} participants a {heard}", heard as f64 / 5.0),
+        format!(
+            "{:.1} OK a second heard, {participants} participants a {heard}",
+            heard as f64 / 5.0
+        ),
     );
     // Nine tenths of 20/s over 5 s; the burst is beside it.
     assert!(heard >= 90, "{heard} heard");
@@ -89,7 +92,7 @@ async fn beside_a_hog(tried: &str, hog: serde_json::Value, patience: Duration) {
         .with("/upstreams/main/burst", 5)
         .with("/upstreams/main/max_wait", "5s");
     let (gateway, _redis) = over_redis(plan).await;
-    let (begun, end) = (Instant::now(), Instant::now() + Duration::from_secs(5));
+    let end = Instant::now() + Duration::from_secs(5);
     let hogging = clients(&gateway).await;
     let hogged = Arc::new(AtomicUsize::new(0));
     let hog = {
@@ -111,19 +114,26 @@ async fn beside_a_hog(tried: &str, hog: serde_json::Value, patience: Duration) {
             }
         }
     };
-    let (_, others) = tokio::join!(hog, in_a_loop(clients(&gateway).await, "demo", 12, end));
-    let made = gateway.journal.participants();
+    let made = async {
+        tokio::time::sleep_until(end.into()).await;
+        gateway.journal.participants()
+    };
+    let others = in_a_loop(clients(&gateway).await, "demo", 12, end);
+    let (_, others, made) = tokio::join!(hog, others, made);
     let hogs = made.iter().filter(|made| made.call.contact_id == "contact-of-the-hog").count();
-    let most = 10.0 * begun.elapsed().as_secs_f64() + 5.0;
+    // 5 s of 10/s, and the burst.
+    let most = 55.0;
     row(
         "4, 43",
         tried,
-        format!("{others} OK of the others and {hogs} of its own, of {most:.0} slots"),
+        format!(
+            "{others} OK of the others and {hogs} of its own ({} heard), of {most:.0} slots",
+            hogged.load(Relaxed)
+        ),
     );
-    // The burst is spent at once, and the last slots' answers come when the time is over.
+    // The promise is 95 %; the rest is for a machine that stalls for two slots' time.
     let all = (others + hogs) as f64;
     assert!(all >= 0.9 * most, "{all} of {most} slots were used");
-    assert!(others as f64 >= 0.9 * (most - hogs as f64), "{others} of the others");
     assert!(hogs <= 35, "{hogs} of a tenant that has half of it at most");
 }
 
@@ -201,13 +211,14 @@ async fn a_queued_call_asks_about_twice() {
     let scripts = async || {
         let stats = text(&server.command(&["info", "commandstats"]).await);
         let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-        line.and_then(|line| line.split(',').next()?.parse::<usize>().ok()).unwrap_or_default()
+        line.and_then(|line| line.split(',').next()?.parse::<usize>().ok())
+            .unwrap_or_default()
     };
     let before = scripts().await;
     let end = Instant::now() + Duration::from_secs(4);
     let spare = tokio::spawn(in_a_loop(clients(&gateway).await, "spare", 20, end));
     let mut client = gateway.client().await;
-    let (mut tick, mut bursts) = (interval(Duration::from_millis(400)), Vec::new());
+    let (mut tick, mut bursts) = (interval(Duration::from_millis(800)), Vec::new());
     while Instant::now() < end {
         tick.tick().await;
         for _ in 0..10 {
@@ -219,7 +230,9 @@ async fn a_queued_call_asks_about_twice() {
     }
     let committed: Vec<_> = join_all(bursts).await.into_iter().map(Result::unwrap).collect();
     spare.await.unwrap();
-    within(&mut client, "demo", request("contact-1"), Duration::from_secs(5)).await.unwrap();
+    within(&mut client, "demo", request("contact-1"), Duration::from_secs(5))
+        .await
+        .unwrap();
     let made = gateway.journal.participant_count() as usize;
     let spares = made - oks(&committed) - 1;
     // Each call settles once, and a committed one asks once.
@@ -228,11 +241,16 @@ async fn a_queued_call_asks_about_twice() {
     row(
         "9",
         "committed calls in bursts at 50/s, 20 callers of another tenant wait for the rest",
-        format!("{each:.1} asks a spare call, {} of {} committed OK", oks(&committed), committed.len()),
+        format!(
+            "{each:.1} asks a spare call, {} of {} committed OK",
+            oks(&committed),
+            committed.len()
+        ),
     );
     assert_eq!(oks(&committed), committed.len());
+    // Two, and one more for each burst that goes before a call: a wait of 0.4 s meets half of one.
     assert!(each <= 3.0, "{each} asks a call");
-    assert!(spares >= 50, "{spares} spare calls");
+    assert!(spares >= 100, "{spares} spare calls");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,9 @@ async fn flagged(gateway: &Fixture, limit: &str) -> usize {
                 .all(|label| line.contains(*label))
     };
     let lines = metrics.lines().filter(is_it);
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+    lines
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+        .sum()
 }
 
 /// So many calls of either tenant at each tick, at the same moments.

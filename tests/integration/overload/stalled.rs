@@ -70,7 +70,9 @@ async fn an_ask_whose_reply_was_lost_locks_nobody_out_where_the_store_is_needed(
         });
         served.extend(join_all(calls).await);
     }
-    within(&mut client, "demo", request("contact-1"), Duration::from_secs(1)).await.unwrap();
+    within(&mut client, "demo", request("contact-1"), Duration::from_secs(1))
+        .await
+        .unwrap();
     row(
         "1, 41",
         "on_loss: reject, max_in_flight: 5, Redis frozen for 0.6 s while 12 calls come",
@@ -224,8 +226,7 @@ async fn a_gateway_killed_under_load_costs_no_caller_with_a_token_its_answer() {
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     doomed.running.signal("KILL");
-    let answers: Vec<_> =
-        join_all(callers).await.into_iter().flat_map(Result::unwrap).collect();
+    let answers: Vec<_> = join_all(callers).await.into_iter().flat_map(Result::unwrap).collect();
     let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
     row(
         "49",
