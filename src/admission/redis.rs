@@ -55,6 +55,7 @@ impl RedisStore {
             probed: "_probe".to_owned(),
             admit: Prepared::new(concat!(
                 include_str!("redis/common.lua"),
+                include_str!("redis/queue.lua"),
                 include_str!("redis/admit.lua")
             )),
             settle: Prepared::new(concat!(

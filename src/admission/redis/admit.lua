@@ -35,6 +35,14 @@ local MAX_QUEUE = 1024
 -- How much later than told a queued call may ask again.
 local GRACE = 250e3
 
+-- A version, fingerprint, token and mac as this program writes them, in any version of its own.
+local function is_written(version, ...)
+  for _, text in ipairs({ ... }) do
+    if not text:find('^[%w_-]+$') then return false end
+  end
+  return version:find('^%d%d?%d?$') ~= nil and tonumber(version) <= 255
+end
+
 local ask, nonce, tenant_name = ARGV[1], ARGV[3], ARGV[4]
 local clock, -- in tests; else -1: TIME
   rate, burst,
@@ -81,65 +89,13 @@ if committed > 0 then tenant_life = max(tenant_life, refill(share_burst, committ
 local life = max(tenant_life, refill(burst, rate) + 16e6)
 local shadowed, shadowed_wait = 'none', 0
 
--- The queue: who waits, in order of arrival, without those that have not asked again in time.
-local waiting, gone, queue_foreign = {}, {}, false
-local own_kind, own_tag, own_position = nil, nil, nil
-local next_tag = {} -- by tenant: the tag of its next waiting call
-
-local function read_queue()
-  local members = redis.pcall('ZRANGE', KEYS[4], 0, -1)
-  gone = redis.pcall('ZRANGEBYSCORE', KEYS[5], '-inf', m)
-  local starts = redis.pcall('HGETALL', KEYS[6])
-  if members.err or gone.err or starts.err then
-    queue_foreign, gone = true, {}
-    return
-  end
-  local is_gone = {}
-  for _, name in ipairs(gone) do is_gone[name] = true end
-  for i = 1, #starts, 2 do
-    next_tag[starts[i]] = max(up.served, (tonumber(starts[i + 1]) or 0) + 1)
-  end
-  for _, name in ipairs(members) do
-    if not is_gone[name] then
-      local holder, kind, owner = name:match('^([^/]*)/([^/]*)/(.*)$')
-      local tag
-      if kind ~= 'committed' then
-        tag = next_tag[owner] or up.served
-        next_tag[owner] = tag + 1
-      end
-      waiting[#waiting + 1] = { tag = tag, owner = owner, kind = kind }
-      local is_own = holder == nonce and owner == tenant_name
-      if is_own and (kind == 'attempt') == is_attempt then
-        own_kind, own_tag, own_position = kind, tag, #waiting
-      end
-    end
-  end
-end
-
--- How many wait with a smaller tag than this call's, or came first with the same.
-local function ahead_of(tag, position)
-  local ahead = 0
-  for i, call in ipairs(waiting) do
-    local counts = call.tag and i ~= own_position
-    if counts and (call.tag < tag or (call.tag == tag and i < position)) then
-      ahead = ahead + 1
-    end
-  end
-  return ahead
-end
+-- Where nobody waits.
+local queue = { waiting = 0, paid = 0, tag = 0, ahead = 0, gone = {} }
 
 -- An exact wait, spread: callers that are sent away together come back one after another.
 local function spread(exact, promised, each)
   local hint = min(MAX_HINT, max(exact, promised - m + each))
   return hint, m + hint
-end
-
--- A version, fingerprint, token and mac as this program writes them, in any version of its own.
-local function is_written(version, ...)
-  for _, text in ipairs({ ... }) do
-    if not text:find('^[%w_-]+$') then return false end
-  end
-  return version:find('^%d%d?%d?$') ~= nil and tonumber(version) <= 255
 end
 
 local function close(word, ...)
@@ -150,10 +106,10 @@ local function close(word, ...)
     -- The rate may have been lowered since: the key must outlive the new refill.
     redis.call('PEXPIRE', KEYS[2], px(tenant_life))
   end
-  if queue_foreign then redis.call('DEL', KEYS[4], KEYS[5], KEYS[6]) end
-  if #gone > 0 then
-    redis.call('ZREM', KEYS[4], unpack(gone))
-    redis.call('ZREM', KEYS[5], unpack(gone))
+  if queue.is_foreign then redis.call('DEL', KEYS[4], KEYS[5], KEYS[6]) end
+  if #queue.gone > 0 then
+    redis.call('ZREM', KEYS[4], unpack(queue.gone))
+    redis.call('ZREM', KEYS[5], unpack(queue.gone))
   end
   local levels = struct.pack('<ddd', tenant.level, up.factor, shadowed_wait)
   return { word, levels, flying, shadowed, ... }
@@ -252,25 +208,19 @@ if ask == 'renew' then
   return reply
 end
 
-local card = redis.pcall('ZCARD', KEYS[4])
-if card ~= 0 then read_queue() end
-if #waiting == 0 then up.served = 0 end
+if redis.pcall('ZCARD', KEYS[4]) ~= 0 then
+  queue = read_queue(nonce, tenant_name, is_attempt, m, up.served)
+end
+if queue.waiting == 0 then up.served = 0 end
 
 -- Queued calls that never asked again are given back what they had paid.
-if tenant.queued > 0 then
-  local paid = 0
-  for _, call in ipairs(waiting) do
-    local has_paid = call.kind == 'call' or call.kind == 'committed'
-    if call.owner == tenant_name and has_paid then paid = paid + 1 end
-  end
-  if paid < tenant.queued then
-    tenant.level = min(tenant_burst, tenant.level + tenant.queued - paid)
-    tenant.queued, dirty = paid, true
-  end
+if queue.paid < tenant.queued then
+  tenant.level = min(tenant_burst, tenant.level + tenant.queued - queue.paid)
+  tenant.queued, dirty = queue.paid, true
 end
 -- The place of a queued call ends with its turn. It is no grant.
-local is_queued = own_kind ~= nil
-local has_paid = own_kind == 'call' or own_kind == 'committed'
+local is_queued = queue.kind ~= nil
+local has_paid = queue.kind == 'call' or queue.kind == 'committed'
 
 local mended = not is_attempt and standing == 'ours'
 if not KEYS[7] and running and not is_queued then
@@ -282,7 +232,7 @@ end
 -- it had been refused.
 
 local is_free = is_attempt
-if is_queued and not is_attempt and not has_paid then shadowed, is_free = own_kind, true end
+if is_queued and not is_attempt and not has_paid then shadowed, is_free = queue.kind, true end
 
 if not is_attempt and not mended and not is_queued then
   local others = flying
@@ -318,14 +268,14 @@ end
 -- 4. The upstream's budget.
 
 local function leave_queue()
-  redis.call('ZREM', KEYS[4], member(nonce, own_kind, tenant_name))
-  redis.call('ZREM', KEYS[5], member(nonce, own_kind, tenant_name))
+  redis.call('ZREM', KEYS[4], member(nonce, queue.kind, tenant_name))
+  redis.call('ZREM', KEYS[5], member(nonce, queue.kind, tenant_name))
 end
 
 -- Holds the call's places in flight and in the queue until its next ask.
 local function wait_for(wait, is_committed)
   local dropped = floor(m + wait + GRACE)
-  local kind = own_kind or (is_attempt and 'attempt') or (shadowed ~= 'none' and shadowed)
+  local kind = queue.kind or (is_attempt and 'attempt') or (shadowed ~= 'none' and shadowed)
     or (is_committed and 'committed') or 'call'
   if not is_queued then
     up.arrivals = up.arrivals + 1
@@ -338,7 +288,7 @@ local function wait_for(wait, is_committed)
   local reply = close('ask_again', struct.pack('<d', wait / 1e6))
   local name, ttl = member(nonce, kind, tenant_name), px(max(MINUTE, wait + GRACE))
   -- The last starts of an earlier queue count no more.
-  if #waiting == 0 then redis.call('DEL', KEYS[6]) end
+  if queue.waiting == 0 then redis.call('DEL', KEYS[6]) end
   if not is_queued then redis.call('ZADD', KEYS[4], up.arrivals, name) end
   redis.call('ZADD', KEYS[5], dropped, name)
   for i = 4, 6 do redis.call('PEXPIRE', KEYS[i], ttl) end
@@ -369,24 +319,20 @@ local last_start
 if not mended then
   local each = 1e6 / (up.factor * rate)
   local is_committed = tenant.share >= 1 - TOLERANCE
-  local needed, tag = 1, nil
-  if not is_committed then
-    tag = own_tag or next_tag[tenant_name] or up.served
-    needed = reserved + 1 + ahead_of(tag, own_position or #waiting + 1)
-  end
+  local needed = is_committed and 1 or reserved + 1 + queue.ahead
   if up.level < needed - TOLERANCE then
     local wait = (needed - up.level) * each
     if wait > longest_us + 1e-3 then return refuse_budget(wait - longest_us, each) end
-    if is_queued or #waiting < MAX_QUEUE then return wait_for(wait, is_committed) end
+    if is_queued or queue.waiting < MAX_QUEUE then return wait_for(wait, is_committed) end
     return refuse_budget(wait, each)
   end
-  local others = #waiting - (is_queued and 1 or 0)
+  local others = queue.waiting - (is_queued and 1 or 0)
   if others == 0 and up.level >= reserved + 2 - TOLERANCE then up.promised = 0 end
   up.level = up.level - 1
   if is_committed then
     tenant.share, dirty = tenant.share - 1, true
-  elseif #waiting > (is_queued and 1 or 0) then
-    last_start, up.served = tag, max(up.served, tag)
+  elseif others > 0 then
+    last_start, up.served = queue.tag, max(up.served, queue.tag)
   end
   if has_paid then
     tenant.queued, dirty = tenant.queued - 1, true

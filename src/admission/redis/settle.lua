@@ -33,7 +33,7 @@ end
 local ours = removed or (type(score) == 'number' and runs(-score, m))
 
 local has_left = false
-if releases then
+if releases and redis.pcall('ZCARD', KEYS[4]) ~= 0 then
   local paid = { member(nonce, 'call', tenant_name), member(nonce, 'committed', tenant_name) }
   local unpaid = { member(nonce, 'attempt', tenant_name), member(nonce, 'rate', tenant_name),
     member(nonce, 'in_flight', tenant_name) }
