@@ -32,8 +32,8 @@ use subjects::Subjects;
 pub use environment::Environment;
 pub use identity::{Access, Discovery, Identity, Jwt, KeySource, is_fetchable};
 pub use otlp::{
-    Exporter as OtlpExporter, Identity as OtlpIdentity, Otlp, Propagator, Protocol as OtlpProtocol,
-    Sampling,
+    ClientIdentity as OtlpIdentity, Exporter as OtlpExporter, Otlp, Propagator,
+    Protocol as OtlpProtocol, Sampling,
 };
 pub use problem::{Problem, Problems};
 pub use reload::{Reload, Reloaded};

@@ -104,21 +104,14 @@ fn refusal(code: Option<&str>, status: u16, skewed: bool) -> Fault {
         "RequestTimeTooSkewed" => Fault::CredentialsStale,
         code if is_signature(code) || is_auth(code) => Fault::AuthMisconfigured,
         code if is_throttle(code) => Fault::Throttled,
-        // A code that is not known says less than the status.
-        _ if status == 429 => Fault::Throttled,
-        _ if status >= 500 || status == 408 => Fault::Internal,
-        _ => Fault::Unrecognized,
+        _ => refusal_by_status(status),
     }
 }
 
+/// Without a code that is known, only these statuses say enough.
 fn refusal_by_status(status: u16) -> Fault {
     match status {
-        400 => Fault::InvalidRequest,
-        401 | 403 => Fault::AuthMisconfigured,
-        402 => Fault::QuotaExceeded,
-        404 => Fault::NotFound,
         408 | 500.. => Fault::Internal,
-        409 => Fault::Conflict,
         429 => Fault::Throttled,
         _ => Fault::Unrecognized,
     }

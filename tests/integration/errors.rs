@@ -44,7 +44,9 @@ async fn refusals_of_connect_are_answered_after_one_attempt() {
         ("sim-status-200", Code::Internal, "UPSTREAM_BAD_RESPONSE", None),
         ("sim-unknown-error", Code::Unknown, "UPSTREAM_UNRECOGNIZED", None),
         ("sim-status-418", Code::Unknown, "UPSTREAM_UNRECOGNIZED", None),
-        ("sim-status-403", Code::Internal, "UPSTREAM_AUTH_MISCONFIGURED", None),
+        ("sim-status-400", Code::Unknown, "UPSTREAM_UNRECOGNIZED", None),
+        ("sim-status-403", Code::Unknown, "UPSTREAM_UNRECOGNIZED", None),
+        ("sim-status-404", Code::Unknown, "UPSTREAM_UNRECOGNIZED", None),
     ] {
         row(contact, expected(code, reason, retry), 1).await;
     }

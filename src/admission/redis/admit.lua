@@ -79,7 +79,7 @@ end
 tenant.at, tenant.share_phi = m, phi
 
 local after_m, last_lease = '(' .. int(m), m + MAX_LEASE
-local flying = redis.pcall('ZCOUNT', KEYS[3], after_m, last_lease)
+local flying = try('ZCOUNT', KEYS[3], after_m, last_lease)
 local flights_foreign = type(flying) == 'table'
 if flights_foreign then flying = 0 end
 
@@ -129,7 +129,7 @@ local body_until = -1
 if KEYS[7] then
   local version, fingerprint, own_token, own_mac = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
   local distrusted = ARGV[9]
-  local fields = redis.pcall('HMGET', KEYS[7],
+  local fields = try('HMGET', KEYS[7],
     'state', 'nonce', 'version', 'print', 'token', 'mac', 'sticky', 'times')
   local state, holder, kept_version, kept_print, kept_token, kept_mac, kept_sticky, packed =
     fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], fields[7], fields[8]
@@ -208,7 +208,7 @@ if ask == 'renew' then
   return reply
 end
 
-if redis.pcall('ZCARD', KEYS[4]) ~= 0 then
+if try('ZCARD', KEYS[4]) ~= 0 then
   queue = read_queue(nonce, tenant_name, is_attempt, m, up.served)
 end
 if queue.waiting == 0 then up.served = 0 end

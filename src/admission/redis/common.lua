@@ -19,6 +19,16 @@ local TENANT, TENANT_BYTES = '<Bddddddd', 57
 
 local floor, max, min = math.floor, math.max, math.min
 
+-- A command on a key that may be of another type: its error is the reply. Any other error ends the
+-- script. A command that the user may not run must not pass for a key that somebody else wrote.
+local function try(...)
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err and not reply.err:find('WRONGTYPE', 1, true) then
+    redis.call(...)
+  end
+  return reply
+end
+
 local function int(n) return string.format('%.0f', n) end
 
 -- From microseconds to the milliseconds of PX, never less.

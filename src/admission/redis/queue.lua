@@ -39,9 +39,9 @@ end
 --   gone        the members to remove
 --   is_foreign  something else stands under the keys
 local function read_queue(nonce, tenant_name, is_attempt, m, served)
-  local members = redis.pcall('ZRANGE', KEYS[4], 0, -1)
-  local gone = redis.pcall('ZRANGEBYSCORE', KEYS[5], '-inf', m)
-  local starts = redis.pcall('HGETALL', KEYS[6])
+  local members = try('ZRANGE', KEYS[4], 0, -1)
+  local gone = try('ZRANGEBYSCORE', KEYS[5], '-inf', m)
+  local starts = try('HGETALL', KEYS[6])
   if members.err or gone.err or starts.err then
     return { waiting = 0, paid = 0, tag = 0, ahead = 0, gone = {}, is_foreign = true }
   end

@@ -23,7 +23,7 @@ local up = advance(kept[1], clock, rate, burst, throttled)
 local m = up.m
 store(KEYS[1], up, 0)
 
-local score = redis.pcall('ZSCORE', KEYS[3], nonce)
+local score = try('ZSCORE', KEYS[3], nonce)
 local removed = false
 if type(score) == 'string' then
   score = tonumber(score)
@@ -33,13 +33,13 @@ end
 local ours = removed or (type(score) == 'number' and runs(-score, m))
 
 local has_left = false
-if releases and redis.pcall('ZCARD', KEYS[4]) ~= 0 then
+if releases and try('ZCARD', KEYS[4]) ~= 0 then
   local paid = { member(nonce, 'call', tenant_name), member(nonce, 'committed', tenant_name) }
   local unpaid = { member(nonce, 'attempt', tenant_name), member(nonce, 'rate', tenant_name),
     member(nonce, 'in_flight', tenant_name) }
-  has_left = redis.pcall('ZREM', KEYS[4], unpack(paid)) == 1
-  redis.pcall('ZREM', KEYS[4], unpack(unpaid))
-  redis.pcall('ZREM', KEYS[5], paid[1], paid[2], unpack(unpaid))
+  has_left = try('ZREM', KEYS[4], unpack(paid)) == 1
+  try('ZREM', KEYS[4], unpack(unpaid))
+  try('ZREM', KEYS[5], paid[1], paid[2], unpack(unpaid))
 end
 
 -- Where nothing is kept the bucket is full.
@@ -53,7 +53,7 @@ if tenant then
 end
 
 if KEYS[7] then
-  local fields = redis.pcall('HMGET', KEYS[7], 'state', 'nonce', 'sticky', 'times')
+  local fields = try('HMGET', KEYS[7], 'state', 'nonce', 'sticky', 'times')
   local state, holder, sticky = fields[1], fields[2], fields[3]
   local lease, ends_at, body_until
   if not fields.err then lease, ends_at, body_until = times(fields[4]) end

@@ -234,7 +234,10 @@ async fn what_an_endpoint_may_send_is_bounded() {
     let fetched = async |answer: String| {
         let endpoint = Endpoint::serving("").await;
         endpoint.answers(&answer);
-        Fetcher::new(&url_source(&endpoint.url()), &Arc::default()).unwrap().fetch().await
+        Fetcher::new(&url_source(&endpoint.url()), &Arc::default())
+            .unwrap()
+            .fetch()
+            .await
     };
     let huge = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(2 * 1024 * 1024));
     assert!(matches!(fetched(huge).await, Err(FetchError::TooLarge)));

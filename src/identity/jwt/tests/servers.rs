@@ -169,7 +169,14 @@ async fn a_plain_issuer_is_discovered_as_a_plain_url_is_fetched() {
     );
     let discovery = Discovery::of(&issuer).unwrap();
     let source = KeySource::Discovery(discovery, Access::default());
-    assert!(Fetcher::new(&source, &Arc::default()).unwrap().fetch().await.unwrap().ends_with(b"}"));
+    assert!(
+        Fetcher::new(&source, &Arc::default())
+            .unwrap()
+            .fetch()
+            .await
+            .unwrap()
+            .ends_with(b"}")
+    );
     assert_eq!(endpoint.fetches(), 2);
 }
 
