@@ -4,6 +4,7 @@
 //! A subscriber of the log panics at an event, so the gateway needs no code for these tests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use participant_gateway::proto::quota_service_client::QuotaServiceClient;
 use participant_gateway::proto::{CreateParticipantResponse, GetQuotaRequest};
@@ -76,7 +77,9 @@ async fn a_call_that_panics_after_it_was_sent_is_a_bug_and_the_next_one_finds_it
     assert_eq!(seen(&status), BUG);
     assert!(!status.message().contains("on purpose"), "{status:?}");
 
+    let started = Instant::now();
     let again = call(&gateway, "token-1").await.unwrap();
+    assert!(started.elapsed() < AT_ONCE, "the claim was left to its lease");
     assert!(!again.replayed, "an answer that nobody has seen was repeated");
     let made = gateway.journal.participants();
     assert_eq!(made.len(), 1);
@@ -90,11 +93,13 @@ async fn a_duplicate_of_a_call_that_panics_runs_it_anew() {
     let gateway = gateway().start().await;
     let journal = gateway.journal.clone();
     let _armed = PanicsOnce::arm("aws_smithy_runtime", move || journal.participant_count() > 0);
+    let started = Instant::now();
     let (one, other) = tokio::join!(call(&gateway, "token-1"), call(&gateway, "token-1"));
     let (bug, made) = match (one, other) {
         (Err(bug), Ok(made)) | (Ok(made), Err(bug)) => (bug, made),
         both => panic!("{both:?}"),
     };
+    assert!(started.elapsed() < AT_ONCE, "the claim was left to its lease");
     assert_eq!(seen(&bug), BUG);
     assert_eq!(made.participant_id, gateway.journal.participants()[0].participant_id);
     assert_eq!(gateway.journal.participant_count(), 1);
@@ -125,3 +130,6 @@ async fn a_call_that_panics_while_it_asks_the_store_is_a_bug_and_holds_nothing()
     }
     lives(&gateway).await;
 }
+
+/// A claim that is settled is free at once; one that is not, after a lease of three seconds.
+const AT_ONCE: Duration = Duration::from_secs(2);
