@@ -59,10 +59,10 @@ impl Budget {
         (self.level < needed - TOLERANCE).then(|| (needed - self.level) * self.each(shape))
     }
 
-    /// A call starts. What was promised to those who were sent away counts until there is a whole
-    /// token to spare beside the `reserve`, and nobody waits for it.
-    pub fn pay(&mut self, reserve: f64, is_alone: bool) {
-        if is_alone && self.level >= reserve + 2.0 - TOLERANCE {
+    /// A call starts. What was promised to those who were sent away counts until there is enough to
+    /// spare beside the `reserve`, and nobody waits for it.
+    pub fn pay(&mut self, shape: Shape, reserve: f64, is_alone: bool) {
+        if is_alone && has_spare(self.level - reserve, shape.burst - reserve) {
             self.promised = 0.0;
         }
         self.level -= 1.0;
@@ -86,6 +86,12 @@ pub(super) fn spread(exact: f64, promised: &mut f64, each: f64, m: u64) -> f64 {
     let hint = exact.max(*promised - m as f64 + each).min(MAX_HINT_US);
     *promised = m as f64 + hint;
     hint
+}
+
+/// Whether there is so much that those who were sent away have all they need, or do not come. Half a
+/// burst is the backlog of those who come late.
+pub(super) fn has_spare(level: f64, size: f64) -> bool {
+    level >= 1.0 + (size / 2.0).max(1.0) - TOLERANCE
 }
 
 const SLOWEST: f64 = 1.0 / 16.0;

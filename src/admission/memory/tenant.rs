@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::budget::{Budget, spread};
+use super::budget::{Budget, has_spare, spread};
 use crate::admission::rounding::TOLERANCE;
 use crate::admission::{MAX_LEASE, Nonce, Scope};
 
@@ -19,6 +19,8 @@ pub(super) struct TenantState {
 pub(super) struct TenantLevels {
     /// Of the tenant's ceiling, in calls.
     pub ceiling: f64,
+    /// The same, as if there were no burst to bound it.
+    refilled: f64,
     at: u64,
     /// Of its committed share, in calls.
     pub share: f64,
@@ -48,9 +50,10 @@ impl TenantState {
         let (at, share_phi) = (budget.m, budget.phi);
         let Some(kept) = &self.levels else {
             let (promised, flights_promised, queued) = (0.0, 0.0, 0);
-            let (ceiling, share) = (burst, share_burst);
+            let (ceiling, refilled, share) = (burst, burst, share_burst);
             return TenantLevels {
                 ceiling,
+                refilled,
                 at,
                 share,
                 share_phi,
@@ -60,9 +63,11 @@ impl TenantState {
             };
         };
         let gained = scope.limits.rate.per_second() * at.saturating_sub(kept.at) as f64 / 1e6;
+        let refilled = kept.ceiling + gained;
         let share = scope.limits.committed.per_second() * (share_phi - kept.share_phi).max(0.0);
         TenantLevels {
-            ceiling: (kept.ceiling + gained).min(burst).max(-1.0),
+            ceiling: refilled.min(burst).max(-1.0),
+            refilled,
             share: (kept.share + share).min(share_burst),
             at,
             share_phi,
@@ -135,10 +140,10 @@ impl TenantLevels {
         spread(typical, &mut self.flights_promised, each, m)
     }
 
-    /// Those who were sent away may still come: what they were promised counts until there is a
-    /// whole call to spare beside the one that is admitted. `others`: its tenant's calls in flight.
+    /// A call is within both limits: what was promised to those who were sent away counts no more
+    /// once there is enough to spare. `others`: its tenant's calls in flight.
     pub fn forget_promises(&mut self, scope: &Scope, others: u64) {
-        if self.ceiling >= 2.0 - TOLERANCE {
+        if has_spare(self.refilled, f64::from(scope.limits.burst)) {
             self.promised = 0.0;
         }
         if others + 1 < u64::from(scope.limits.max_in_flight) {

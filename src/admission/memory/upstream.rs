@@ -254,7 +254,7 @@ impl UpstreamState {
             return self.refuse(ask, decided, wait);
         }
         self.queue.leave(who(ask));
-        self.budget.pay(scope.reserve(), self.queue.is_empty());
+        self.budget.pay(shape(scope), scope.reserve(), self.queue.is_empty());
         if is_committed {
             decided.levels.share -= 1.0;
         } else {

@@ -35,6 +35,10 @@ local MAX_QUEUE = 1024
 -- How much later than told a queued call may ask again.
 local GRACE = 250e3
 
+-- Whether there is so much that those who were sent away have all they need, or do not come: what
+-- they were promised counts until then. Half a burst is the backlog of those who come late.
+local function has_spare(level, size) return level >= 1 + max(1, size / 2) - TOLERANCE end
+
 -- A version, fingerprint, token and mac as this program writes them, in any version of its own.
 local function is_written(version, ...)
   for _, text in ipairs({ ... }) do
@@ -65,8 +69,9 @@ local m, phi = up.m, up.phi
 
 local tenant, dirty = read_tenant(kept[2]), false
 local is_kept = tenant ~= nil
+local refilled = tenant_burst -- as if there were no burst to bound it
 if tenant then
-  local refilled = tenant.level + tenant_rate * max(0, m - tenant.at) / 1e6
+  refilled = tenant.level + tenant_rate * max(0, m - tenant.at) / 1e6
   tenant.level = max(-1, min(tenant_burst, refilled))
   tenant.share = min(share_burst, tenant.share + committed * max(0, phi - tenant.share_phi))
   -- Stamps ahead of the clock come from before a loss. They are taken as of now, or nothing would
@@ -246,9 +251,7 @@ if not is_attempt and not mended and not is_queued then
     shadowed_wait, tenant.flights_promised = spread(typical, tenant.flights_promised, each)
     shadowed, dirty = 'in_flight', true
   else
-    -- Those who were sent away may still come: what they were promised counts until there is a
-    -- whole call to spare beside this one.
-    if tenant.promised > 0 and tenant.level >= 2 - TOLERANCE then
+    if tenant.promised > 0 and has_spare(refilled, tenant_burst) then
       tenant.promised, dirty = 0, true
     end
     if tenant.flights_promised > 0 and others + 1 < most then
@@ -327,7 +330,7 @@ if not mended then
     return refuse_budget(wait, each)
   end
   local others = queue.waiting - (is_queued and 1 or 0)
-  if others == 0 and up.level >= reserved + 2 - TOLERANCE then up.promised = 0 end
+  if others == 0 and has_spare(up.level - reserved, burst - reserved) then up.promised = 0 end
   up.level = up.level - 1
   if is_committed then
     tenant.share, dirty = tenant.share - 1, true
