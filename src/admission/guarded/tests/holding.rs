@@ -122,3 +122,18 @@ async fn a_claim_whose_reply_was_lost_is_closed_when_the_store_is_back() {
     sleep(2 * LEASE).await;
     assert_eq!(bench.store.health().unsettled(), 0, "nobody knows of a claim there");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_is_known_until_the_call_is_settled() {
+    let bench = Bench::local(Mood::Up).await;
+    assert!(!bench.store.may_stand(&ask(1)), "it was never asked");
+    bench.primary.turns(Mood::Hangs);
+    assert_eq!(bench.admits(1).await, LOCAL);
+    assert!(bench.store.may_stand(&ask(1)));
+    assert!(bench.store.settle(&settlement(1)).await.is_ok());
+    assert!(!bench.store.may_stand(&ask(1)));
+
+    let bench = Bench::local(Mood::Up).await.lost(Mood::Hangs).await;
+    assert_eq!(bench.admits(2).await, LOCAL);
+    assert!(!bench.store.may_stand(&ask(2)), "the primary was not asked");
+}
