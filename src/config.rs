@@ -31,10 +31,7 @@ use subjects::Subjects;
 
 pub use environment::Environment;
 pub use identity::{Access, Discovery, Identity, Jwt, KeySource, is_fetchable};
-pub use otlp::{
-    ClientIdentity as OtlpIdentity, Exporter as OtlpExporter, Otlp, Propagator,
-    Protocol as OtlpProtocol, Sampling,
-};
+pub use otlp::{Exporter as OtlpExporter, Otlp, Propagator, Protocol as OtlpProtocol, Sampling};
 pub use problem::{Problem, Problems};
 pub use reload::{Reload, Reloaded};
 pub use resolved::{OnLoss, RedisIam, Server, ServerTls, Store};

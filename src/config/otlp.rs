@@ -14,7 +14,7 @@ use super::environment::Environment;
 use super::problem::{Problem, Problems};
 use super::shape::{self, Config};
 
-pub use exporter::{ClientIdentity, Exporter, Protocol};
+pub use exporter::{Exporter, Protocol};
 pub use sampling::{Propagator, Sampling};
 
 /// What leaves, where to and how.

@@ -22,7 +22,7 @@ pub struct Exporter {
     /// PEM; none: the system's roots.
     pub ca: Option<Vec<u8>>,
     /// What is shown to the collector.
-    pub identity: Option<ClientIdentity>,
+    pub identity: Option<ClientCertificate>,
 }
 
 /// The same words in the config and in the environment.
@@ -30,7 +30,7 @@ pub type Protocol = shape::OtlpProtocol;
 
 /// A client's certificate and its key, PEM.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ClientIdentity {
+pub struct ClientCertificate {
     /// The certificate, with its chain.
     pub certificate: Vec<u8>,
     /// Its key.
@@ -38,9 +38,9 @@ pub struct ClientIdentity {
 }
 
 /// Without the key.
-impl std::fmt::Debug for ClientIdentity {
+impl std::fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientIdentity").finish_non_exhaustive()
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
     }
 }
 
@@ -211,7 +211,7 @@ impl Reader<'_> {
         }
     }
 
-    fn identity(&mut self, signal: Signal) -> Option<ClientIdentity> {
+    fn identity(&mut self, signal: Signal) -> Option<ClientCertificate> {
         let certificate = self.pem(signal, "CLIENT_CERTIFICATE", "certificates", |pem| {
             CertificateDer::pem_slice_iter(pem).next().is_some_and(|first| first.is_ok())
         });
@@ -219,7 +219,7 @@ impl Reader<'_> {
             .pem(signal, "CLIENT_KEY", "a key", |pem| PrivateKeyDer::from_pem_slice(pem).is_ok());
         let names = ["CLIENT_CERTIFICATE", "CLIENT_KEY"].map(|option| self.of(signal, option));
         match (certificate, key, names) {
-            (Some(certificate), Some(key), _) => Some(ClientIdentity { certificate, key }),
+            (Some(certificate), Some(key), _) => Some(ClientCertificate { certificate, key }),
             (_, _, [Some((name, _)), None] | [None, Some((name, _))]) => {
                 self.refuse(&name, "the client's certificate and its key, both");
                 None
