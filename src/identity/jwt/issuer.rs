@@ -78,7 +78,8 @@ impl Issuer {
             Err(NotTaken::Final(refusal)) => return Err(refusal),
             Err(NotTaken::ByTheseKeys(refusal)) => refusal,
         };
-        self.keys.refreshed().await;
+        // Boxed: calls that need no refresh would carry the room for it.
+        Box::pin(self.keys.refreshed()).await;
         let newer = self.keys.current();
         if newer.as_ref().map(Arc::as_ptr) == keys.as_ref().map(Arc::as_ptr) {
             return Err(refused);
