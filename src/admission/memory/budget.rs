@@ -80,9 +80,13 @@ impl Budget {
     }
 }
 
-/// An exact wait, spread: callers that are sent away together come back one after another. `each`:
-/// what one more caller takes. All in µs.
+/// An exact wait, spread: callers that are sent away together come back one after another. Whoever
+/// comes only a little early keeps its turn, or it would leave a token to nobody. `each`: what one
+/// more caller takes. All in µs.
 pub(super) fn spread(exact: f64, promised: &mut f64, each: f64, m: u64) -> f64 {
+    if exact <= each / 10.0 {
+        return exact.min(MAX_HINT_US);
+    }
     let hint = exact.max(*promised - m as f64 + each).min(MAX_HINT_US);
     *promised = m as f64 + hint;
     hint

@@ -97,8 +97,10 @@ local shadowed, shadowed_wait = 'none', 0
 -- Where nobody waits.
 local queue = { waiting = 0, paid = 0, tag = 0, ahead = 0, gone = {} }
 
--- An exact wait, spread: callers that are sent away together come back one after another.
+-- An exact wait, spread: callers that are sent away together come back one after another. Whoever
+-- comes only a little early keeps its turn, or it would leave a token to nobody.
 local function spread(exact, promised, each)
+  if exact <= each / 10 then return min(MAX_HINT, exact), promised end
   local hint = min(MAX_HINT, max(exact, promised - m + each))
   return hint, m + hint
 end
@@ -244,12 +246,14 @@ if not is_attempt and not mended and not is_queued then
   if running and is_counted then others = flying - 1 end
   if tenant.level < 1 - TOLERANCE then
     local each = 1e6 / tenant_rate
-    shadowed_wait, tenant.promised = spread((1 - tenant.level) * each, tenant.promised, each)
-    shadowed, dirty = 'rate', true
+    local wait, promised = spread((1 - tenant.level) * each, tenant.promised, each)
+    shadowed, shadowed_wait, dirty = 'rate', wait, dirty or promised ~= tenant.promised
+    tenant.promised = promised
   elseif others >= most then
     local each = typical / most
-    shadowed_wait, tenant.flights_promised = spread(typical, tenant.flights_promised, each)
-    shadowed, dirty = 'in_flight', true
+    local wait, promised = spread(typical, tenant.flights_promised, each)
+    shadowed, shadowed_wait, dirty = 'in_flight', wait, dirty or promised ~= tenant.flights_promised
+    tenant.flights_promised = promised
   else
     if tenant.promised > 0 and has_spare(refilled, tenant_burst) then
       tenant.promised, dirty = 0, true

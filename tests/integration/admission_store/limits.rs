@@ -12,6 +12,7 @@ store_contract! {
     the_tenants_rate_refuses_with_its_own_wait,
     callers_that_are_refused_together_are_told_to_come_back_one_after_another,
     hints_begin_anew_once_there_is_a_call_to_spare,
+    a_caller_that_comes_a_little_early_keeps_its_turn,
     no_hint_is_longer_than_half_a_minute,
     a_hint_is_rounded_up_and_never_zero,
     a_refusal_by_one_limit_charges_no_other,
@@ -71,6 +72,21 @@ async fn hints_begin_anew_once_there_is_a_call_to_spare(mut world: World) {
     world.granted(&world.call()).await;
     world.granted(&world.call()).await;
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 250));
+}
+
+async fn a_caller_that_comes_a_little_early_keeps_its_turn(mut world: World) {
+    world.tenant_limit(4.0, 1);
+    world.granted(&world.call()).await;
+    for place in 1..=3 {
+        let hint = refused_for(Limit::TenantRate, 250 * place);
+        assert_eq!(world.refused(&world.call()).await, hint);
+    }
+    // It misses less than a tenth of a token: a clock's or a hint's rounding.
+    world.pass(0.24);
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 10));
+    world.pass(0.01);
+    world.granted(&world.call()).await;
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::TenantRate, 750));
 }
 
 async fn no_hint_is_longer_than_half_a_minute(mut world: World) {
