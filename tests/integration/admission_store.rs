@@ -3,10 +3,15 @@
 
 mod budget;
 mod contract;
+mod crowds;
+mod fairness;
+mod hints;
 mod invariants;
 mod limits;
 mod link;
 mod model;
+mod plans;
+mod promises;
 mod record_history;
 mod redis_keys;
 mod results;

@@ -124,6 +124,11 @@ end
 
 local function refuse(limit, wait) return close('refused', limit, struct.pack('<d', wait / 1e6)) end
 
+local function leave_queue()
+  redis.call('ZREM', KEYS[4], member(nonce, queue.kind, tenant_name))
+  redis.call('ZREM', KEYS[5], member(nonce, queue.kind, tenant_name))
+end
+
 if ask == 'quota' then return close('levels') end
 
 -- 1. The record.
@@ -272,44 +277,25 @@ if not is_attempt and not mended and not is_queued then
   end
 end
 
--- 4. The upstream's budget.
+-- 4. The upstream's budget: the call is refused, waits, or starts.
 
-local function leave_queue()
-  redis.call('ZREM', KEYS[4], member(nonce, queue.kind, tenant_name))
-  redis.call('ZREM', KEYS[5], member(nonce, queue.kind, tenant_name))
+local is_committed = tenant.share >= 1 - TOLERANCE
+local needed = is_committed and 1 or reserved + 1 + queue.ahead
+local each = 1e6 / (up.factor * rate)
+-- Until it may start, and what of that it cannot wait for.
+local wait, excess = 0, 0
+if not mended and up.level < needed - TOLERANCE then
+  wait = (needed - up.level) * each
+  if wait > longest_us + 1e-3 then
+    excess = wait - longest_us
+  elseif not is_queued and queue.waiting >= MAX_QUEUE then
+    excess = wait
+  end
 end
 
--- Holds the call's places in flight and in the queue until its next ask.
-local function wait_for(wait, is_committed)
-  local dropped = floor(m + wait + GRACE)
-  local kind = queue.kind or (is_attempt and 'attempt') or (shadowed ~= 'none' and shadowed)
-    or (is_committed and 'committed') or 'call'
-  if not is_queued then
-    up.arrivals = up.arrivals + 1
-    if not is_free then
-      tenant.level, tenant.queued, dirty = tenant.level - 1, tenant.queued + 1, true
-    end
-  end
-  local takes_place = not is_free
-  if takes_place and not (running and is_counted) then flying = flying + 1 end
-  local reply = close('ask_again', struct.pack('<d', wait / 1e6))
-  local name, ttl = member(nonce, kind, tenant_name), px(max(MINUTE, wait + GRACE))
-  -- The last starts of an earlier queue count no more.
-  if queue.waiting == 0 then redis.call('DEL', KEYS[6]) end
-  if not is_queued then redis.call('ZADD', KEYS[4], up.arrivals, name) end
-  redis.call('ZADD', KEYS[5], dropped, name)
-  for i = 4, 6 do redis.call('PEXPIRE', KEYS[i], ttl) end
-  if takes_place then
-    if flights_foreign then redis.call('DEL', KEYS[3]) end
-    redis.call('ZADD', KEYS[3], dropped, nonce)
-    redis.call('PEXPIRE', KEYS[3], MAX_LEASE / 1e3)
-  end
-  return reply
-end
-
-local function refuse_budget(wait, each)
+if excess > 0 then
   local hint
-  hint, up.promised = spread(wait, up.promised, each)
+  hint, up.promised = spread(excess, up.promised, each)
   if has_paid then
     tenant.level = min(tenant_burst, tenant.level + 1)
     tenant.queued, dirty = tenant.queued - 1, true
@@ -322,17 +308,37 @@ local function refuse_budget(wait, each)
   return reply
 end
 
+-- It holds its places in flight and in the queue until its next ask.
+if wait > 0 then
+  local dropped = floor(m + wait + GRACE)
+  local kind = queue.kind or (is_attempt and 'attempt') or (shadowed ~= 'none' and shadowed)
+    or (is_committed and 'committed') or 'call'
+  if not is_queued then
+    up.arrivals = up.arrivals + 1
+    if not is_free then
+      tenant.level, tenant.queued, dirty = tenant.level - 1, tenant.queued + 1, true
+    end
+  end
+  if not is_free and not (running and is_counted) then flying = flying + 1 end
+  life, tenant_life = max(life, wait + MINUTE), max(tenant_life, wait + MINUTE)
+  local reply = close('ask_again', struct.pack('<d', wait / 1e6))
+  local name = member(nonce, kind, tenant_name)
+  -- The last starts of an earlier queue count no more.
+  if queue.waiting == 0 then redis.call('DEL', KEYS[6]) end
+  if not is_queued then redis.call('ZADD', KEYS[4], up.arrivals, name) end
+  redis.call('ZADD', KEYS[5], dropped, name)
+  -- As long as anybody's wait: another call may wait for longer than this one.
+  for i = 4, 6 do redis.call('PEXPIRE', KEYS[i], (MAX_LEASE + MINUTE) / 1e3) end
+  if not is_free then
+    if flights_foreign then redis.call('DEL', KEYS[3]) end
+    redis.call('ZADD', KEYS[3], dropped, nonce)
+    redis.call('PEXPIRE', KEYS[3], MAX_LEASE / 1e3)
+  end
+  return reply
+end
+
 local last_start
 if not mended then
-  local each = 1e6 / (up.factor * rate)
-  local is_committed = tenant.share >= 1 - TOLERANCE
-  local needed = is_committed and 1 or reserved + 1 + queue.ahead
-  if up.level < needed - TOLERANCE then
-    local wait = (needed - up.level) * each
-    if wait > longest_us + 1e-3 then return refuse_budget(wait - longest_us, each) end
-    if is_queued or queue.waiting < MAX_QUEUE then return wait_for(wait, is_committed) end
-    return refuse_budget(wait, each)
-  end
   local others = queue.waiting - (is_queued and 1 or 0)
   if others == 0 and has_spare(up.level - reserved, burst - reserved) then up.promised = 0 end
   up.level = up.level - 1

@@ -189,14 +189,23 @@ impl History {
     }
 }
 
-/// Holds the check for so many random cases, or `PROPTEST_CASES`. Unlike the body of a macro, the
-/// check is formatted by rustfmt.
+/// Holds the check for so many random cases, or `PROPTEST_CASES`. The check is a function and no
+/// macro's body, so that rustfmt reaches it.
 pub fn for_all<S: Strategy>(usual: u32, strategy: S, check: impl Fn(S::Value) -> TestCaseResult) {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    let config = ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(cases.unwrap_or(usual))
-    };
+    for_cases(wanted_cases().unwrap_or(usual), strategy, check);
+}
+
+/// The same where a case is slow: for a hundredth of `PROPTEST_CASES`.
+pub fn for_some<S: Strategy>(usual: u32, strategy: S, check: impl Fn(S::Value) -> TestCaseResult) {
+    for_cases(wanted_cases().map_or(usual, |cases| cases.div_ceil(100)), strategy, check);
+}
+
+fn wanted_cases() -> Option<u32> {
+    std::env::var("PROPTEST_CASES").ok()?.parse().ok()
+}
+
+fn for_cases<S: Strategy>(cases: u32, strategy: S, check: impl Fn(S::Value) -> TestCaseResult) {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
     TestRunner::new(config)
         .run(&strategy, check)
         .unwrap_or_else(|failure| panic!("{failure}"));

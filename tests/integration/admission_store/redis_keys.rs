@@ -98,6 +98,25 @@ async fn a_level_outlives_the_refill_of_a_rate_that_was_lowered_after_it() {
 }
 
 #[tokio::test]
+async fn what_a_queued_call_holds_outlives_its_wait_though_another_waits_for_less() {
+    let mut world = World::redis().await;
+    world.budget(0.01, 1);
+    world.granted(&world.call()).await;
+    world.told_to_ask_again(&waiting(world.call(), 600_000)).await;
+    let long = world.told_to_ask_again(&waiting(world.call(), 600_000)).await;
+    assert_eq!(long, Duration::from_secs(200));
+    world.budget(1.0, 1);
+    world.scope.tenant = name("other");
+    world.told_to_ask_again(&waiting(world.call(), 600_000)).await;
+    for rest in ["queue", "drops", "flights:acme", "tenant:acme"] {
+        let redis::Value::Int(ttl) = world.command(&["pttl", &world.key(rest)]).await else {
+            panic!()
+        };
+        assert!(ttl > 200_000, "{rest} ends in {ttl} ms");
+    }
+}
+
+#[tokio::test]
 async fn microseconds_keep_all_their_digits() {
     let world = World::redis().await;
     let call = world.keyed("a", "x");
