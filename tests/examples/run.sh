@@ -20,6 +20,7 @@ if [ "$(addresses)" != "127.0.0.1 127.0.0.2" ]; then
   fi
   hosts=$(mktemp)
   { cat /etc/hosts; printf '127.0.0.1 %s\n127.0.0.2 %s\n' $name $name; } >"$hosts"
+  # shellcheck disable=SC2016 # the shell inside the namespace expands it
   IN_NAMESPACE=1 exec unshare --map-root-user --mount \
     sh -c 'mount --bind "$1" /etc/hosts && rm -f "$1"; shift; exec "$@"' - "$hosts" "$0" "$@"
 fi
