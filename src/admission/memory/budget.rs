@@ -69,9 +69,10 @@ impl Budget {
     }
 
     /// The hint for a call that is sent away, in µs: its exact wait, spread.
-    pub fn send_away(&mut self, shape: Shape, exact: f64) -> f64 {
+    pub fn send_away(&mut self, shape: Shape, reserve: f64, exact: f64) -> f64 {
         let each = self.each(shape);
-        spread(exact, &mut self.promised, each, self.m)
+        let early = early(each, shape.burst - reserve);
+        spread(exact, &mut self.promised, each, early, self.m)
     }
 
     /// What one token takes, in µs.
@@ -80,11 +81,10 @@ impl Budget {
     }
 }
 
-/// An exact wait, spread: callers that are sent away together come back one after another. Whoever
-/// comes only a little early keeps its turn, or it would leave a token to nobody. `each`: what one
-/// more caller takes. All in µs.
-pub(super) fn spread(exact: f64, promised: &mut f64, each: f64, m: u64) -> f64 {
-    if exact <= each / 10.0 {
+/// An exact wait, spread: callers that are sent away together come back one after another. `each`:
+/// what one more caller takes. Whoever comes less than `early` too early keeps its turn. All in µs.
+pub(super) fn spread(exact: f64, promised: &mut f64, each: f64, early: f64, m: u64) -> f64 {
+    if exact < early {
         return exact.min(MAX_HINT_US);
     }
     let hint = exact.max(*promised - m as f64 + each).min(MAX_HINT_US);
@@ -96,6 +96,12 @@ pub(super) fn spread(exact: f64, promised: &mut f64, each: f64, m: u64) -> f64 {
 /// burst is the backlog of those who come late.
 pub(super) fn has_spare(level: f64, size: f64) -> bool {
     level >= 1.0 + (size / 2.0).max(1.0) - TOLERANCE
+}
+
+/// How early a caller may come and keep its turn, in µs. `holds`: the most calls that the bucket
+/// gives out. One that holds a single call loses the next while nobody comes; others lose nothing.
+pub(super) fn early(each: f64, holds: f64) -> f64 {
+    if holds < 2.0 { each / 10.0 } else { 0.0 }
 }
 
 const SLOWEST: f64 = 1.0 / 16.0;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::budget::{Budget, has_spare, spread};
+use super::budget::{Budget, early, has_spare, spread};
 use crate::admission::rounding::TOLERANCE;
 use crate::admission::{MAX_LEASE, Nonce, Scope};
 
@@ -131,13 +131,14 @@ impl TenantLevels {
     /// The hint for a call that the rate refuses, in µs.
     pub fn send_away_by_rate(&mut self, scope: &Scope, m: u64) -> f64 {
         let each = 1e6 / scope.limits.rate.per_second();
-        spread((1.0 - self.ceiling) * each, &mut self.promised, each, m)
+        let early = early(each, f64::from(scope.limits.burst));
+        spread((1.0 - self.ceiling) * each, &mut self.promised, each, early, m)
     }
 
     /// The hint for a call that the calls in flight refuse, in µs. `typical`: what a call takes.
     pub fn send_away_by_flights(&mut self, scope: &Scope, typical: f64, m: u64) -> f64 {
         let each = typical / f64::from(scope.limits.max_in_flight);
-        spread(typical, &mut self.flights_promised, each, m)
+        spread(typical, &mut self.flights_promised, each, 0.0, m)
     }
 
     /// A call is within both limits: what was promised to those who were sent away counts no more

@@ -299,7 +299,7 @@ impl UpstreamState {
 
     fn refuse(&mut self, ask: &Ask, decided: &mut Decided, wait: f64) -> Decision {
         let (scope, m) = (&ask.scope, self.budget.m);
-        let hint = self.budget.send_away(shape(scope), wait);
+        let hint = self.budget.send_away(shape(scope), scope.reserve(), wait);
         if self.queue.leave(who(ask)).is_some_and(Kind::has_paid) {
             let burst = f64::from(scope.limits.burst);
             decided.levels.ceiling = (decided.levels.ceiling + 1.0).min(burst);

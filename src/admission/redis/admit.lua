@@ -97,10 +97,11 @@ local shadowed, shadowed_wait = 'none', 0
 -- Where nobody waits.
 local queue = { waiting = 0, paid = 0, tag = 0, ahead = 0, gone = {} }
 
--- An exact wait, spread: callers that are sent away together come back one after another. Whoever
--- comes only a little early keeps its turn, or it would leave a token to nobody.
-local function spread(exact, promised, each)
-  if exact <= each / 10 then return min(MAX_HINT, exact), promised end
+-- An exact wait, spread: callers that are sent away together come back one after another. A bucket
+-- that holds a single call loses the next while nobody comes: there, whoever comes only a little
+-- early keeps its turn.
+local function spread(exact, promised, each, holds)
+  if holds < 2 and exact < each / 10 then return min(MAX_HINT, exact), promised end
   local hint = min(MAX_HINT, max(exact, promised - m + each))
   return hint, m + hint
 end
@@ -251,12 +252,13 @@ if not is_attempt and not mended and not is_queued then
   if running and is_counted then others = flying - 1 end
   if tenant.level < 1 - TOLERANCE then
     local each = 1e6 / tenant_rate
-    local wait, promised = spread((1 - tenant.level) * each, tenant.promised, each)
+    local wait, promised = spread((1 - tenant.level) * each, tenant.promised, each,
+      tenant_burst)
     shadowed, shadowed_wait, dirty = 'rate', wait, dirty or promised ~= tenant.promised
     tenant.promised = promised
   elseif others >= most then
     local each = typical / most
-    local wait, promised = spread(typical, tenant.flights_promised, each)
+    local wait, promised = spread(typical, tenant.flights_promised, each, 2)
     shadowed, shadowed_wait, dirty = 'in_flight', wait, dirty or promised ~= tenant.flights_promised
     tenant.flights_promised = promised
   else
@@ -295,7 +297,7 @@ end
 
 if excess > 0 then
   local hint
-  hint, up.promised = spread(excess, up.promised, each)
+  hint, up.promised = spread(excess, up.promised, each, burst - reserved)
   if has_paid then
     tenant.level = min(tenant_burst, tenant.level + 1)
     tenant.queued, dirty = tenant.queued - 1, true
