@@ -135,7 +135,7 @@ async fn a_small_crowd_above_a_small_budget_comes_back_spread() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_above_its_tenants_rate_comes_back_spread() {
-    let plan = gateway().with("/tenants/demo/rate", "100/s").with("/tenants/demo/burst", 100);
+    let plan = gateway().with("/tenants/demo/rate", "50/s").with("/tenants/demo/burst", 50);
     let tried = "150 calls with tokens at once against a tenant's 50/s, burst 50, five attempts";
     let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
     are_spread(plan, tried, 150, Duration::from_secs(2), call).await;
@@ -143,7 +143,7 @@ async fn a_crowd_above_its_tenants_rate_comes_back_spread() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_that_is_refused_from_memory_comes_back_spread() {
-    let plan = gateway().with("/tenants/demo/rate", "100/s").with("/tenants/demo/burst", 100);
+    let plan = gateway().with("/tenants/demo/rate", "50/s").with("/tenants/demo/burst", 50);
     let tried = "150 calls without tokens at once against a tenant's 50/s, burst 50, five attempts";
     are_spread(plan, tried, 150, Duration::from_secs(2), |_| request("contact-1")).await;
 }
