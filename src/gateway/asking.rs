@@ -165,7 +165,7 @@ impl<'a, S: Store> Asking<'a, S> {
         let Gateway { store, levels, metrics, refusals, .. } = &**self.gateway;
         self.is_standing = self.ask.stage != Stage::Look;
         let answer = store.admit(&self.ask).await;
-        let answer = answer.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
+        let mut answer = answer.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
         self.is_standing = match answer.decision {
             // The claim settles it.
             Decision::Granted { .. } => false,
@@ -175,10 +175,10 @@ impl<'a, S: Store> Asking<'a, S> {
         let Order { route, notes, .. } = self.order;
         notes.note_levels(levels.note(route, &answer.quota));
         metrics.note_factor(&route.upstream.name, answer.quota.factor);
-        match &answer.decision {
+        match &mut answer.decision {
             Decision::Granted { .. } => refusals.admitted(route, &answer.quota),
             Decision::Refused(Refused { limit: Limit::TenantRate, retry_after }) => {
-                refusals.note(route, &answer.quota, *retry_after);
+                *retry_after = refusals.note(route, &answer.quota, *retry_after);
             }
             _ => {}
         }

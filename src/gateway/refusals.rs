@@ -23,24 +23,31 @@ struct Refusal {
     until: Instant,
     /// Until when callers were sent away, from here or by the store.
     promised: Instant,
+    /// Until when callers were sent away from here, of whom the store does not know.
+    own: Option<Instant>,
 }
 
 impl Refusals {
-    /// The store has refused a call by the tenant's rate, at these levels.
-    pub fn note(&self, route: &Route, quota: &Quota, retry_after: Duration) {
+    /// The store has refused a call by the tenant's rate, at these levels, with this hint. Returns
+    /// the hint for the caller: behind those who were sent away from here.
+    pub fn note(&self, route: &Route, quota: &Quota, hint: Duration) -> Duration {
         let limits = &route.tenant.limits;
         let but_one = f64::from(limits.burst.saturating_sub(1)) / limits.rate.per_second();
         let but_one = Duration::try_from_secs_f64(but_one).unwrap_or(Duration::MAX);
         let now = Instant::now();
-        let until = now + quota.until_full.saturating_sub(but_one).min(retry_after);
+        let until = now + quota.until_full.saturating_sub(but_one).min(hint);
         let mut refusals = lock(&self.0);
-        let told = refusals.get(&route.key()).map_or(now, |refusal| refusal.promised);
-        let promised = told.max(now + retry_after);
-        refusals.insert(route.key(), Refusal { until, promised });
+        let known = refusals.get(&route.key());
+        let own = known.and_then(|known| known.own).filter(|own| *own > now + hint);
+        let own = own.map(|own| (own + each(route)).min(now + MAX_HINT));
+        let at = own.unwrap_or(now + hint);
+        let promised = known.map_or(at, |known| known.promised.max(at));
+        refusals.insert(route.key(), Refusal { until, promised, own });
+        at - now
     }
 
-    /// The store has admitted a call of the tenant's. What was promised to others counts until there
-    /// is a call to spare.
+    /// The store has admitted a call of the tenant's. What was promised to others counts until half
+    /// a burst is to spare, as in the store.
     pub fn admitted(&self, route: &Route, quota: &Quota) {
         let mut refusals = lock(&self.0);
         if refusals.is_empty() {
@@ -48,7 +55,9 @@ impl Refusals {
         }
         let now = Instant::now();
         let key = route.key();
-        if quota.remaining > 0 || refusals.get(&key).is_some_and(|known| known.promised <= now) {
+        let spare = (route.tenant.limits.burst / 2).max(1);
+        if quota.remaining >= spare || refusals.get(&key).is_some_and(|known| known.promised <= now)
+        {
             refusals.remove(&key);
         } else if let Some(refusal) = refusals.get_mut(&key) {
             refusal.until = now;
@@ -65,10 +74,16 @@ impl Refusals {
         }
         let now = Instant::now();
         let refusal = refusals.get_mut(&route.key()).filter(|refusal| now < refusal.until)?;
-        let each = Duration::try_from_secs_f64(1.0 / limits.rate.per_second()).unwrap_or(MAX_HINT);
-        refusal.promised = (refusal.promised + each.min(MAX_HINT)).min(now + MAX_HINT);
-        Some(refusal.promised - now)
+        let promised = (refusal.promised.max(now) + each(route)).min(now + MAX_HINT);
+        (refusal.promised, refusal.own) = (promised, Some(promised));
+        Some(promised - now)
     }
+}
+
+/// What one more call takes by the tenant's rate.
+fn each(route: &Route) -> Duration {
+    let each = 1.0 / route.tenant.limits.rate.per_second();
+    Duration::try_from_secs_f64(each).unwrap_or(MAX_HINT).min(MAX_HINT)
 }
 
 /// The longest hint.
