@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use participant_gateway::proto;
 
-use super::{Client, hint, oks, over_redis, persistently, row, within, word};
+use super::{Client, hint, oks, over_redis, paced, persistently, row, within, word};
 use crate::support::status::reason;
 use crate::support::{Fixture, Front, Plan, Reply, gateway, request, request_with_token};
 
@@ -67,20 +67,23 @@ async fn crowd(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_above_the_limit_in_flight_is_served_by_a_standard_retry_policy() {
-    let (gateway, _redis) = over_redis(gateway().with("/tenants/demo/max_in_flight", 64)).await;
-    // The first calls of all: how long one takes is not known yet.
-    let call = |_| request("sim-slow-300");
-    let (answers, attempts, took) = crowd(&gateway, 200, call, Duration::from_secs(5)).await;
-    let most = attempts.iter().max().unwrap();
-    row(
-        "19",
-        "200 calls of 0.3 s at once, max_in_flight: 64, deadline 5 s, five attempts",
-        format!("{} OK within {took:.1?}, {most} attempts at most", oks(&answers)),
-    );
-    let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
-    assert!(lost.is_empty(), "{} lost, as {}", lost.len(), lost[0]);
-    // Four rounds of 64 take 1.2 s.
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    paced(async || {
+        let (gateway, _redis) = over_redis(gateway().with("/tenants/demo/max_in_flight", 64)).await;
+        // The first calls of all: how long one takes is not known yet.
+        let call = |_| request("sim-slow-300");
+        let (answers, attempts, took) = crowd(&gateway, 200, call, Duration::from_secs(5)).await;
+        let most = attempts.iter().max().unwrap();
+        row(
+            "19",
+            "200 calls of 0.3 s at once, max_in_flight: 64, deadline 5 s, five attempts",
+            format!("{} OK within {took:.1?}, {most} attempts at most", oks(&answers)),
+        );
+        let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
+        assert!(lost.is_empty(), "{} lost, as {}", lost.len(), lost[0]);
+        // Four rounds of 64 take 1.2 s.
+        assert!(took < Duration::from_secs(4), "{took:?}");
+    })
+    .await;
 }
 
 /// All are OK in about the ideal time, after few attempts.
@@ -118,30 +121,43 @@ async fn are_spread(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_above_the_upstreams_budget_comes_back_spread() {
-    let plan = gateway().with("/upstreams/main/rate", "50/s").with("/upstreams/main/burst", 50);
-    let tried = "150 calls at once against a budget of 50/s, burst 50, five attempts";
-    let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
-    are_spread(plan, tried, 150, Duration::from_secs(2), call).await;
+    paced(async || {
+        let plan = gateway().with("/upstreams/main/rate", "50/s").with("/upstreams/main/burst", 50);
+        let tried = "150 calls at once against a budget of 50/s, burst 50, five attempts";
+        let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
+        are_spread(plan, tried, 150, Duration::from_secs(2), call).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_crowd_above_a_small_budget_comes_back_spread() {
-    let plan = gateway().with("/upstreams/main/rate", "10/s").with("/upstreams/main/burst", 5);
-    let tried = "25 calls at once against a budget of 10/s, burst 5, five attempts";
-    are_spread(plan, tried, 25, Duration::from_secs(2), |_| request("contact-1")).await;
+    paced(async || {
+        let plan = gateway().with("/upstreams/main/rate", "10/s").with("/upstreams/main/burst", 5);
+        let tried = "25 calls at once against a budget of 10/s, burst 5, five attempts";
+        are_spread(plan, tried, 25, Duration::from_secs(2), |_| request("contact-1")).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_above_its_tenants_rate_comes_back_spread() {
-    let plan = gateway().with("/tenants/demo/rate", "20/s").with("/tenants/demo/burst", 20);
-    let tried = "60 calls with tokens at once against a tenant's 20/s, burst 20, five attempts";
-    let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
-    are_spread(plan, tried, 60, Duration::from_secs(2), call).await;
+    paced(async || {
+        let plan = gateway().with("/tenants/demo/rate", "20/s").with("/tenants/demo/burst", 20);
+        let tried = "60 calls with tokens at once against a tenant's 20/s, burst 20, five attempts";
+        let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
+        are_spread(plan, tried, 60, Duration::from_secs(2), call).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_that_is_refused_from_memory_comes_back_spread() {
-    let plan = gateway().with("/tenants/demo/rate", "20/s").with("/tenants/demo/burst", 20);
-    let tried = "60 calls without tokens at once against a tenant's 20/s, burst 20, five attempts";
-    are_spread(plan, tried, 60, Duration::from_secs(2), |_| request("contact-1")).await;
+    paced(async || {
+        let plan = gateway().with("/tenants/demo/rate", "20/s").with("/tenants/demo/burst", 20);
+        let tried =
+            "60 calls without tokens at once against a tenant's 20/s, burst 20, five attempts";
+        are_spread(plan, tried, 60, Duration::from_secs(2), |_| request("contact-1")).await;
+    })
+    .await;
 }

@@ -9,7 +9,7 @@ use participant_gateway::simulator::Options;
 use serde_json::json;
 use tokio::time::{interval, sleep, timeout};
 
-use super::{Client, oks, over_redis, quota, row, tenant, within, word};
+use super::{Client, oks, over_redis, paced, quota, row, tenant, within, word};
 use crate::support::redis::{RedisServer, text};
 use crate::support::{Fixture, gateway, request};
 
@@ -28,8 +28,8 @@ async fn in_a_loop(
                 let time = Duration::from_secs(5);
                 match within(&mut client, tenant, request("contact-1"), time).await {
                     Ok(_) => ok += usize::from(Instant::now() < until),
-                    // Not at the hint: a caller in a hurry.
-                    Err(_) => sleep(Duration::from_millis(50)).await,
+                    // Not at the hint; and not so often that the calls take all of a core.
+                    Err(_) => sleep(Duration::from_millis(400)).await,
                 }
             }
             ok
@@ -77,10 +77,13 @@ async fn at_twice_the_load(max_wait: &str, deadline: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_hear_of_what_the_budget_makes_where_their_deadlines_are_near_max_wait() {
-    tokio::join!(
-        at_twice_the_load("2s", Duration::from_secs(1)),
-        at_twice_the_load("500ms", Duration::from_millis(600)),
-    );
+    paced(async || {
+        tokio::join!(
+            at_twice_the_load("2s", Duration::from_secs(1)),
+            at_twice_the_load("500ms", Duration::from_millis(600)),
+        );
+    })
+    .await;
 }
 
 /// One tenant sends 30 calls four times a second, and gives each up after so long. Another takes
@@ -139,20 +142,28 @@ async fn beside_a_hog(tried: &str, hog: serde_json::Value, patience: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queued_callers_that_hang_up_cost_the_others_no_slot() {
-    let tried = "a tenant (5/s of 10/s) sends 30 calls four times a second, hangs up after 100 ms";
-    let hog = json!({ "rate": "5/s", "burst": 5 });
-    beside_a_hog(tried, hog, Duration::from_millis(100)).await;
+    paced(async || {
+        let tried =
+            "a tenant (5/s of 10/s) sends 30 calls four times a second, hangs up after 100 ms";
+        let hog = json!({ "rate": "5/s", "burst": 5 });
+        beside_a_hog(tried, hog, Duration::from_millis(100)).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_queues_above_its_own_ceiling_costs_the_others_no_slot() {
-    let tried = "a tenant (2/s of 10/s) sends 30 calls four times a second, and waits";
-    let hog = json!({ "rate": "2/s", "burst": 2 });
-    beside_a_hog(tried, hog, Duration::from_secs(5)).await;
+    paced(async || {
+        let tried = "a tenant (2/s of 10/s) sends 30 calls four times a second, and waits";
+        let hog = json!({ "rate": "2/s", "burst": 2 });
+        beside_a_hog(tried, hog, Duration::from_secs(5)).await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_takes_no_more_places_than_its_tenant_has() {
+    paced(async || {
     let plan = gateway()
         .with("/server/max_in_flight", 256)
         .with("/tenants/crowd", tenant(&json!({ "max_in_flight": 4 })))
@@ -195,84 +206,92 @@ async fn a_crowd_takes_no_more_places_than_its_tenant_has() {
     );
     assert!((1..=4).contains(&most), "{most}");
     assert!(refused.is_empty(), "{refused:?}");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queued_call_asks_about_twice() {
-    let server = RedisServer::start().await;
-    let plan = gateway()
-        .with("/tenants/demo", tenant(&json!({ "committed": "25/s" })))
-        .with("/tenants/spare", tenant(&json!({})))
-        .with("/upstreams/main/rate", "50/s")
-        .with("/upstreams/main/burst", 60)
-        .with("/upstreams/main/max_wait", "2s")
-        .with("/store/redis/timeout", "5s");
-    let gateway = plan.on_redis(&server.url(), "pg").start().await;
-    let scripts = async || {
-        let stats = text(&server.command(&["info", "commandstats"]).await);
-        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
-        line.and_then(|line| line.split(',').next()?.parse::<usize>().ok())
-            .unwrap_or_default()
-    };
-    let before = scripts().await;
-    let end = Instant::now() + Duration::from_secs(4);
-    let spare = tokio::spawn(in_a_loop(clients(&gateway).await, "spare", 20, end));
-    let mut client = gateway.client().await;
-    let (mut tick, mut bursts) = (interval(Duration::from_millis(800)), Vec::new());
-    while Instant::now() < end {
-        tick.tick().await;
-        for _ in 0..10 {
-            let mut client = client.clone();
-            bursts.push(tokio::spawn(async move {
-                within(&mut client, "demo", request("contact-1"), Duration::from_secs(5)).await
-            }));
+    paced(async || {
+        let server = RedisServer::start().await;
+        let plan = gateway()
+            .with("/tenants/demo", tenant(&json!({ "committed": "25/s" })))
+            .with("/tenants/spare", tenant(&json!({})))
+            .with("/upstreams/main/rate", "50/s")
+            .with("/upstreams/main/burst", 60)
+            .with("/upstreams/main/max_wait", "2s")
+            .with("/store/redis/timeout", "5s");
+        let gateway = plan.on_redis(&server.url(), "pg").start().await;
+        let scripts = async || {
+            let stats = text(&server.command(&["info", "commandstats"]).await);
+            let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+            line.and_then(|line| line.split(',').next()?.parse::<usize>().ok())
+                .unwrap_or_default()
+        };
+        let before = scripts().await;
+        let end = Instant::now() + Duration::from_secs(4);
+        let spare = tokio::spawn(in_a_loop(clients(&gateway).await, "spare", 20, end));
+        let mut client = gateway.client().await;
+        let (mut tick, mut bursts) = (interval(Duration::from_millis(800)), Vec::new());
+        while Instant::now() < end {
+            tick.tick().await;
+            for _ in 0..10 {
+                let mut client = client.clone();
+                bursts.push(tokio::spawn(async move {
+                    within(&mut client, "demo", request("contact-1"), Duration::from_secs(5)).await
+                }));
+            }
         }
-    }
-    let committed: Vec<_> = join_all(bursts).await.into_iter().map(Result::unwrap).collect();
-    spare.await.unwrap();
-    within(&mut client, "demo", request("contact-1"), Duration::from_secs(5))
-        .await
-        .unwrap();
-    let made = gateway.journal.participant_count() as usize;
-    let spares = made - oks(&committed) - 1;
-    // Each call settles once, and a committed one asks once.
-    let asks = scripts().await - before - made - (made - spares);
-    let each = asks as f64 / spares as f64;
-    row(
-        "9",
-        "committed calls in bursts at 50/s, 20 callers of another tenant wait for the rest",
-        format!(
-            "{each:.1} asks a spare call, {} of {} committed OK",
-            oks(&committed),
-            committed.len()
-        ),
-    );
-    assert_eq!(oks(&committed), committed.len());
-    // Two, and one more for each burst that goes before a call: a wait of 0.4 s meets half of one.
-    assert!(each <= 3.0, "{each} asks a call");
-    assert!(spares >= 100, "{spares} spare calls");
+        let committed: Vec<_> = join_all(bursts).await.into_iter().map(Result::unwrap).collect();
+        spare.await.unwrap();
+        within(&mut client, "demo", request("contact-1"), Duration::from_secs(5))
+            .await
+            .unwrap();
+        let made = gateway.journal.participant_count() as usize;
+        let spares = made - oks(&committed) - 1;
+        // Each call settles once, and a committed one asks once.
+        let asks = scripts().await - before - made - (made - spares);
+        let each = asks as f64 / spares as f64;
+        row(
+            "9",
+            "committed calls in bursts at 50/s, 20 callers of another tenant wait for the rest",
+            format!(
+                "{each:.1} asks a spare call, {} of {} committed OK",
+                oks(&committed),
+                committed.len()
+            ),
+        );
+        assert_eq!(oks(&committed), committed.len());
+        // Two, and one more for each burst that goes before a call: a wait of 0.4 s meets half of one.
+        assert!(each <= 3.0, "{each} asks a call");
+        assert!(spares >= 100, "{spares} spare calls");
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_tenants_get_the_same_whoever_sends_more() {
-    let plan = gateway()
-        .with("/tenants/many", tenant(&json!({})))
-        .with("/tenants/few", tenant(&json!({})))
-        .with("/upstreams/main/rate", "20/s")
-        .with("/upstreams/main/burst", 2)
-        .with("/upstreams/main/max_wait", "2s");
-    let (gateway, _redis) = over_redis(plan).await;
-    let (first, second) = (clients(&gateway).await, clients(&gateway).await);
-    let end = Instant::now() + Duration::from_secs(6);
-    let many = tokio::spawn(in_a_loop(first, "many", 60, end));
-    let few = in_a_loop(second, "few", 2, end).await;
-    let many = many.await.unwrap();
-    row(
-        "17",
-        "60 callers of one tenant and 2 of another, in a loop, for 6 s at 20/s",
-        format!("{many} and {few} calls"),
-    );
-    // The few have one call waiting at least, unless the machine stalls for 50 ms and more.
-    assert!(many + few >= 100, "{many} + {few}");
-    assert!(many.abs_diff(few) <= 12, "{many} and {few}");
+    paced(async || {
+        let plan = gateway()
+            .with("/tenants/many", tenant(&json!({})))
+            .with("/tenants/few", tenant(&json!({})))
+            .with("/upstreams/main/rate", "20/s")
+            .with("/upstreams/main/burst", 2)
+            .with("/upstreams/main/max_wait", "2s");
+        let (gateway, _redis) = over_redis(plan).await;
+        let (first, second) = (clients(&gateway).await, clients(&gateway).await);
+        let end = Instant::now() + Duration::from_secs(6);
+        let many = tokio::spawn(in_a_loop(first, "many", 60, end));
+        let few = in_a_loop(second, "few", 2, end).await;
+        let many = many.await.unwrap();
+        row(
+            "17",
+            "60 callers of one tenant and 2 of another, in a loop, for 6 s at 20/s",
+            format!("{many} and {few} calls"),
+        );
+        // The few have one call waiting at least, unless the machine stalls for 50 ms and more.
+        assert!(many + few >= 100, "{many} + {few}");
+        assert!(many.abs_diff(few) <= 12, "{many} and {few}");
+    })
+    .await;
 }
