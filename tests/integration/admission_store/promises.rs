@@ -62,7 +62,8 @@ impl Promises {
         let rising = dt.min((1.0 - self.factor) * 16.0);
         let dphi = self.factor * rising + rising * rising / 32.0 + dt - rising;
         let (full, most) = (self.allowance + budget.0 * dphi, f64::from(budget.1));
-        if self.budget == budget && self.calls.iter().any(|call| call.waits) {
+        let somebody_waits = self.calls.iter().any(|call| call.waits);
+        if somebody_waits && self.all_are_punctual() {
             self.lost += (full - most).max(0.0);
         }
         self.allowance = full.min(most);
@@ -184,15 +185,18 @@ impl Promises {
         Ok(())
     }
 
-    /// Whether both tenants have spare calls that wait, and none that comes late: such a call lets
-    /// turns of its tenant's pass.
+    /// Whether both tenants have spare calls that wait, and nobody comes late: whoever does lets a
+    /// turn pass, and the token goes to the next who asks.
     fn both_wait(&self, one: usize, other: usize) -> bool {
-        [one, other].iter().all(|tenant| {
-            let mut waiting = self.calls.iter().filter(|call| call.tenant == *tenant && call.waits);
-            let is_spare = self.plan.tenants[*tenant].committed == 0.0;
-            let waits = waiting.clone().next().is_some();
-            is_spare && waits && !waiting.any(|call| call.is_late)
-        })
+        let waits = |tenant| self.calls.iter().any(|call| call.waits && call.tenant == tenant);
+        let is_spare = |tenant: usize| self.plan.tenants[tenant].committed == 0.0;
+        let both = [one, other].into_iter().all(|tenant| is_spare(tenant) && waits(tenant));
+        both && self.all_are_punctual()
+    }
+
+    /// Whether all that wait were told when they can start.
+    fn all_are_punctual(&self) -> bool {
+        !self.calls.iter().any(|call| call.waits && call.is_late)
     }
 
     fn forget_leads(&mut self) {
