@@ -32,7 +32,8 @@ class Documents(unittest.TestCase):
         literals = re.compile(r'"([A-Z]{2,}(?:_[A-Z]+)*)"')
         found = set()
         for file in (ROOT / "src/grpc").rglob("*.rs"):
-            found |= set(literals.findall(file.read_text()))
+            program, _, _ = file.read_text().partition("#[cfg(test)]")
+            found |= set(literals.findall(program))
         self.assertGreater(len(found - NO_REASONS), 30)
         self.assertEqual(found - NO_REASONS - set(self.rows), set())
 
