@@ -179,8 +179,12 @@ class Gateway:
         self.target = target
         self.port = port
 
-    def calls(self) -> list[dict]:
-        return self.running.calls()
+    def calls(self, least: int = 0) -> list[dict]:
+        """Return the log's line of each call; a line may come a little after its answer."""
+        until = time.monotonic() + 5
+        while len(found := self.running.calls()) < least and time.monotonic() < until:
+            time.sleep(0.02)
+        return found
 
     def wait_for_call(self) -> None:
         """Wait until a call is in flight."""
