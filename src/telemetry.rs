@@ -1,5 +1,6 @@
 //! What the gateway tells of itself.
 
+mod bound;
 mod export;
 mod gauges;
 mod log;

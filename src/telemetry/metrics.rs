@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, Meter, MeterProvider};
+use opentelemetry::metrics::{
+    BoundCounter, BoundHistogram, Counter, Histogram, Meter, MeterProvider,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::reader::MetricReader;
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, SdkMeterProvider, Stream};
 use prometheus::{Registry, TextEncoder};
 
+use super::bound::Bound;
 use super::names::{attribute as at, metric};
 use super::{Operation, log, process};
 use crate::call::Disposition;
@@ -38,7 +41,28 @@ pub struct Metrics {
     dropped: Arc<AtomicU64>,
     waits: Histogram<f64>,
     unmended: Arc<Mutex<BTreeSet<Reloadable>>>,
+    series: Series,
 }
+
+/// What every call counts.
+#[derive(Default)]
+struct Series {
+    /// By method, code and tenant.
+    server: Bound<(&'static str, &'static str, Option<Name>), BoundHistogram<f64>>,
+    /// By upstream and fault.
+    client: Bound<(Name, Option<&'static str>), Attempts>,
+    /// By operation and fault.
+    database: Bound<(&'static str, Option<&'static str>), BoundHistogram<f64>>,
+    /// By tenant and upstream, and whether only in shadow.
+    decisions: Bound<(Name, Name, Disposition, bool), BoundCounter<u64>>,
+    /// By tenant and upstream.
+    near_limit: Bound<(Name, Name), BoundCounter<u64>>,
+    /// By upstream.
+    waits: Bound<Name, BoundHistogram<f64>>,
+}
+
+/// How long attempts take, and their number.
+type Attempts = (BoundHistogram<f64>, BoundCounter<u64>);
 
 /// What the store last said of each upstream's factor, and when.
 type Factors = Arc<Mutex<BTreeMap<Name, (f64, Instant)>>>;
@@ -105,6 +129,7 @@ impl Metrics {
                 "How long admitted calls waited for a slot, or for a duplicate elsewhere.",
             ),
             unmended: Arc::default(),
+            series: Series::default(),
             registry,
             meter,
             dropped,
@@ -179,29 +204,35 @@ impl Metrics {
         tenant: Option<&Name>,
         took: Duration,
     ) {
-        let mut labels = Vec::with_capacity(5);
-        labels.push(KeyValue::new(at::RPC_SYSTEM, "grpc"));
-        labels.push(KeyValue::new(at::RPC_METHOD, method));
-        labels.push(KeyValue::new(at::RPC_STATUS, code));
-        labels
-            .push(KeyValue::new(at::TENANT, tenant.map_or_else(String::new, ToString::to_string)));
-        if fault {
-            labels.push(KeyValue::new(at::ERROR_TYPE, code));
-        }
-        self.server.record(took.as_secs_f64(), &labels);
+        let series = self.series.server.of((method, code, tenant.cloned()), || {
+            let tenant = tenant.map_or_else(String::new, ToString::to_string);
+            let mut labels = vec![
+                KeyValue::new(at::RPC_SYSTEM, "grpc"),
+                KeyValue::new(at::RPC_METHOD, method),
+                KeyValue::new(at::RPC_STATUS, code),
+                KeyValue::new(at::TENANT, tenant),
+            ];
+            labels.extend(fault.then(|| KeyValue::new(at::ERROR_TYPE, code)));
+            self.server.bind(&labels)
+        });
+        series.record(took.as_secs_f64());
     }
 
     /// An attempt at Connect has ended, with the fault where it failed.
     pub fn count_attempt(&self, upstream: &Name, fault: Option<&'static str>, took: Duration) {
-        let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
-        let mut labels = Vec::with_capacity(4);
-        labels.push(KeyValue::new(at::RPC_SYSTEM, "aws-api"));
-        labels.push(KeyValue::new(at::RPC_METHOD, "CreateParticipant"));
-        labels.push(upstream.clone());
-        labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
-        self.client.record(took.as_secs_f64(), &labels);
-        self.attempts
-            .add(1, &[upstream, KeyValue::new(at::OUTCOME, fault.unwrap_or("ok"))]);
+        let series = self.series.client.of((upstream.clone(), fault), || {
+            let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
+            let outcome = KeyValue::new(at::OUTCOME, fault.unwrap_or("ok"));
+            let mut labels = vec![
+                KeyValue::new(at::RPC_SYSTEM, "aws-api"),
+                KeyValue::new(at::RPC_METHOD, "CreateParticipant"),
+                upstream.clone(),
+            ];
+            labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
+            (self.client.bind(&labels), self.attempts.bind(&[upstream, outcome]))
+        });
+        series.0.record(took.as_secs_f64());
+        series.1.add(1);
     }
 
     /// An operation on Redis has ended, with what went wrong where it failed.
@@ -211,12 +242,16 @@ impl Metrics {
         fault: Option<&'static str>,
         took: Duration,
     ) {
-        let mut labels = Vec::with_capacity(4);
-        labels.push(KeyValue::new(at::DB_SYSTEM, "redis"));
-        labels.push(KeyValue::new(at::DB_OPERATION, "EVALSHA"));
-        labels.push(KeyValue::new(at::DB_PROCEDURE, operation.as_str()));
-        labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
-        self.database.record(took.as_secs_f64(), &labels);
+        let series = self.series.database.of((operation.as_str(), fault), || {
+            let mut labels = vec![
+                KeyValue::new(at::DB_SYSTEM, "redis"),
+                KeyValue::new(at::DB_OPERATION, "EVALSHA"),
+                KeyValue::new(at::DB_PROCEDURE, operation.as_str()),
+            ];
+            labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
+            self.database.bind(&labels)
+        });
+        series.record(took.as_secs_f64());
     }
 
     /// Admission has decided a call.
@@ -230,18 +265,22 @@ impl Metrics {
         if disposition == Disposition::Replayed {
             self.replays.add(1, &[]);
         }
-        self.add_disposition(1, tenant, upstream, disposition, shadow);
+        let key = (tenant.clone(), upstream.clone(), disposition, shadow);
+        let labels = || self.decisions.bind(&decided(tenant, upstream, disposition, shadow));
+        self.series.decisions.of(key, labels).add(1);
     }
 
     /// An admitted call left little of the tenant's burst.
     pub fn count_near_limit(&self, tenant: &Name, upstream: &Name) {
-        self.near_limit.add(1, &of(tenant, upstream));
+        let key = (tenant.clone(), upstream.clone());
+        let labels = || self.near_limit.bind(&of(tenant, upstream));
+        self.series.near_limit.of(key, labels).add(1);
     }
 
     /// A call was admitted, after this wait.
     pub fn record_wait(&self, upstream: &Name, wait: Duration) {
-        self.waits
-            .record(wait.as_secs_f64(), &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
+        let labels = || self.waits.bind(&[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
+        self.series.waits.of(upstream.clone(), labels).record(wait.as_secs_f64());
     }
 
     /// Starts what admission may decide of the tenant's calls to the upstream, at 0. `shadow`: of
@@ -249,33 +288,9 @@ impl Metrics {
     pub fn start_tenant(&self, tenant: &Name, upstream: &Name, shadow: bool) {
         self.near_limit.add(0, &of(tenant, upstream));
         for disposition in Disposition::ALL {
-            self.add_disposition(
-                0,
-                tenant,
-                upstream,
-                disposition,
-                shadow && disposition.may_be_shadowed(),
-            );
+            let shadow = shadow && disposition.may_be_shadowed();
+            self.decisions.add(0, &decided(tenant, upstream, disposition, shadow));
         }
-    }
-
-    fn add_disposition(
-        &self,
-        count: u64,
-        tenant: &Name,
-        upstream: &Name,
-        disposition: Disposition,
-        shadow: bool,
-    ) {
-        self.decisions.add(
-            count,
-            &[
-                KeyValue::new(at::TENANT, tenant.to_string()),
-                KeyValue::new(at::UPSTREAM, upstream.to_string()),
-                KeyValue::new(at::DECISION, disposition.as_str()),
-                KeyValue::new(at::ENFORCEMENT, if shadow { "shadow" } else { "enforce" }),
-            ],
-        );
     }
 
     /// The store has said what share of the upstream's rate is in use.
@@ -389,6 +404,20 @@ pub(super) fn of(tenant: &Name, upstream: &Name) -> [KeyValue; 2] {
     [
         KeyValue::new(at::TENANT, tenant.to_string()),
         KeyValue::new(at::UPSTREAM, upstream.to_string()),
+    ]
+}
+
+fn decided(
+    tenant: &Name,
+    upstream: &Name,
+    disposition: Disposition,
+    shadow: bool,
+) -> [KeyValue; 4] {
+    [
+        KeyValue::new(at::TENANT, tenant.to_string()),
+        KeyValue::new(at::UPSTREAM, upstream.to_string()),
+        KeyValue::new(at::DECISION, disposition.as_str()),
+        KeyValue::new(at::ENFORCEMENT, if shadow { "shadow" } else { "enforce" }),
     ]
 }
 

@@ -1,0 +1,32 @@
+//! Series that are looked up once.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Mutex;
+
+use crate::sync::lock;
+
+/// The series of one instrument, each bound to its labels when it is first counted. To make the
+/// labels and to look them up costs several times what it costs to count.
+///
+/// The keys come from the config and from closed sets, as labels do: so their number is bounded.
+pub(super) struct Bound<K, I>(Mutex<HashMap<K, I>>);
+
+impl<K: Eq + Hash, I: Clone> Bound<K, I> {
+    /// The series of this key.
+    pub fn of(&self, key: K, bind: impl FnOnce() -> I) -> I {
+        let mut series = lock(&self.0);
+        if let Some(bound) = series.get(&key) {
+            return bound.clone();
+        }
+        let bound = bind();
+        series.insert(key, bound.clone());
+        bound
+    }
+}
+
+impl<K, I> Default for Bound<K, I> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
