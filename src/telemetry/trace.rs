@@ -102,19 +102,21 @@ impl Tracing {
         peer: Option<SocketAddr>,
     ) -> Span {
         let parent = self.0.propagator.extract_with_context(&Context::new(), &Headers(headers));
-        let mut attributes = Vec::with_capacity(8);
-        attributes.push(KeyValue::new(at::RPC_SYSTEM, "grpc"));
-        attributes.push(KeyValue::new(at::RPC_METHOD, method));
-        if let Some(server) = server {
-            attributes.push(KeyValue::new(at::SERVER_ADDRESS, server.host().to_owned()));
-            attributes.extend(
-                server.port_u16().map(|port| KeyValue::new(at::SERVER_PORT, i64::from(port))),
-            );
-        }
-        attributes.extend(
-            peer.map(|peer| KeyValue::new(at::PEER_ADDRESS, peer.ip().to_canonical().to_string())),
-        );
-        begin(&self.0, &parent, method, SpanKind::Server, attributes)
+        let span = begin(&self.0, &parent, method, SpanKind::Server);
+        span.describe(|| {
+            let mut attributes =
+                vec![KeyValue::new(at::RPC_SYSTEM, "grpc"), KeyValue::new(at::RPC_METHOD, method)];
+            if let Some(server) = server {
+                attributes.push(KeyValue::new(at::SERVER_ADDRESS, server.host().to_owned()));
+                attributes.extend(
+                    server.port_u16().map(|port| KeyValue::new(at::SERVER_PORT, i64::from(port))),
+                );
+            }
+            let peer = peer.map(|peer| peer.ip().to_canonical().to_string());
+            attributes.extend(peer.map(|peer| KeyValue::new(at::PEER_ADDRESS, peer)));
+            attributes
+        });
+        span
     }
 }
 
@@ -212,21 +214,24 @@ impl Span {
 
     fn child(&self, name: &'static str, attributes: impl FnOnce() -> Vec<KeyValue>) -> Self {
         let Some((maker, parent)) = &self.0 else { return Self(None) };
-        // What is not recorded costs no attributes.
-        let attributes = if parent.span().is_recording() { attributes() } else { Vec::new() };
-        begin(maker, parent, name, SpanKind::Client, attributes)
+        let span = begin(maker, parent, name, SpanKind::Client);
+        span.describe(attributes);
+        span
+    }
+
+    /// A span that is not recorded costs no attributes.
+    fn describe(&self, attributes: impl FnOnce() -> Vec<KeyValue>) {
+        let Some((_, context)) = &self.0 else { return };
+        let span = context.span();
+        if span.is_recording() {
+            span.set_attributes(attributes());
+        }
     }
 }
 
-fn begin(
-    maker: &Arc<Maker>,
-    parent: &Context,
-    name: &'static str,
-    kind: SpanKind,
-    attributes: Vec<KeyValue>,
-) -> Span {
+fn begin(maker: &Arc<Maker>, parent: &Context, name: &'static str, kind: SpanKind) -> Span {
     let tracer = &maker.tracer;
-    let span = tracer.span_builder(name).with_kind(kind).with_attributes(attributes);
+    let span = tracer.span_builder(name).with_kind(kind);
     let context = parent.with_span(tracer.build_with_context(span, parent));
     Span(Some((Arc::clone(maker), context)))
 }
