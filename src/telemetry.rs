@@ -3,6 +3,7 @@
 mod bound;
 mod export;
 mod gauges;
+mod json;
 mod log;
 mod metrics;
 pub mod names;

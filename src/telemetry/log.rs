@@ -7,6 +7,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use super::json::Json;
 use super::writer::Lines;
 use crate::config::Level;
 use crate::config::shape::LogFormat;
@@ -32,13 +33,7 @@ pub fn init(format: LogFormat, level: Level) -> LogLevel {
     let (filter, handle) = reload::Layer::new(filter(level));
     let lines = LINES.get_or_init(|| Lines::to(io::stdout())).clone();
     let lines = match format {
-        LogFormat::Json => fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_writer(lines)
-            .boxed(),
+        LogFormat::Json => Json(lines).boxed(),
         LogFormat::Text => fmt::layer()
             .with_ansi(io::stdout().is_terminal())
             .with_target(false)

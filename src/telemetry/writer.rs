@@ -68,7 +68,8 @@ impl Lines {
         waiting.is_flushing = false;
     }
 
-    fn add(&self, line: &[u8]) {
+    /// Takes a whole line. Waits while the reader is too slow.
+    pub fn add(&self, line: &[u8]) {
         let shared = &*self.0;
         let waiting = lock(&shared.waiting);
         let is_full = |waiting: &mut Waiting| waiting.bytes.len() >= MAX_BYTES;
