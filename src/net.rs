@@ -17,8 +17,8 @@ use bytes::Bytes;
 use http::{Extensions, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -176,10 +176,11 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let peer = Arc::new(peer);
-        let service = TowerToHyperService::new(tower::service_fn(move |request| {
+        // Boxed at once: hyper and tokio hand a call on several times, and each would move all of it.
+        let service = service_fn(move |request| {
             let answered = handler.answer(request, Arc::clone(&peer));
-            async move { Ok::<_, Infallible>(answered.await) }
-        }));
+            Box::pin(async move { Ok::<_, Infallible>(answered.await) })
+        });
         let io = TokioIo::new(Preface::new(stream, Instant::now() + PREFACE_TIMEOUT));
         let mut connection = std::pin::pin!(builder(self.limits).serve_connection(io, service));
 
