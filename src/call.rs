@@ -18,7 +18,7 @@ pub struct Notes {
     request_id: String,
     tenant: OnceLock<Name>,
     upstream: OnceLock<Name>,
-    entered: AtomicBool,
+    repeatable: AtomicBool,
     attempts: AtomicU32,
     kept: Mutex<Kept>,
 }
@@ -120,7 +120,7 @@ impl Notes {
             request_id: own.map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned),
             tenant: OnceLock::new(),
             upstream: OnceLock::new(),
-            entered: AtomicBool::new(false),
+            repeatable: AtomicBool::new(true),
             attempts: AtomicU32::new(0),
             kept: Mutex::default(),
         }
@@ -144,10 +144,10 @@ impl Notes {
         self.upstream.get()
     }
 
-    /// Whether the gateway has the call: from then on it answers at the deadline by itself.
+    /// Whether the caller may safely repeat the call, as far as it is known.
     #[must_use]
-    pub fn has_entered(&self) -> bool {
-        self.entered.load(Ordering::Relaxed)
+    pub fn is_repeatable(&self) -> bool {
+        self.repeatable.load(Ordering::Relaxed)
     }
 
     /// Attempts at Connect that have begun.
@@ -190,9 +190,9 @@ impl Notes {
         let _ = self.upstream.set(upstream.clone());
     }
 
-    /// Notes that the gateway has the call.
-    pub fn note_entered(&self) {
-        self.entered.store(true, Ordering::Relaxed);
+    /// Notes whether the caller may safely repeat the call: it has a `client_token`.
+    pub fn note_repeatable(&self, repeatable: bool) {
+        self.repeatable.store(repeatable, Ordering::Relaxed);
     }
 
     /// Counts an attempt that begins.

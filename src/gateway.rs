@@ -23,7 +23,7 @@ use crate::admission::{Quota, RecordAsk, Settlement, Store};
 use crate::call::{Disposition, Notes};
 use crate::connect::{Endpoint, is_worth_it};
 use crate::domain::{Enforcement, Name};
-use crate::error::{Error, Limit, Sent};
+use crate::error::{Error, Limit};
 use crate::places::Permit;
 use crate::telemetry::{Metrics, Span};
 use call::Call;
@@ -69,20 +69,15 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// Runs the call to its end, or joins the one in this process that it duplicates. Answers at
-    /// the caller's deadline, and when the drain's time is over: only here is known what was sent.
+    /// Runs the call to its end, or joins the one in this process that it duplicates. Whoever asks
+    /// bounds it in time, and drops it then.
     ///
     /// # Errors
     /// Why there is no participant.
     pub async fn create(self: &Arc<Self>, order: Order) -> Outcome {
-        let (notes, deadline) = (Arc::clone(&order.notes), order.deadline);
-        let (repeatable, span) = (order.is_repeatable(), order.span.clone());
-        notes.note_entered();
-        tokio::select! {
-            biased;
-            outcome = span.scope(self.answer(order)) => outcome,
-            error = self.over(deadline, &notes, repeatable) => Err(error),
-        }
+        order.notes.note_repeatable(order.is_repeatable());
+        let span = order.span.clone();
+        span.scope(self.answer(order)).await
     }
 
     /// The tenant's levels on the upstream; charges nothing.
@@ -90,22 +85,9 @@ impl<S: Store> Gateway<S> {
     /// # Errors
     /// [`Error::StoreUnavailable`], or the tenant's limit of calls in flight, which bounds these
     /// questions as well.
-    pub async fn quota(
-        &self,
-        route: &Route,
-        notes: &Notes,
-        span: &Span,
-        deadline: Instant,
-    ) -> Result<Quota, Error> {
-        notes.note_entered();
+    pub async fn quota(&self, route: &Route, notes: &Notes, span: &Span) -> Result<Quota, Error> {
         let _place = self.waiting.enter(route)?;
-        let scope = route.scope();
-        let asked = span.clone().scope(self.store.quota(&scope));
-        let quota = tokio::select! {
-            biased;
-            quota = asked => quota,
-            error = self.over(deadline, notes, true) => return Err(error),
-        };
+        let quota = span.clone().scope(self.store.quota(&route.scope())).await;
         let quota = quota.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
         notes.note_levels(self.levels.note(route, &quota));
         self.metrics.note_factor(&route.upstream.name, quota.factor);
@@ -200,20 +182,6 @@ impl<S: Store> Gateway<S> {
             }
             drop(permit);
         });
-    }
-
-    /// What ends a call that has no answer of its own by then.
-    async fn over(&self, deadline: Instant, notes: &Notes, repeatable: bool) -> Error {
-        let has_expired = tokio::select! {
-            () = sleep_until(deadline) => false,
-            () = self.expired.cancelled() => true,
-        };
-        let sent = if notes.attempts() > 0 { Sent::Maybe } else { Sent::No };
-        if has_expired {
-            Error::ShuttingDown { sent, repeatable }
-        } else {
-            Error::DeadlineExceeded { sent, repeatable }
-        }
     }
 }
 

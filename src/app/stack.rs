@@ -133,7 +133,7 @@ impl<S: Store> Stack<S> {
         steps::bound_headers(&request, self.max_header_bytes)?;
         // Before any work is done: shedding must cost next to nothing.
         let permit = steps::shed(&self.permits, &self.metrics)?;
-        // Bounds all that comes before the gateway, a slow body included.
+        // Bounds all that follows, a slow body included.
         let deadline = self.deadlines.of(request.headers());
         let (request, body) = request.into_parts();
         let served = async {
@@ -156,7 +156,7 @@ impl<S: Store> Stack<S> {
         tokio::select! {
             biased;
             served = served => served,
-            error = steps::unheard(deadline, &self.expired, notes) => Err(error),
+            error = steps::over(deadline, &self.expired, notes) => Err(error),
         }
     }
 

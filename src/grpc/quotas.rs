@@ -30,8 +30,8 @@ impl<S: Store> Quotas<S> {
     ) -> Result<GetQuotaResponse, Error> {
         let instance = decode::quota(message)?;
         let route = context.route(&instance)?;
-        let Context { notes, span, deadline, settings, .. } = context;
-        let quota = self.0.quota(&route, notes, span, *deadline).await?;
+        let Context { notes, span, settings, .. } = context;
+        let quota = self.0.quota(&route, notes, span).await?;
         let limits = &route.tenant.limits;
         let enforcement = match limits.enforcement {
             Enforcement::Enforce => proto::Enforcement::Enforce,

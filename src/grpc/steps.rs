@@ -49,18 +49,18 @@ impl Deadlines {
     }
 }
 
-/// Ends a call that has not reached the gateway at its deadline, as one whose body does not come.
-/// A call that has reached it is left to the gateway, which alone knows what was sent.
-pub async fn unheard(deadline: Instant, expired: &CancellationToken, notes: &Notes) -> Error {
+/// What ends a call that has no answer of its own by then: its deadline, or the end of the drain.
+pub async fn over(deadline: Instant, expired: &CancellationToken, notes: &Notes) -> Error {
     let has_expired = tokio::select! {
         () = sleep_until(deadline) => false,
         () = expired.cancelled() => true,
     };
-    let (sent, repeatable) = (Sent::No, true);
-    match (notes.has_entered(), has_expired) {
-        (true, _) => std::future::pending().await,
-        (false, true) => Error::ShuttingDown { sent, repeatable },
-        (false, false) => Error::DeadlineExceeded { sent, repeatable },
+    let sent = if notes.attempts() > 0 { Sent::Maybe } else { Sent::No };
+    let repeatable = notes.is_repeatable();
+    if has_expired {
+        Error::ShuttingDown { sent, repeatable }
+    } else {
+        Error::DeadlineExceeded { sent, repeatable }
     }
 }
 
