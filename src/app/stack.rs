@@ -247,14 +247,24 @@ fn with_reflection(routes: Routes, reflection: bool, most: usize) -> io::Result<
 fn labelled(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(notes.request_id()) {
-        headers.insert(REQUEST_ID, id);
+        headers.insert(REQUEST_ID, of_one_call(id));
     }
     if let Some(RateLimit { limit, remaining, reset_s }) = notes.levels() {
         headers.insert("ratelimit-limit", limit.into());
-        headers.insert("ratelimit-remaining", remaining.into());
-        headers.insert("ratelimit-reset", reset_s.into());
+        headers.insert("ratelimit-remaining", of_one_call(remaining.into()));
+        headers.insert("ratelimit-reset", of_one_call(reset_s.into()));
+    }
+    if let Some(details) = headers.get_mut("grpc-status-details-bin") {
+        details.set_sensitive(true);
     }
     response
+}
+
+/// A value that differs from call to call. HPACK would remember it in vain (RFC 7541, section
+/// 6.2.3), and forget for it what every call repeats.
+fn of_one_call(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// An answer in HTTP's terms.
