@@ -158,15 +158,9 @@ fn print(text: impl fmt::Display) -> Result<(), Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    // Two at least: on a single CPU an exporter that waits could otherwise hold up what it waits
-    // for.
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        runtime.worker_threads(
-            std::thread::available_parallelism().map_or(2, |cpus| cpus.get().max(2)),
-        );
-    }
-    let runtime = runtime.enable_all().build()?;
+    // A worker a CPU, and one on a single CPU: two would wake each other for every call. So no
+    // worker may ever wait for a thread that waits for a worker.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(command);
     // A lookup in the system's resolver cannot be cancelled, and must not hold up the exit.
     runtime.shutdown_background();

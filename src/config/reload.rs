@@ -16,6 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::{Examine, Problem, Problems, Settings, digest, resolve, shape};
 use crate::domain::Instances;
@@ -66,7 +67,20 @@ impl Reload {
                 () = asked() => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
-            if let Some(reloaded) = self.look(asked) {
+            // A large config takes longer to read than calls can wait for a worker.
+            let looked = spawn_blocking(move || {
+                let reloaded = self.look(asked);
+                (self, reloaded)
+            });
+            let reloaded;
+            (self, reloaded) = match looked.await {
+                Ok(looked) => looked,
+                Err(error) => {
+                    tracing::error!(%error, "the config is not watched any more");
+                    return;
+                }
+            };
+            if let Some(reloaded) = reloaded {
                 observe(reloaded);
             }
         }
