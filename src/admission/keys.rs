@@ -95,12 +95,12 @@ impl Keys {
     /// A keyed hash over the parts; each goes in behind its length, so that no two lists of parts
     /// read the same.
     pub(super) fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> hmac::Tag {
-        let mut hash = hmac::Context::with_key(self.key(purpose));
+        let mut text = Vec::with_capacity(parts.iter().map(|part| LENGTH_BYTES + part.len()).sum());
         for part in parts {
-            hash.update(&length(part));
-            hash.update(part);
+            text.extend_from_slice(&length(part));
+            text.extend_from_slice(part);
         }
-        hash.sign()
+        hmac::sign(self.key(purpose), &text)
     }
 
     /// The one key that seals.
@@ -181,7 +181,7 @@ pub(super) fn random<const BYTES: usize>() -> Result<Zeroizing<[u8; BYTES]>, NoR
 }
 
 /// A part's length, as it goes in front of the part in whatever is hashed or authenticated.
-pub(super) fn length(part: &[u8]) -> [u8; 8] {
+pub(super) fn length(part: &[u8]) -> [u8; LENGTH_BYTES] {
     (part.len() as u64).to_be_bytes()
 }
 
@@ -219,6 +219,9 @@ fn derived<const BYTES: usize>(
 
 /// The bytes of every key.
 const KEY_BYTES: usize = 32;
+
+/// The bytes of a part's length, in front of the part.
+const LENGTH_BYTES: usize = 8;
 
 /// The bytes of a sealing key's id.
 pub(super) const KEY_ID_BYTES: usize = 8;

@@ -83,20 +83,20 @@ impl RedisStore {
 
     /// The keys of an upstream share the part in braces, and with it the cluster's slot.
     fn keys(&self, scope: &Scope, record: Option<&str>) -> Vec<String> {
-        let (prefix, upstream, tenant) = (&self.prefix, &scope.upstream, &scope.tenant);
+        let upstream = [&self.prefix, ":{", scope.upstream.as_str(), "}:"].concat();
         let mut keys = Vec::with_capacity(KEYS.len() + 1);
         keys.extend(KEYS.map(|key| match key {
-            "tenant" | "flights" => format!("{prefix}:{{{upstream}}}:{key}:{tenant}"),
-            _ => format!("{prefix}:{{{upstream}}}:{key}"),
+            "tenant" | "flights" => [&upstream, key, ":", scope.tenant.as_str()].concat(),
+            _ => [&upstream, key].concat(),
         }));
-        keys.extend(record.map(|name| format!("{prefix}:{{{upstream}}}:record:{name}")));
+        keys.extend(record.map(|name| [&upstream, "record:", name].concat()));
         keys
     }
 
     async fn run(&self, script: &Prepared, keys: &[String], args: impl Fn(&mut Cmd)) -> Reply {
         let command = |name, script: &str| {
-            let mut command = redis::cmd(name);
-            command.arg(script).arg(keys.len()).arg(keys);
+            let mut command = Cmd::with_capacity(ARGS, BYTES + script.len());
+            command.arg(name).arg(script).arg(keys.len()).arg(keys);
             args(&mut command);
             command
         };
@@ -199,6 +199,10 @@ fn hex(nonce: Nonce) -> String {
 
 /// What a script answered.
 type Reply = Result<Value, StoreError>;
+
+/// What a command takes, so that it is allocated once: arguments, and bytes beside the script's.
+const ARGS: usize = 20;
+const BYTES: usize = 1024;
 
 /// The keys of every script but for the record's, in the order of `admit.lua`.
 const KEYS: [&str; 6] = ["upstream", "tenant", "flights", "queue", "drops", "starts"];

@@ -37,8 +37,8 @@ pub(super) struct Asking<'a, S: Store> {
     endpoint: &'a Endpoint,
     order: &'a Order,
     ask: Ask,
-    /// For Connect, if the call has no record.
-    random: UpstreamToken,
+    /// For Connect, where the store has none of an earlier claim.
+    token: UpstreamToken,
     /// The circuit is open for so long.
     open: Option<Duration>,
     queue_until: Instant,
@@ -64,7 +64,10 @@ impl<'a, S: Store> Asking<'a, S> {
         open: Option<Duration>,
     ) -> Result<Self, Error> {
         // Before anything is held that a failure would leave behind.
-        let random = random_token().map_err(no_randomness)?;
+        let token = match &record {
+            Some(record) => record.upstream_token.clone(),
+            None => random_token().map_err(no_randomness)?,
+        };
         let ask = Ask {
             scope: order.route.scope(),
             nonce: Nonce::random().map_err(no_randomness)?,
@@ -85,7 +88,7 @@ impl<'a, S: Store> Asking<'a, S> {
             endpoint,
             order,
             ask,
-            random,
+            token,
             open,
             queue_until,
             heard_by,
@@ -115,7 +118,7 @@ impl<'a, S: Store> Asking<'a, S> {
                         self.gateway.metrics.count_distrusted(Distrust::Malformed);
                     }
                     self.report_grant(shadowed, quota, takeover);
-                    let token = upstream_token.unwrap_or_else(|| self.random.clone());
+                    let token = upstream_token.unwrap_or_else(|| self.token.clone());
                     let claim = Claim::new(self.gateway, self.ask.clone(), at, token);
                     return Ok(Admitted::Granted(claim));
                 }

@@ -16,7 +16,7 @@ macro_rules! figures {
         impl $name {
             /// Little-endian doubles, as `struct.unpack` reads them.
             pub fn packed(&self) -> Vec<u8> {
-                [$(self.$field),+].into_iter().flat_map(f64::to_le_bytes).collect()
+                [$(self.$field.to_le_bytes()),+].concat()
             }
 
             #[cfg(test)]
