@@ -5,6 +5,7 @@
 
 pub mod listen;
 mod preface;
+mod refused;
 pub mod tls;
 
 use std::convert::Infallible;
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::Cause;
 use preface::Preface;
+pub use refused::REASONS as REFUSED;
 use tls::Tls;
 
 /// What bounds a connection.
@@ -55,6 +57,10 @@ pub trait Handler: Clone + Send + Sync + 'static {
         request: Request<Incoming>,
         peer: Arc<Peer>,
     ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
+
+    /// Hears that a connection was refused before there was a request on it. `reason`: one of
+    /// [`REFUSED`].
+    fn refused(&self, reason: &'static str);
 }
 
 /// What a connection is served with.
@@ -165,9 +171,13 @@ impl Connection {
                 self.serve(stream, handler, peer).await;
             }
             Err(error) if error.is_of_certificate() => {
-                tracing::info!(reason = error.reason(), "connection refused");
+                handler.refused(refused::CERTIFICATE);
+                tracing::info!(peer = %address, reason = error.reason(), "connection refused");
             }
-            Err(error) => tracing::debug!(reason = error.reason(), "connection failed"),
+            Err(error) => {
+                handler.refused(refused::HANDSHAKE);
+                tracing::debug!(peer = %address, reason = error.reason(), "connection failed");
+            }
         }
     }
 
@@ -177,8 +187,9 @@ impl Connection {
     {
         let peer = Arc::new(peer);
         // Boxed at once: hyper and tokio hand a call on several times, and each would move all of it.
+        let (answers, shown) = (handler.clone(), Arc::clone(&peer));
         let service = service_fn(move |request| {
-            let answered = handler.answer(request, Arc::clone(&peer));
+            let answered = answers.answer(request, Arc::clone(&shown));
             Box::pin(async move { Ok::<_, Infallible>(answered.await) })
         });
         let io = TokioIo::new(Preface::new(stream, Instant::now() + PREFACE_TIMEOUT));
@@ -195,8 +206,14 @@ impl Connection {
                 }
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "connection failed");
+        let Err(error) = ended else { return };
+        let peer = peer.address;
+        match refused::by_http2(&error) {
+            Some(reason) => {
+                handler.refused(reason);
+                tracing::info!(%peer, reason, "connection refused");
+            }
+            None => tracing::debug!(%peer, %error, "connection failed"),
         }
     }
 

@@ -26,7 +26,7 @@ use crate::gateway::Gateway;
 use crate::grpc::steps::{self, Deadlines, HeldBody, Identities, Opening};
 use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas, status};
 use crate::identity::Identity;
-use crate::net::{Handler, Peer};
+use crate::net::{Handler, Peer, REFUSED};
 use crate::places::Places;
 use crate::proto::DESCRIPTOR_SET;
 use crate::proto::participant_service_server::ParticipantServiceServer;
@@ -67,6 +67,7 @@ impl<S: Store> Stack<S> {
     pub fn new(parts: Parts<'_, S>, health: HealthServer<impl Health>) -> io::Result<Self> {
         let Parts { server, settings, gateway, identity, metrics, tracing, permits, expired } =
             parts;
+        metrics.start_refused_connections(REFUSED);
         let most = server.max_request_bytes;
         let participants = ParticipantServiceServer::new(Participants::new(Arc::clone(&gateway)));
         let quotas = QuotaServiceServer::new(Quotas::new(gateway));
@@ -222,6 +223,10 @@ impl<S: Store> Handler for Arc<Stack<S>> {
                 None => Box::pin(stack.beside(request, &peer)).await,
             }
         }
+    }
+
+    fn refused(&self, reason: &'static str) {
+        self.metrics.count_refused_connection(reason);
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Metrics {
     shed: Counter<u64>,
     reloads: Counter<u64>,
     refusals: Counter<u64>,
+    refused_connections: Counter<u64>,
     distrusted: Counter<u64>,
     dropped: Arc<AtomicU64>,
     waits: Histogram<f64>,
@@ -123,6 +124,10 @@ impl Metrics {
             shed: counter(metric::SHED, "Calls answered OVERLOADED."),
             reloads: counter(metric::RELOADS, "Changed configs, keys and certificates."),
             refusals: counter(metric::REFUSALS, "Calls of nobody that is known."),
+            refused_connections: counter(
+                metric::REFUSED_CONNECTIONS,
+                "Connections that were refused before there was a call on them.",
+            ),
             distrusted: counter(metric::DISTRUSTED, "Stored records that were not trusted."),
             waits: seconds(
                 metric::WAIT,
@@ -332,6 +337,18 @@ impl Metrics {
     /// A caller was refused for its identity.
     pub fn count_refusal(&self, reason: &'static str) {
         self.refusals.add(1, &[KeyValue::new(at::REASON, reason)]);
+    }
+
+    /// Starts at 0 what connections may be refused for.
+    pub fn start_refused_connections(&self, reasons: impl IntoIterator<Item = &'static str>) {
+        for reason in reasons {
+            self.refused_connections.add(0, &[KeyValue::new(at::REASON, reason)]);
+        }
+    }
+
+    /// A connection was refused before there was a call on it.
+    pub fn count_refused_connection(&self, reason: &'static str) {
+        self.refused_connections.add(1, &[KeyValue::new(at::REASON, reason)]);
     }
 
     /// Starts what is known of an upstream: every outcome of `outcomes` at 0, and a factor of 1.

@@ -40,6 +40,8 @@ pub mod metric {
     pub const UNSETTLED: &str = "participant_gateway.results.unsettled";
     /// Counter: calls answered OVERLOADED.
     pub const SHED: &str = "participant_gateway.shed";
+    /// Counter: connections that were refused before there was a call on them.
+    pub const REFUSED_CONNECTIONS: &str = "participant_gateway.connections.refused";
     /// Gauge: calls in flight in this process.
     pub const IN_FLIGHT: &str = "participant_gateway.in_flight";
     /// Counter: changed configs, keys and certificates.

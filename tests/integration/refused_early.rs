@@ -283,3 +283,20 @@ async fn streams_on_a_connection_are_bounded() {
     let apart = attempts[3].received_at.duration_since(attempts[1].received_at);
     assert!(apart.as_millis() >= 300, "more streams than allowed: {apart:?}");
 }
+
+#[tokio::test]
+async fn a_connection_that_http2_refuses_is_counted_with_its_reason() {
+    let gateway = gateway().start().await;
+    let refused = "participant_gateway_connections_refused_total{reason=\"protocol_error\"} 1";
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    gateway.metric_is(refused).await;
+
+    // Who connects and leaves, as a load balancer's health check does, is refused nothing.
+    drop(TcpStream::connect(gateway.addr).await.unwrap());
+    gateway.call(request("contact-1")).await.unwrap();
+    gateway.metric_is(refused).await;
+    let text = gateway.admin("/metrics").await.1;
+    let others = text.lines().filter(|line| line.contains("connections_refused_total{"));
+    assert_eq!(others.filter(|line| !line.ends_with(" 0")).collect::<Vec<_>>(), [refused]);
+}

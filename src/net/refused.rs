@@ -1,0 +1,66 @@
+//! Why a connection was refused before there was a call on it, as far as the libraries tell.
+
+use std::error::Error;
+use std::io;
+
+use h2::Reason;
+
+/// Why the gateway's HTTP/2 ended a connection; nothing where the peer or the network did.
+///
+/// A single stream that HTTP/2 refuses, as for a malformed `:authority`, ends in silence: h2 resets
+/// it, and tells nobody.
+pub(super) fn by_http2(error: &hyper::Error) -> Option<&'static str> {
+    let mut source = Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            let own = error.is_library() && error.is_go_away();
+            let io = error.get_io().is_some_and(is_late);
+            return if io { Some(PREFACE) } else { error.reason().filter(|_| own).map(name) };
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return is_late(error).then_some(PREFACE);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+/// The preface did not come in time: nothing else of ours times a read.
+fn is_late(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
+}
+
+/// The code's name in RFC 9113, section 7.
+fn name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::PROTOCOL_ERROR => "protocol_error",
+        Reason::FLOW_CONTROL_ERROR => "flow_control_error",
+        Reason::SETTINGS_TIMEOUT => "settings_timeout",
+        Reason::STREAM_CLOSED => "stream_closed",
+        Reason::FRAME_SIZE_ERROR => "frame_size_error",
+        Reason::COMPRESSION_ERROR => "compression_error",
+        Reason::ENHANCE_YOUR_CALM => "enhance_your_calm",
+        _ => "other",
+    }
+}
+
+/// Every reason there is.
+pub const REASONS: [&str; 11] = [
+    CERTIFICATE,
+    HANDSHAKE,
+    PREFACE,
+    "protocol_error",
+    "flow_control_error",
+    "settings_timeout",
+    "stream_closed",
+    "frame_size_error",
+    "compression_error",
+    "enhance_your_calm",
+    "other",
+];
+
+/// A certificate that is not trusted, and any other handshake that failed.
+pub(super) const CERTIFICATE: &str = "certificate";
+pub(super) const HANDSHAKE: &str = "handshake";
+/// No HTTP/2 preface in time.
+const PREFACE: &str = "preface";
