@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tower::retry::budget::{Budget, TpsBudget};
 
 use super::breaker::{Breaker, Pass};
-use super::http::Progress;
+use super::http::{Headers, Progress};
 use super::sdk::Client;
 use super::tempo::Tempo;
 use crate::call::Notes;
@@ -37,7 +37,7 @@ pub struct Attempts<'a> {
     endpoint: &'a Endpoint,
     notes: &'a Notes,
     span: Span,
-    context: HashMap<String, String>,
+    headers: Headers,
     last: Attempted,
 }
 
@@ -101,12 +101,12 @@ impl Endpoint {
     #[must_use]
     pub fn attempts<'a>(&'a self, notes: &'a Notes, caller: &Span) -> Attempts<'a> {
         let span = caller.connect(&self.region);
-        let context = span.headers();
+        let headers = Arc::new(span.headers());
         Attempts {
             endpoint: self,
             notes,
             span,
-            context,
+            headers,
             last: Attempted { outcome: "cancelled", ..Attempted::default() },
         }
     }
@@ -126,9 +126,8 @@ impl Attempts<'_> {
         let Endpoint { upstream, metrics, client, tempo, .. } = self.endpoint;
         self.notes.note_attempt();
         let started = Instant::now();
-        let progress = Progress::default();
-        let attempted =
-            client.traced_attempt(request, token, timeout, &self.context, &progress).await;
+        let progress = Progress::handing_on(Arc::clone(&self.headers));
+        let attempted = client.noted_attempt(request, token, timeout, &progress).await;
         let fault = attempted.as_ref().err().map(|error| error.fault.as_str());
         metrics.count_attempt(upstream, fault, started.elapsed());
         if fault.is_none() {

@@ -1,20 +1,28 @@
-//! The SDK's HTTP client, with two things that it lacks: a limit on what a response may hold, and
-//! word of how far a request got.
+//! The SDK's HTTP client, with three things that it lacks: a limit on what a response may hold, word
+//! of how far a request got, and headers of one request.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
+use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
     SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Limited;
+
+/// Headers of a request beside those of its operation.
+pub type Headers = Arc<HashMap<String, String>>;
 
 /// How far an attempt got: never back, so the furthest point is what counts.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +30,8 @@ pub struct Progress(Arc<Trail>);
 
 #[derive(Debug, Default)]
 struct Trail {
+    /// What the request hands on.
+    headers: Headers,
     reached: AtomicU8,
     answer: OnceLock<(u16, Option<String>)>,
 }
@@ -43,6 +53,12 @@ tokio::task_local! {
 }
 
 impl Progress {
+    /// Of an attempt whose request hands these headers on.
+    #[must_use]
+    pub fn handing_on(headers: Headers) -> Self {
+        Self(Arc::new(Trail { headers, ..Trail::default() }))
+    }
+
     /// The furthest point reached.
     #[must_use]
     pub fn reached(&self) -> Reached {
@@ -61,6 +77,32 @@ impl Progress {
 
     fn reach(&self, point: Reached) {
         self.0.reached.fetch_max(point as u8, Ordering::Release);
+    }
+}
+
+/// Puts the headers of [`Progress::handing_on`] into the request before it is signed, so that the
+/// signature covers them. The SDK's own way, a changed config for one request, costs more than the
+/// signature.
+#[derive(Debug)]
+pub struct HandsOn;
+
+impl Intercept for HandsOn {
+    fn name(&self) -> &'static str {
+        "HandsOn"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = PROGRESS.try_with(|progress| Arc::clone(&progress.0.headers));
+        for (name, value) in headers.unwrap_or_default().iter() {
+            // A value that HTTP does not allow is not worth the call.
+            let _ = context.request_mut().headers_mut().try_insert(name.clone(), value.clone());
+        }
+        Ok(())
     }
 }
 

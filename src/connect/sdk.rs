@@ -3,7 +3,6 @@
 //! The SDK signs, sends and parses. It does not retry (its retries cannot be charged to the budget)
 //! and it does not time attempts (it cannot say what was sent): both are ours.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +17,7 @@ use aws_sdk_connect::types::{
 };
 
 use super::aws;
-use super::http::{Bounded, PROGRESS, Progress};
+use super::http::{Bounded, HandsOn, PROGRESS, Progress};
 use super::translate;
 use crate::domain::{
     CreateParticipant, Participant, ParticipantToken, Role, Upstream, UpstreamToken,
@@ -60,7 +59,8 @@ impl Client {
             .timeout_config(
                 TimeoutConfig::builder().connect_timeout(upstream.connect_timeout).build(),
             )
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .interceptor(HandsOn);
         if let Some(http) = base.http_client() {
             config = config.http_client(Bounded(http));
         }
@@ -84,23 +84,20 @@ impl Client {
         token: &UpstreamToken,
         timeout: Duration,
     ) -> Result<Participant, UpstreamError> {
-        self.traced_attempt(request, token, timeout, &HashMap::new(), &Progress::default())
-            .await
+        self.noted_attempt(request, token, timeout, &Progress::default()).await
     }
 
-    /// The same, with headers that hand the trace on, and a note of what came of it.
+    /// The same, with a note of what came of it.
     ///
     /// # Errors
     /// What Connect answered, or how far the request got.
-    pub async fn traced_attempt(
+    pub async fn noted_attempt(
         &self,
         request: &CreateParticipant,
         token: &UpstreamToken,
         timeout: Duration,
-        context: &HashMap<String, String>,
         progress: &Progress,
     ) -> Result<Participant, UpstreamError> {
-        let context = context.clone();
         let sending = self
             .0
             .create_participant()
@@ -108,13 +105,6 @@ impl Client {
             .contact_id(request.contact_id.as_str())
             .client_token(token.as_str())
             .participant_details(details(request))
-            .customize()
-            // Before it is signed, so that the signature covers them.
-            .mutate_request(move |request| {
-                for (name, value) in &context {
-                    request.headers_mut().insert(name.clone(), value.clone());
-                }
-            })
             .send();
         match tokio::time::timeout(timeout, PROGRESS.scope(progress.clone(), sending)).await {
             Ok(Ok(output)) => participant(output),
