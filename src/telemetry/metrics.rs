@@ -413,10 +413,6 @@ impl Distrust {
     }
 }
 
-/// Series of one metric that names tenants: by far more than a config has, and a bound all the
-/// same.
-const TENANT_SERIES: usize = 20_000;
-
 pub(super) fn of(tenant: &Name, upstream: &Name) -> [KeyValue; 2] {
     [
         KeyValue::new(at::TENANT, tenant.to_string()),
@@ -441,3 +437,7 @@ fn decided(
 /// Seconds.
 const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
+
+/// Series of one metric that names tenants: by far more than a config has, and a bound all the
+/// same.
+const TENANT_SERIES: usize = 20_000;

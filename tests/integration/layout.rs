@@ -168,6 +168,34 @@ fn a_public_name_means_one_thing() {
     }
 }
 
+/// What a file does comes first; its figures stand at its end, each with its reason.
+#[test]
+fn constants_stand_last() {
+    let starts = |line: &str, words: &[&str]| {
+        let line = line.strip_prefix("pub").unwrap_or(line);
+        let line = line.strip_prefix("(super)").or(line.strip_prefix("(crate)")).unwrap_or(line);
+        words
+            .iter()
+            .any(|word| line.trim_start().starts_with(word) && !line.contains("const fn"))
+    };
+    let mut early = Vec::new();
+    for (file, text) in modules().into_values().flatten() {
+        let mut constant = None;
+        for (number, line) in text.lines().enumerate() {
+            if starts(line, &["const ", "static "]) && !line.starts_with(' ') {
+                constant.get_or_insert(number + 1);
+            } else if starts(line, &["fn ", "async fn ", "impl", "struct ", "enum ", "trait "])
+                && !line.starts_with(' ')
+                && let Some(number) = constant
+            {
+                early.push(format!("{}:{number}", file.display()));
+                break;
+            }
+        }
+    }
+    assert_eq!(early, [""; 0], "a constant with code below it");
+}
+
 #[test]
 fn the_functions_on_a_calls_path_fit_a_screen() {
     let path = ["grpc", "gateway", "connect", "app"];
