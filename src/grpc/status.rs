@@ -177,8 +177,13 @@ fn add_details(
             shown.set_bad_request(rows.collect::<Vec<_>>());
         }
         Details::Quota(limit) => {
-            let subject = if limit == Limit::UpstreamBudget { upstream } else { tenant };
-            shown.add_quota_failure_violation(subject, message);
+            // The message says the rest, and every byte of a refusal is encoded twice.
+            let (subject, description) = match limit {
+                Limit::TenantRate => (tenant, "calls per second"),
+                Limit::TenantInFlight => (tenant, "calls in flight"),
+                Limit::UpstreamBudget => (upstream, "attempts per second"),
+            };
+            shown.add_quota_failure_violation(subject, description);
         }
         Details::ServiceQuota => {
             shown.add_quota_failure_violation(upstream, message);
