@@ -81,8 +81,8 @@ impl Progress {
 }
 
 /// Puts the headers of [`Progress::handing_on`] into the request before it is signed, so that the
-/// signature covers them. The SDK's own way, a changed config for one request, costs more than the
-/// signature.
+/// signature covers them. The SDK's own way is a config for each request, with everything that
+/// follows from it.
 #[derive(Debug)]
 pub struct HandsOn;
 

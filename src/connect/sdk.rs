@@ -98,14 +98,15 @@ impl Client {
         timeout: Duration,
         progress: &Progress,
     ) -> Result<Participant, UpstreamError> {
-        let sending = self
+        let operation = self
             .0
             .create_participant()
             .instance_id(request.instance_id.as_str())
             .contact_id(request.contact_id.as_str())
             .client_token(token.as_str())
-            .participant_details(details(request))
-            .send();
+            .participant_details(details(request));
+        // Boxed: the SDK's future is larger than all of ours, and would be moved with each of them.
+        let sending = Box::pin(operation.send());
         match tokio::time::timeout(timeout, PROGRESS.scope(progress.clone(), sending)).await {
             Ok(Ok(output)) => participant(output),
             Ok(Err(error)) => {
