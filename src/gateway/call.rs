@@ -197,3 +197,20 @@ impl<S: Store> Call<S> {
 fn bug(detail: &str) -> Error {
     Error::GatewayBug { detail: detail.to_owned(), sent: Sent::Maybe }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::memory::MemoryStore;
+
+    fn of_four<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// The task of a granted call is moved when it is spawned. Raise a bound on purpose only.
+    #[test]
+    fn the_task_of_a_granted_call_is_small() {
+        let task = of_four(Call::<MemoryStore>::carry as fn(_, _, _, _) -> _);
+        assert!(task <= 3 * 1024 + 256, "{task} bytes from the grant to the settlement");
+    }
+}
