@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use http::HeaderMap;
+use tracing::{Span, debug_span};
 use uuid::Uuid;
 
 use crate::domain::Name;
@@ -16,6 +17,7 @@ use crate::sync::lock;
 #[derive(Debug)]
 pub struct Notes {
     request_id: String,
+    previous_attempts: Option<u32>,
     tenant: OnceLock<Name>,
     upstream: OnceLock<Name>,
     repeatable: AtomicBool,
@@ -118,6 +120,7 @@ impl Notes {
             .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
         Self {
             request_id: own.map_or_else(|| Uuid::new_v4().to_string(), ToOwned::to_owned),
+            previous_attempts: previous_attempts(headers),
             tenant: OnceLock::new(),
             upstream: OnceLock::new(),
             repeatable: AtomicBool::new(true),
@@ -130,6 +133,18 @@ impl Notes {
     #[must_use]
     pub fn request_id(&self) -> &str {
         &self.request_id
+    }
+
+    /// What is logged inside has the call's `request_id`. It costs nothing unless steps are logged.
+    #[must_use]
+    pub fn log_span(&self) -> Span {
+        debug_span!("call", request_id = self.request_id)
+    }
+
+    /// Attempts that the client's library made before this one, where it says so.
+    #[must_use]
+    pub fn previous_attempts(&self) -> Option<u32> {
+        self.previous_attempts
     }
 
     /// The caller, once it is known.
@@ -221,6 +236,11 @@ impl Notes {
     }
 }
 
+/// gRPC's own count of a call's earlier attempts ("gRPC Retry Design").
+fn previous_attempts(headers: &HeaderMap) -> Option<u32> {
+    headers.get("grpc-previous-rpc-attempts")?.to_str().ok()?.parse().ok()
+}
+
 /// The header that names a call.
 pub const REQUEST_ID: &str = "x-request-id";
 
@@ -242,5 +262,15 @@ mod tests {
             assert_ne!(notes.request_id(), replaced);
             assert_eq!(notes.request_id().len(), 36);
         }
+    }
+
+    #[test]
+    fn previous_attempts_are_a_number_or_absent() {
+        let said = |value| Notes::new(&headers("grpc-previous-rpc-attempts", value));
+        assert_eq!(said("2").previous_attempts(), Some(2));
+        for absent in ["", "two", "-1", "1.5", "99999999999"] {
+            assert_eq!(said(absent).previous_attempts(), None, "{absent}");
+        }
+        assert_eq!(Notes::new(&HeaderMap::new()).previous_attempts(), None);
     }
 }

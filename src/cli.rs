@@ -102,6 +102,9 @@ impl Cli {
             Command::Serve(ConfigFile { file }) => block_on(serve(file)),
             Command::Check(ConfigFile { file }) => {
                 let settings = Settings::load(&file, app::examine)?;
+                for bad in telemetry::Directives::from_env().bad() {
+                    eprintln!("warning: {bad}");
+                }
                 for warning in &settings.warnings {
                     eprintln!("warning: {warning}");
                 }

@@ -7,6 +7,7 @@ mod asking;
 mod call;
 mod claim;
 mod flights;
+mod lines;
 mod order;
 mod ratelimit;
 mod refusals;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use crate::admission::{Quota, RecordAsk, Settlement, Store};
 use crate::call::{Disposition, Notes};
@@ -88,6 +90,7 @@ impl<S: Store> Gateway<S> {
     pub async fn quota(&self, route: &Route, notes: &Notes, span: &Span) -> Result<Quota, Error> {
         let _place = self.waiting.enter(route)?;
         let quota = span.clone().scope(self.store.quota(&route.scope())).await;
+        lines::quoted(&quota);
         let quota = quota.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
         notes.note_levels(self.levels.note(route, &quota));
         self.metrics.note_factor(&route.upstream.name, quota.factor);
@@ -116,6 +119,7 @@ impl<S: Store> Gateway<S> {
         {
             let limit = Limit::TenantRate;
             order.report(refused_by(limit), false, &self.metrics);
+            tracing::debug!(wait = retry_after.as_secs_f64(), "an earlier refusal still holds");
             return Err(Error::Limited { limit, retry_after });
         }
         Call::new(self, order, lead)?.run(record).await
@@ -145,6 +149,7 @@ impl<S: Store> Gateway<S> {
                 return Some(Err(error));
             }
         };
+        tracing::debug!("waits for the call of this process that it repeats");
         let landed = tokio::select! {
             landed = flight.landed() => landed?,
             () = sleep_until(patience(order.deadline)) => return Some(Err(in_progress())),
@@ -175,13 +180,11 @@ impl<S: Store> Gateway<S> {
     /// Takes back an ask that ended without a grant, in the background.
     fn settle_later(self: &Arc<Self>, settlement: Settlement, permit: Permit) {
         let gateway = Arc::clone(self);
-        self.tasks.spawn(async move {
-            if let Err(error) = gateway.store.settle(&settlement).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "an ask is taken back in the background");
-            }
+        let settling = async move {
+            lines::settled(&settlement, &gateway.store.settle(&settlement).await);
             drop(permit);
-        });
+        };
+        self.tasks.spawn(settling.in_current_span());
     }
 }
 

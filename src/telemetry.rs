@@ -1,6 +1,7 @@
 //! What the gateway tells of itself.
 
 mod bound;
+mod directives;
 mod export;
 mod gauges;
 mod json;
@@ -13,8 +14,9 @@ mod propagation;
 mod trace;
 mod writer;
 
+pub use directives::Directives;
 pub use export::Telemetry;
 pub use gauges::LimitFigures;
-pub use log::{LogLevel, flush as flush_log, init};
+pub use log::{LogLevel, flush as flush_log, init, init_on_stderr};
 pub use metrics::{Distrust, Metrics, Reloadable};
 pub use trace::{Attempted, Operation, Span, Tracing};

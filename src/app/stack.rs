@@ -17,6 +17,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::Service;
+use tracing::Instrument;
 
 use crate::admission::Store;
 use crate::call::{Notes, REQUEST_ID, RateLimit};
@@ -112,7 +113,8 @@ impl<S: Store> Stack<S> {
         // Every call has one line in the log, also if its caller leaves before the answer.
         let line = Line::begin(method.as_str(), &notes, &span, peer.address, &self.metrics);
         // A panic costs its own call, and not the connection.
-        let answered = AssertUnwindSafe(self.admitted(method, request, peer, &notes, &span));
+        let admitted = self.admitted(method, request, peer, &notes, &span);
+        let answered = AssertUnwindSafe(admitted.instrument(notes.log_span()));
         let response = match answered.catch_unwind().await.unwrap_or_else(|panic| Err(bug(&panic)))
         {
             Ok(response) => status::finish(response, true, &notes),

@@ -14,6 +14,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 /// A provider whose credentials are kept while they are valid.
 #[derive(Debug, Clone)]
@@ -100,7 +101,9 @@ impl Kept {
         let (tell, loading) = watch::channel(None);
         state.loading = Some(loading.clone());
         let inner = Arc::clone(&self.0);
-        tokio::spawn(async move {
+        let load = async move {
+            let started = Instant::now();
+            tracing::debug!("loading credentials");
             let loaded = timeout(LOAD_TIMEOUT, inner.provider.provide_credentials()).await;
             let loaded =
                 loaded.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(LOAD_TIMEOUT)));
@@ -110,6 +113,11 @@ impl Kept {
             match &loaded {
                 Ok(credentials) => {
                     state.failing = None;
+                    let end =
+                        credentials.expiry().and_then(|end| jiff::Timestamp::try_from(end).ok());
+                    let end = end.map(tracing::field::display);
+                    let duration = started.elapsed().as_secs_f64();
+                    tracing::debug!(end, duration, "credentials loaded");
                     state.current = Some(Valid::new(credentials.clone(), SystemTime::now()));
                 }
                 Err(error) => {
@@ -122,7 +130,8 @@ impl Kept {
             }
             drop(state);
             let _ = tell.send(Some(loaded));
-        });
+        };
+        tokio::spawn(load.in_current_span());
         loading
     }
 }

@@ -39,6 +39,7 @@ pub struct Attempts<'a> {
     span: Span,
     headers: Headers,
     last: Attempted,
+    took: Duration,
 }
 
 impl Endpoint {
@@ -108,6 +109,7 @@ impl Endpoint {
             span,
             headers,
             last: Attempted { outcome: "cancelled", ..Attempted::default() },
+            took: Duration::ZERO,
         }
     }
 }
@@ -129,9 +131,10 @@ impl Attempts<'_> {
         let progress = Progress::handing_on(Arc::clone(&self.headers));
         let attempted = client.noted_attempt(request, token, timeout, &progress).await;
         let fault = attempted.as_ref().err().map(|error| error.fault.as_str());
-        metrics.count_attempt(upstream, fault, started.elapsed());
+        self.took = started.elapsed();
+        metrics.count_attempt(upstream, fault, self.took);
         if fault.is_none() {
-            tempo.note(started.elapsed());
+            tempo.note(self.took);
         }
         let (status, request_id) = progress.answer().cloned().unzip();
         self.last =
@@ -139,6 +142,20 @@ impl Attempts<'_> {
         self.span.attempted(self.notes.attempts(), &self.last);
         attempted
             .map_err(|error| UpstreamError { repeatable: request.client_token.is_some(), ..error })
+    }
+
+    /// Tells the log of the last attempt. `wait`: before the next, if there may be one.
+    pub fn log(&self, wait: Option<Duration>) {
+        tracing::debug!(
+            upstream = self.endpoint.upstream.as_str(),
+            attempt = self.notes.attempts(),
+            outcome = self.last.outcome,
+            status = self.last.status,
+            upstream_request_id = self.last.request_id,
+            duration = self.took.as_secs_f64(),
+            wait = wait.map(|wait| wait.as_secs_f64()),
+            "attempt at Connect"
+        );
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::claim::Claim;
 use super::flights::Place;
 use super::order::{Order, Route, refused_by};
-use super::{Gateway, MAX_HINT, in_progress, patience};
+use super::{Gateway, MAX_HINT, in_progress, lines, patience};
 use crate::admission::{
     Answer, Ask, Decision, LEASE, NoRandomness, Nonce, Quota, RecordAsk, Refused, SETTLE_ALLOWANCE,
     Settlement, Stage, Store, Verdict, random_token,
@@ -113,11 +113,11 @@ impl<'a, S: Store> Asking<'a, S> {
             let answer = self.ask().await?;
             let Answer { decision, shadowed, quota } = answer;
             match decision {
-                Decision::Granted { at, upstream_token, takeover, distrusted } => {
+                Decision::Granted { at, upstream_token, distrusted, .. } => {
                     if distrusted && !self.has_distrusted() {
                         self.gateway.metrics.count_distrusted(Distrust::Malformed);
                     }
-                    self.report_grant(shadowed, quota, takeover);
+                    self.report_grant(shadowed, quota);
                     let token = upstream_token.unwrap_or_else(|| self.token.clone());
                     let claim = Claim::new(self.gateway, self.ask.clone(), at, token);
                     return Ok(Admitted::Granted(claim));
@@ -168,6 +168,7 @@ impl<'a, S: Store> Asking<'a, S> {
         let Gateway { store, levels, metrics, refusals, .. } = &**self.gateway;
         self.is_standing = self.ask.stage != Stage::Look;
         let answer = store.admit(&self.ask).await;
+        lines::decided(&self.ask, &answer);
         let mut answer = answer.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
         self.is_standing = match answer.decision {
             // The claim settles it.
@@ -274,8 +275,8 @@ impl<'a, S: Store> Asking<'a, S> {
         Error::Limited { limit, retry_after }
     }
 
-    fn report_grant(&self, shadowed: Option<Refused>, quota: Quota, takeover: bool) {
-        let Order { route, notes, .. } = self.order;
+    fn report_grant(&self, shadowed: Option<Refused>, quota: Quota) {
+        let Order { route, .. } = self.order;
         match shadowed {
             Some(refused) => self.report(refused_by(refused.limit), true),
             None => self.report(Disposition::Admitted, false),
@@ -285,9 +286,6 @@ impl<'a, S: Store> Asking<'a, S> {
             self.gateway.metrics.count_near_limit(&tenant.name, &upstream.name);
         }
         self.gateway.metrics.record_wait(&upstream.name, self.waited);
-        if takeover {
-            tracing::debug!(request_id = notes.request_id(), "takes an uncertain call over");
-        }
     }
 
     fn report(&self, disposition: Disposition, shadow: bool) {

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tower::retry::budget::Budget;
+use tracing::Instrument;
 
 use super::asking::{Admitted, Asking};
 use super::claim::Claim;
@@ -59,7 +60,7 @@ impl<S: Store> Call<S> {
         let _leaves = self.left.clone().drop_guard();
         let (answer, answered) = oneshot::channel();
         let (span, tasks) = (self.order.span.clone(), self.gateway.tasks.clone());
-        tasks.spawn(span.scope(self.carry(claim, pass, answer)));
+        tasks.spawn(span.scope(self.carry(claim, pass, answer)).in_current_span());
         answered
             .await
             .unwrap_or_else(|_| Err(bug("the call's task ended without an answer")))
@@ -121,11 +122,14 @@ impl<S: Store> Call<S> {
             let mut failed = match attempt.await {
                 Ok(participant) => {
                     pass.answered();
+                    attempts.log(None);
                     return (Ok(Created { participant, replayed: false }), false);
                 }
                 Err(failed) => failed,
             };
-            let due = retry.after(&mut failed).map(|wait| Instant::now() + wait);
+            let wait = retry.after(&mut failed);
+            attempts.log(wait);
+            let due = wait.map(|wait| Instant::now() + wait);
             if let Some(due) = due {
                 if failed.fault == Fault::Throttled {
                     claim.tell_throttle().await;
@@ -151,10 +155,8 @@ impl<S: Store> Call<S> {
             () = self.left.cancelled() => return false,
             paid = claim.pay(&self.order, attempt, failed) => paid,
         };
-        let request_id = self.order.notes.request_id();
-        match paid {
-            Ok(()) => tracing::debug!(request_id, fault = ?failed.fault, "tries again"),
-            Err(ref error) => tracing::debug!(request_id, %error, "no further attempt"),
+        if let Err(error) = &paid {
+            tracing::debug!(error = error as &dyn std::error::Error, "no further attempt");
         }
         paid.is_ok()
     }

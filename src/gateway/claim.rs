@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::asking::{jittered, longest_wait, store_patience};
 use super::order::{Created, Order, Outcome};
-use super::{Gateway, in_progress};
+use super::{Gateway, in_progress, lines};
 use crate::admission::{
     Ask, Decision, Moment, RENEW_EVERY, RecordAsk, Refused, SETTLE_ALLOWANCE, Settled, Settlement,
     Stage, Store, Verdict,
@@ -46,10 +46,7 @@ impl<S: Store> Claim<S> {
             patience: Duration::ZERO,
             ..(*self.ask).clone()
         };
-        if let Err(error) = self.gateway.store.admit(&look).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::debug!(error, "a throttle is not noted yet");
-        }
+        lines::decided(&look, &self.gateway.store.admit(&look).await);
     }
 
     /// Pays for a further attempt, which takes about so long. An error says why there is none.
@@ -74,6 +71,7 @@ impl<S: Store> Claim<S> {
             ask.patience = store_patience(deadline - now);
             ask.throttled = self.owes_throttle.then_some(self.granted);
             let answer = self.gateway.store.admit(&ask).await;
+            lines::decided(&ask, &answer);
             let answer = answer.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
             self.owes_throttle = false;
             match answer.decision {
@@ -136,15 +134,10 @@ impl<S: Store> Claim<S> {
             verdict,
             throttled: throttled.then_some(self.granted),
         };
-        match self.gateway.store.settle(&settlement).await {
-            Ok(Settled::Closed) if gives_back => {
-                order.notes.note_levels(self.gateway.levels.give_back(&order.route));
-            }
-            Ok(_) => {}
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "settling goes on in the background");
-            }
+        let settled = self.gateway.store.settle(&settlement).await;
+        lines::settled(&settlement, &settled);
+        if gives_back && matches!(settled, Ok(Settled::Closed)) {
+            order.notes.note_levels(self.gateway.levels.give_back(&order.route));
         }
     }
 }
@@ -155,7 +148,9 @@ async fn renew<S: Store>(gateway: &Gateway<S>, ask: &Ask, left: Duration) -> boo
     let lease = ask.lease.min(left);
     let ask = Ask { stage, lease, patience: Duration::ZERO, throttled: None, ..ask.clone() };
     // Boxed: few calls take so long, and all would carry the room for it.
-    match Box::pin(gateway.store.admit(&ask)).await {
+    let answer = Box::pin(gateway.store.admit(&ask)).await;
+    lines::decided(&ask, &answer);
+    match answer {
         Ok(answer) => matches!(answer.decision, Decision::Granted { .. }),
         Err(_) => true,
     }

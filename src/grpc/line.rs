@@ -61,6 +61,7 @@ impl<'a> Line<'a> {
             subject = refusal.as_ref().and_then(|(_, subject)| subject.as_deref()),
             duration = took.as_secs_f64(),
             attempts = notes.attempts(),
+            previous_attempts = notes.previous_attempts(),
             trace_id,
             span_id,
             error = ended.map(|ended| ended.detail.as_str()),

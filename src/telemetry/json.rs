@@ -12,30 +12,62 @@ use serde::ser::SerializeMap;
 use serde_json::Error;
 use serde_json::ser::{CompactFormatter, Compound, Serializer};
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_log::NormalizeEvent;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
 
 use super::writer::Lines;
 
-/// Writes every event as a line of JSON.
+/// Writes every event as a line of JSON. In a call's span it has the call's `request_id`.
 pub(super) struct Json(pub Lines);
 
-impl<S: Subscriber> Layer<S> for Json {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+/// Kept beside a call's span.
+struct RequestId(String);
+
+/// Looks for it among a span's fields.
+struct Found(Option<RequestId>);
+
+impl Visit for Found {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == REQUEST_ID {
+            self.0 = Some(RequestId(value.to_owned()));
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Json {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut found = Found(None);
+        attributes.record(&mut found);
+        if let (Some(found), Some(span)) = (found.0, context.span(id)) {
+            span.extensions_mut().insert(found);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        // A line that names its call itself shall not do it twice.
+        let names_itself = event.metadata().fields().field(REQUEST_ID).is_some();
+        let span = if names_itself { None } else { context.lookup_current() };
+        let extensions = span.as_ref().map(|span| span.extensions());
+        let call = extensions.as_ref().and_then(|kept| kept.get::<RequestId>());
+        let call = call.map(|RequestId(id)| id.as_str());
         LINE.with(|line| match line.try_borrow_mut() {
-            Ok(mut line) => self.write(event, &mut line),
+            Ok(mut line) => self.write(event, call, &mut line),
             // A value that logs while it is written.
-            Err(_) => self.write(event, &mut Vec::new()),
+            Err(_) => self.write(event, call, &mut Vec::new()),
         });
     }
 }
 
 impl Json {
-    fn write(&self, event: &Event<'_>, line: &mut Vec<u8>) {
+    fn write(&self, event: &Event<'_>, call: Option<&str>, line: &mut Vec<u8>) {
         line.clear();
-        if put(event, line).is_ok() {
+        if put(event, call, line).is_ok() {
             line.push(b'\n');
             self.0.add(line);
         }
@@ -43,7 +75,7 @@ impl Json {
     }
 }
 
-fn put(event: &Event<'_>, line: &mut Vec<u8>) -> Result<(), Error> {
+fn put(event: &Event<'_>, call: Option<&str>, line: &mut Vec<u8>) -> Result<(), Error> {
     // Events of the `log` crate carry their metadata in fields.
     let normalized = event.normalized_metadata();
     let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
@@ -51,6 +83,9 @@ fn put(event: &Event<'_>, line: &mut Vec<u8>) -> Result<(), Error> {
     let mut fields = Fields { map: serializer.serialize_map(None)?, written: Ok(()) };
     fields.put("timestamp", &format_args!("{:.6}", Timestamp::now()));
     fields.put("level", metadata.level().as_str());
+    if let Some(call) = call {
+        fields.put(REQUEST_ID, call);
+    }
     event.record(&mut fields);
     fields.put("target", metadata.target());
     fields.written?;
@@ -97,6 +132,9 @@ impl Visit for Fields<'_> {
         self.put(field.name(), &format_args!("{value:?}"));
     }
 }
+
+/// The field of a call's name.
+const REQUEST_ID: &str = "request_id";
 
 thread_local! {
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

@@ -1,5 +1,8 @@
 //! The log: one line a call, every line JSON, no secret at any level.
 
+mod secrets;
+mod steps;
+
 use participant_gateway::simulator;
 use serde_json::Value;
 

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::health::StoreHealth;
 use super::holdings::Hold;
@@ -29,8 +30,8 @@ impl<P: Store, L: Store> Inner<P, L> {
         let waiting = self.health.settling.fetch_add(1, Relaxed);
         let open = Open { health: Arc::clone(&self.health), counts: held == Hold::Yes };
         if waiting < SETTLING_MAX {
-            self.tasks
-                .spawn(Arc::clone(self).keep_settling(settlement.clone(), lease_ends, open));
+            let settling = Arc::clone(self).keep_settling(settlement.clone(), lease_ends, open);
+            self.tasks.spawn(settling.in_current_span());
         }
     }
 
@@ -49,7 +50,9 @@ impl<P: Store, L: Store> Inner<P, L> {
             tokio::time::sleep_until(wake).await;
             backoff = BACKOFF_MAX.min(2 * backoff);
             let Some(leave) = self.guard.enter() else { continue };
-            if self.settle_once(leave, &settlement).await.is_ok() {
+            let settled = self.settle_once(leave, &settlement).await;
+            tracing::debug!(settled = settled.is_ok(), "settlement in the background");
+            if settled.is_ok() {
                 return open.settled();
             }
         }

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwapOption;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use super::super::{ServerWord, StoreError};
 use super::dial::{Dialer, Wire};
@@ -144,7 +145,9 @@ impl Inner {
         let (tell, dialled) = watch::channel(None);
         *dialling = Some(dialled.clone());
         let inner = Arc::clone(self);
-        tokio::spawn(async move {
+        let dial = async move {
+            let started = Instant::now();
+            tracing::debug!("connecting to redis");
             let outcome: Result<Arc<Live>, Arc<str>> =
                 match timeout(inner.dialer.patience(), inner.dialer.dial()).await {
                     Ok(Ok(wire)) => Ok(Arc::new(Live { wire, late: AtomicU32::new(0) })),
@@ -153,7 +156,8 @@ impl Inner {
                 };
             match &outcome {
                 Ok(live) => {
-                    tracing::debug!("connected to redis");
+                    let duration = started.elapsed().as_secs_f64();
+                    tracing::debug!(duration, "connected to redis");
                     inner.live.store(Some(Arc::clone(live)));
                 }
                 Err(error) => inner.tell(error, "cannot connect to redis"),
@@ -161,7 +165,8 @@ impl Inner {
             // Nobody may join an ended dial: its connection may be spoilt by then.
             *lock(&inner.dialling) = None;
             let _ = tell.send(Some(outcome));
-        });
+        };
+        tokio::spawn(dial.in_current_span());
         dialled
     }
 

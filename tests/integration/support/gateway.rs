@@ -63,7 +63,7 @@ pub struct Fixture {
 pub struct Child {
     front: Front,
     pub running: Running,
-    _config: NamedTempFile,
+    config: NamedTempFile,
 }
 
 /// A gateway with tenant `demo` for any instance, over a simulator without quirks.
@@ -172,7 +172,7 @@ impl Plan {
         let environment = [&keys[..], environment].concat();
         let serving = process::serve_by(command, file.path(), &environment).await;
         let front = Front::new(serving.addr, serving.admin, connect);
-        Child { front, running: serving.running, _config: file }
+        Child { front, running: serving.running, config: file }
     }
 
     /// Its Connect, which it goes to unless its config names another.
@@ -255,6 +255,13 @@ impl Fixture {
     /// Tells the gateway to end.
     pub fn shut_down(&self) {
         self.shutdown.cancel();
+    }
+}
+
+impl Child {
+    /// The file that it serves by.
+    pub fn config(&self) -> &Path {
+        self.config.path()
     }
 }
 

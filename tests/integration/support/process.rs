@@ -30,7 +30,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_participant-gateway");
 fn unconfigured(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        if ["AWS_", "OTEL_", "PARTICIPANT_GATEWAY__"]
+        if ["AWS_", "OTEL_", "PARTICIPANT_GATEWAY__", "RUST_LOG"]
             .iter()
             .any(|prefix| name.starts_with(prefix))
             || name.to_lowercase().ends_with("_proxy")
