@@ -7,6 +7,7 @@
 mod clock;
 mod fingerprint;
 mod guarded;
+mod inspect;
 mod keys;
 pub mod memory;
 pub mod redis;
@@ -22,6 +23,7 @@ use crate::domain::{Name, Rate, TenantLimits, UpstreamToken};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use fingerprint::random_token;
 pub use guarded::{Fresh, Guarded, OnLoss, StoreHealth};
+pub use inspect::{Forgotten, RecordProof, RecordSeen, RecordState, TenantLevels, UpstreamLevels};
 pub use keys::{KeyFault, KeyFile, KeyProblem, Keys, NoRandomness, keygen};
 pub use seal::OpenError;
 pub use store_error::{ServerWord, StoreError};

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::RecordAsk;
 use super::keys::{Keys, NoRandomness, Purpose, random};
-use crate::domain::{CreateParticipant, Name, UpstreamToken};
+use crate::domain::{ClientToken, CreateParticipant, Name, UpstreamToken};
 
 impl Keys {
     /// The record of a call, or nothing where it has no client token.
@@ -46,13 +46,10 @@ impl Keys {
         call: &CreateParticipant,
         retention: Duration,
     ) -> Option<RecordAsk> {
-        let client_token = call.client_token.as_ref()?.as_str().as_bytes();
-        let tenant = tenant.as_str().as_bytes();
+        let client_token = call.client_token.as_ref()?;
+        let name = self.record_name(tenant, upstream, client_token);
+        let (tenant, client_token) = (tenant.as_str().as_bytes(), client_token.as_str().as_bytes());
         let fingerprint = text(self.fingerprint(version, call)?);
-
-        let name = text(
-            self.hash(Purpose::RecordName, &[tenant, upstream.as_str().as_bytes(), client_token]),
-        );
         let parts = [from_ref(&version), tenant, client_token, fingerprint.as_bytes()];
         let upstream_token = token(text(self.hash(Purpose::UpstreamToken, &parts)));
         let mac = text(self.mac(&name, version, &fingerprint, upstream_token.as_str()));
@@ -65,6 +62,19 @@ impl Keys {
             retention,
             distrust: None,
         })
+    }
+
+    /// The name of the record of a tenant's `client_token` on an upstream: a keyed hash, of which
+    /// nothing can be read back.
+    #[must_use]
+    pub fn record_name(
+        &self,
+        tenant: &Name,
+        upstream: &Name,
+        client_token: &ClientToken,
+    ) -> String {
+        let parts = [tenant.as_str(), upstream.as_str(), client_token.as_str()];
+        text(self.hash(Purpose::RecordName, &parts.map(str::as_bytes)))
     }
 
     /// Whether a record found holds what a gateway with this root wrote under that name: false for

@@ -1,4 +1,5 @@
-//! The store that all replicas share: two scripts on Redis or Valkey, 6.2 or later.
+//! The store that all replicas share: two scripts on Redis or Valkey, 6.2 or later, and two more
+//! for the operator's commands.
 //!
 //! An upstream is one hash slot, so that one script may decide over its budget, a tenant's levels
 //! and leases, and a record together, on a cluster too. The keys, their fields and the scripts'
@@ -6,6 +7,7 @@
 
 mod dial;
 mod figures;
+mod inspect;
 mod link;
 mod reply;
 mod settings;

@@ -6,6 +6,7 @@ mod contract;
 mod crowds;
 mod fairness;
 mod hints;
+mod inspect;
 mod invariants;
 mod limits;
 mod link;

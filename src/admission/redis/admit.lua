@@ -149,13 +149,10 @@ if KEYS[7] then
   local held
   if state then held, ends_at, body_until = times(packed) end
   token = own_token
-  local is_whole = held and kept_version and kept_print and kept_token and kept_mac
-    and (kept_sticky == '0' or kept_sticky == '1')
-    and (state == 'in_flight' and holder or state == 'done' and body_until ~= -1
-      or state == 'tombstone' or state == 'uncertain')
   if fields.err or not state then
     if fields.err or redis.call('EXISTS', KEYS[7]) == 1 then standing, wipe = 'foreign', true end
-  elseif not is_whole then
+  elseif not is_whole(held, body_until, state, holder, kept_version, kept_print, kept_token,
+    kept_mac, kept_sticky) then
     standing, wipe = 'foreign', true
   elseif ends_at <= m then
     wipe = true

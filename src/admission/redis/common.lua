@@ -1,4 +1,4 @@
--- Stands in front of both scripts: one upstream's clock, factor and budget, brought up to date
+-- Stands in front of every script: one upstream's clock, factor and budget, brought up to date
 -- (docs/design/admission.md, "Levels and time", and docs/design/admission.md, "The factor").
 --
 -- Every time is in microseconds of the upstream's own clock m, except `now`, which is Redis TIME.
@@ -134,6 +134,13 @@ local function times(kept)
   if is_time(lease) and is_time(ends_at) and (body_until == -1 or is_time(body_until)) then
     return lease, ends_at, body_until
   end
+end
+
+-- Whether a record is of the shape that a gateway writes. `held` and `body_until` are of times().
+local function is_whole(held, body_until, state, holder, version, print, token, mac, sticky)
+  return held and version and print and token and mac and (sticky == '0' or sticky == '1')
+    and (state == 'in_flight' and holder or state == 'done' and body_until ~= -1
+      or state == 'tombstone' or state == 'uncertain')
 end
 
 -- How long a bucket takes to fill.

@@ -4,6 +4,7 @@
 use crate::admission::clock::unix_micros;
 use crate::admission::rounding::{lease_micros, micros};
 use crate::admission::{Ask, EXPIRY_SKEW, Moment, Scope, Settlement, Stage, Verdict};
+use crate::domain::{TenantLimits, Upstream};
 
 macro_rules! figures {
     ($(#[$doc:meta])* $name:ident { $($field:ident),+ $(,)? }) => {
@@ -36,6 +37,45 @@ figures! {
 figures! {
     /// ARGV[2] of `settle.lua`.
     SettleFigures { clock, rate, burst, throttled, tenant_rate, tenant_burst, expires }
+}
+
+figures! {
+    /// ARGV[1] of `levels.lua`.
+    UpstreamFigures { clock, rate, burst }
+}
+
+figures! {
+    /// ARGV[2] of `levels.lua`, for each tenant.
+    TenantFigures { tenant_rate, tenant_burst, committed, share_burst }
+}
+
+figures! {
+    /// ARGV[1] of `record.lua`.
+    RecordFigures { clock }
+}
+
+impl UpstreamFigures {
+    pub fn of(upstream: &Upstream, clock: Option<u64>) -> Self {
+        let (rate, burst) = (upstream.rate.per_second(), upstream.burst.into());
+        Self { clock: time(clock), rate, burst }
+    }
+}
+
+impl TenantFigures {
+    pub fn of(limits: &TenantLimits) -> Self {
+        Self {
+            tenant_rate: limits.rate.per_second(),
+            tenant_burst: limits.burst.into(),
+            committed: limits.committed.per_second(),
+            share_burst: limits.committed_burst().into(),
+        }
+    }
+}
+
+impl RecordFigures {
+    pub fn of(clock: Option<u64>) -> Self {
+        Self { clock: time(clock) }
+    }
 }
 
 impl AdmitFigures {
@@ -122,7 +162,7 @@ const NONE: f64 = -1.0;
 mod tests {
     use super::*;
 
-    /// The names in front of `= struct.unpack('<…', ARGV[2])`, without comments.
+    /// The names in front of `= struct.unpack('<…', ARGV[…])`, without comments.
     fn unpacked(script: &str) -> Vec<String> {
         let end = script.find("= struct.unpack('<").expect("the script unpacks its figures");
         let text = &script[..end];
@@ -136,6 +176,12 @@ mod tests {
     fn the_scripts_unpack_the_figures_in_the_order_in_which_they_are_packed() {
         assert_eq!(unpacked(include_str!("admit.lua")), AdmitFigures::NAMES);
         assert_eq!(unpacked(include_str!("settle.lua")), SettleFigures::NAMES);
+        assert_eq!(unpacked(include_str!("levels.lua")), UpstreamFigures::NAMES);
+        assert_eq!(unpacked(include_str!("record.lua")), RecordFigures::NAMES);
+        let names = TenantFigures::NAMES.join(", ");
+        assert!(
+            include_str!("levels.lua").contains(&format!("{names}, at = struct.unpack('<dddd'"))
+        );
     }
 
     #[test]
@@ -143,6 +189,8 @@ mod tests {
         for (script, figures) in [
             (include_str!("admit.lua"), AdmitFigures::NAMES.len()),
             (include_str!("settle.lua"), SettleFigures::NAMES.len()),
+            (include_str!("levels.lua"), UpstreamFigures::NAMES.len()),
+            (include_str!("record.lua"), RecordFigures::NAMES.len()),
         ] {
             let format = script.split("= struct.unpack('<").nth(1).unwrap();
             assert_eq!(format.chars().take_while(|c| *c == 'd').count(), figures);

@@ -10,7 +10,7 @@ use crate::domain::UpstreamToken;
 use crate::error::Limit;
 
 /// The parts of a reply, in order.
-struct Parts(std::vec::IntoIter<Value>);
+pub(super) struct Parts(std::vec::IntoIter<Value>);
 
 /// Reads the reply of `admit.lua` to anything but a quota.
 pub(super) fn answer(scope: &Scope, reply: Value) -> Result<Answer, StoreError> {
@@ -70,7 +70,7 @@ fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
 
 impl Parts {
     /// All parts, and the first of them.
-    fn of(reply: Value) -> Option<(Self, Vec<u8>)> {
+    pub fn of(reply: Value) -> Option<(Self, Vec<u8>)> {
         let Value::Array(parts) = reply else { return None };
         let mut parts = Self(parts.into_iter());
         let decision = parts.bytes()?;
@@ -85,7 +85,7 @@ impl Parts {
         Some((quota, limit.map(|limit| Refused::micros(limit, wait * 1e6))))
     }
 
-    fn bytes(&mut self) -> Option<Vec<u8>> {
+    pub fn bytes(&mut self) -> Option<Vec<u8>> {
         match self.0.next()? {
             Value::BulkString(bytes) => Some(bytes),
             Value::SimpleString(text) => Some(text.into_bytes()),
@@ -102,7 +102,7 @@ impl Parts {
     }
 
     /// Packed doubles, exactly so many. Not a number is no answer.
-    fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
+    pub fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
         let packed = self.bytes()?;
         let (doubles, rest) = packed.as_chunks::<8>();
         let figures: [f64; N] = doubles
