@@ -2,6 +2,7 @@
 
 mod health;
 mod measured;
+mod operator;
 mod reloads;
 mod stack;
 mod stores;
@@ -29,6 +30,7 @@ use crate::net;
 use crate::net::tls::{Tls, TlsFiles};
 use crate::telemetry::{LimitFigures, LogLevel, Metrics, Telemetry};
 use health::Health;
+pub use operator::{CallRecord, Fate, LevelTable, Operator, OperatorError};
 pub use reloads::Reloading;
 use reloads::{keep_current, start_series_at_zero, watch};
 use stack::Stack;

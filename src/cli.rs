@@ -1,15 +1,18 @@
 //! The commands.
 
 mod dev;
+mod levels;
+mod record;
+mod table;
 
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use participant_gateway::admission;
-use participant_gateway::app::{self, App, Plan, Reloading};
+use participant_gateway::app::{self, App, OperatorError, Plan, Reloading};
 use participant_gateway::config::{self, Problems, Settings};
 use participant_gateway::egress::Named;
 use participant_gateway::telemetry;
@@ -41,6 +44,10 @@ enum Command {
     Schema,
     /// Print a fresh key line (base64, 32 random bytes) for either file of `idempotency`
     Keygen,
+    /// Print what the store holds now: levels, shares, calls in flight, budgets and queues
+    Levels(levels::LevelsOf),
+    /// Print what became of a call, or forget it
+    Record(record::RecordOf),
     /// Serve the simulated Amazon Connect by itself
     #[cfg(feature = "simulator")]
     Simulate(dev::Simulate),
@@ -58,6 +65,8 @@ struct ConfigFile {
 pub enum Failure {
     /// The config has problems.
     Config(Problems),
+    /// The command line asks for what cannot be.
+    Usage(String),
     /// A failure of the program's own.
     Own(io::Error),
 }
@@ -67,6 +76,7 @@ impl Failure {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => CONFIG,
+            Self::Usage(_) => USAGE,
             Self::Own(_) => SOFTWARE,
         }
     }
@@ -76,6 +86,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(problems) => problems.fmt(f),
+            Self::Usage(text) => text.fmt(f),
             Self::Own(error) => error.fmt(f),
         }
     }
@@ -90,6 +101,17 @@ impl From<Problems> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Self::Own(error)
+    }
+}
+
+impl From<OperatorError> for Failure {
+    fn from(error: OperatorError) -> Self {
+        match error {
+            OperatorError::Config(problems) => Self::Config(problems),
+            OperatorError::UnknownName(text) => Self::Usage(text),
+            OperatorError::SetUp(error) => Self::Own(error),
+            OperatorError::Store(_) => Self::Own(io::Error::other(error)),
+        }
     }
 }
 
@@ -113,6 +135,8 @@ impl Cli {
                 }
                 print(format_args!("{} is valid", file.display()))
             }
+            Command::Levels(levels) => block_on(levels.run()),
+            Command::Record(record) => block_on(record.run()),
             Command::Schema => print(format_args!("{:#}", config::json_schema())),
             Command::Keygen => {
                 let key = admission::keygen().map_err(io::Error::other)?;
@@ -122,6 +146,15 @@ impl Cli {
             Command::Simulate(simulate) => block_on(simulate.run()),
         }
     }
+}
+
+/// The config of a command that asks the store, whose answer goes to standard output; the log goes
+/// to standard error. Certificates of the gRPC port are no concern of the store's.
+fn store_settings(file: &Path) -> Result<Settings, Failure> {
+    let settings = Settings::load(file, |_| Vec::new())?;
+    let log = &settings.telemetry.log;
+    let _ = telemetry::init_on_stderr(log.format, log.level);
+    Ok(settings)
 }
 
 async fn serve(file: PathBuf) -> Result<(), Failure> {

@@ -40,16 +40,11 @@ impl Stores {
     /// Takes the store into use. A Redis that is not there yet is no error: `on_loss` says what that
     /// means for calls.
     pub async fn start(all: &Settings, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        let config::Store::Redis { settings, iam, on_loss } = &all.store else {
+        let settings = redis_settings(all).await?;
+        let (Some(settings), config::Store::Redis { on_loss, .. }) = (settings, &all.store) else {
             metrics.show_store(|| false, || 0);
             return Ok(Self::Memory(Arc::new(MemoryStore::new())));
         };
-        let mut settings = RedisSettings::clone(settings);
-        if let Some(cache) = iam {
-            let tokens = CacheTokens::new(of_aws(cache), &all.egress).await;
-            let tokens = OfCache(tokens.map_err(io::Error::other)?);
-            settings.tokens = Some(Arc::new(tokens));
-        }
         let upstreams = all.upstreams.keys();
         let guards = PerUpstream::start(&settings, *on_loss, upstreams, metrics).await;
         let guards = Arc::new(guards.map_err(io::Error::other)?);
@@ -163,6 +158,19 @@ impl PerUpstream {
         let guard = self.0.get(&scope.upstream).map(|guard| &**guard);
         guard.ok_or_else(|| StoreError::NoUpstream(scope.upstream.clone()))
     }
+}
+
+/// How the configured Redis is reached, with the tokens that it asks for; `None`: the store is this
+/// process's memory.
+pub(super) async fn redis_settings(all: &Settings) -> io::Result<Option<RedisSettings>> {
+    let config::Store::Redis { settings, iam, .. } = &all.store else { return Ok(None) };
+    let mut settings = RedisSettings::clone(settings);
+    if let Some(cache) = iam {
+        let tokens = CacheTokens::new(of_aws(cache), &all.egress).await;
+        let tokens = OfCache(tokens.map_err(io::Error::other)?);
+        settings.tokens = Some(Arc::new(tokens));
+    }
+    Ok(Some(settings))
 }
 
 fn of_aws(iam: &config::RedisIam) -> Cache {

@@ -32,7 +32,7 @@ upstreams:
 #[test]
 fn help_and_version_are_on_every_command() {
     assert!(printed(&run(&["--version"])).starts_with("participant-gateway "));
-    for command in ["dev", "serve", "check", "schema", "simulate", "keygen"] {
+    for command in ["dev", "serve", "check", "levels", "record", "schema", "simulate", "keygen"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command}");
         assert!(printed(&output).contains("Usage:"), "{command}");

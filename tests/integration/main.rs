@@ -27,6 +27,7 @@ mod idempotency;
 mod identity_tls;
 mod layout;
 mod logs;
+mod operator;
 mod overload;
 mod panics;
 mod papers;

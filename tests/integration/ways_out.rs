@@ -15,6 +15,8 @@ mod redis_iam;
 mod redis_names;
 mod redis_users;
 
+pub use redis_users::{grant, password};
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ fn documented_user(secret: &str) -> Vec<String> {
     ["acl", "setuser"].into_iter().map(str::to_owned).chain(words).collect()
 }
 
-async fn grant(server: &RedisServer, secret: &str) {
+pub async fn grant(server: &RedisServer, secret: &str) {
     let words = documented_user(secret);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     server.command(&words).await;
