@@ -17,6 +17,7 @@ mod chaos;
 mod command;
 mod config;
 mod deadlines;
+mod debugging;
 mod descriptors;
 mod drain;
 mod errors;
