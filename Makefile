@@ -3,7 +3,7 @@
 TOOLS := $(CURDIR)/.tools
 
 .PHONY: run test test-rust lint fmt tools test-chart test-kubernetes test-examples image test-image \
-	chart protos check-version
+	chart protos check-version bench
 
 run:
 	cargo run -- dev
@@ -24,9 +24,10 @@ test test-rust: export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSOR
 # Formatting, clippy, the protos, the dependencies, the image, the workflows, the scripts.
 lint:
 	tools/install.sh lint
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features -- -D warnings
+	cargo clippy --locked -p participant-gateway-benches --all-targets -- -D warnings
 	$(TOOLS)/bin/buf lint
 	tools/protos.sh breaking
 	tools/check-dependencies.sh
@@ -35,7 +36,7 @@ lint:
 	$(TOOLS)/bin/shellcheck $$(git ls-files '*.sh')
 
 fmt:
-	cargo fmt
+	cargo fmt --all
 
 # The tools of the tests, pinned, into .tools/; both scripts say what they install.
 tools:
@@ -49,6 +50,12 @@ test-chart: tools
 # The chart on a real kube-apiserver, which is built once.
 test-kubernetes: tools
 	tools/kubernetes/run.sh
+
+# How fast it is, beside baselines: a table of the targets, after a release build. benches/run.py says
+# what ONLY=T1,T2, ROUNDS, SECONDS, QUICK=1 and DOCS=1 do.
+bench:
+	tools/install.sh
+	benches/run.py
 
 # The callers of examples/, each built by its own tools, against real gateways; LANGUAGES="go java"
 # chooses.

@@ -1,0 +1,88 @@
+"""The rows of the table, each by blocks of its own."""
+
+from . import build, long, scripts
+from .blocks import NEW, REFUSAL, REMEMBERED, REPLAY, Blocks, median, say
+
+# Of docs/design/performance.md, "Targets": the most that is allowed, and the moonshot.
+TARGETS = {
+    "T1": (1.10, 1.0), "T2": (1.0, 0.75), "T3": (1.0, 0.75), "T3b": (1.1, 0.9),
+    "T6 all": (1.10, 1.05), "T6 1 %": (1.03, 1.01),
+}
+
+
+def measure(house, args, only, out):
+    """Measures every row, or those of `only`."""
+    def wanted(*names):
+        return not only or any(name.lower() in only for name in names)
+
+    blocks = Blocks(house, args.seconds)
+    out.blocks = blocks.all
+    say("warming up")
+    gateway = house.gateway()
+    full = house.gateway("gateway-full", jwt=True, sampled=0.01)
+    b0, b2, b2t, b4 = (house.baseline(name) for name in ("b0", "b2", "b2t", "b4"))
+    pairs = []
+    if wanted("T1", "T4", "T5", "T6", "curves"):
+        pairs += [(full, NEW), (b2t, NEW)]
+    if wanted("T1"):
+        pairs += [(b2, NEW)]
+    if wanted("T6"):
+        untraced = house.gateway("untraced", jwt=True)
+        traced = house.gateway("all-traced", jwt=True, sampled=1.0)
+        pairs += [(untraced, NEW), (traced, NEW)]
+    if wanted("T2", "curves"):
+        pairs += [(gateway, REPLAY), (b4, REPLAY)]
+    if wanted("T3"):
+        pairs += [(gateway, REFUSAL), (b4, REFUSAL)]
+    if wanted("T3b"):
+        pairs += [(gateway, REMEMBERED)]
+    if pairs:
+        # Without B0 nobody would see the machine drift.
+        pairs += [(b0, REMEMBERED)]
+        say(f"{args.rounds} rounds of {len(pairs)} blocks")
+        blocks.rounds(pairs, args.rounds)
+        out.drift(blocks.of(b0, REMEMBERED))
+
+    def ratio(row, what, server, baseline, kind, base_kind=None):
+        mine, theirs = blocks.of(server, kind), blocks.of(baseline, base_kind or kind)
+        if mine and theirs:
+            out.ratio(row, what, mine, theirs, *TARGETS[row])
+
+    if wanted("T1"):
+        ratio("T1", "a new call, everything on; B2t", full, b2t, NEW)
+        out.note_ratio("B2 (system allocator) to B2t", blocks.of(b2, NEW), blocks.of(b2t, NEW))
+    if wanted("T2"):
+        ratio("T2", "a replay; B4", gateway, b4, REPLAY)
+    if wanted("T3"):
+        ratio("T3", "a refusal that asks Redis; B4", gateway, b4, REFUSAL)
+    if wanted("T3b"):
+        ratio("T3b", "a refusal from memory; B0", gateway, b0, REMEMBERED)
+    if wanted("T6"):
+        ratio("T6 all", "all calls traced; untraced", traced, untraced, NEW)
+        ratio("T6 1 %", "1 % of calls traced; untraced", full, untraced, NEW)
+        for server in (untraced, traced):
+            house.end(server)
+    most = capacity(blocks.of(full, NEW))
+    if wanted("T4") and most:
+        long.added_latency(house, blocks, full, b2t, most, out)
+    if wanted("T5") and most:
+        long.overload(house, blocks, full, most, out)
+    if wanted("curves"):
+        say("latency by load")
+        servers = [(full, NEW), (b2t, NEW), (gateway, REPLAY), (b4, REPLAY)]
+        out.latency = [long.curve(blocks, *pair) for pair in servers]
+    if wanted("scripts"):
+        out.scripts = scripts.costs(house, blocks, gateway)
+        out.record_bytes = scripts.record_bytes(house, blocks, gateway)
+    for name, row in (("T7", long.noise), ("T8", long.memory), ("T9", long.replicas),
+                      ("T11", long.start)):
+        if wanted(name):
+            row(house, blocks, args, out)
+    if wanted("steps"):
+        say("micro benchmarks")
+        out.steps = build.steps(house.machine.server)
+
+
+def capacity(blocks):
+    """Calls a second that one core does, by the time that each takes."""
+    return 1e6 / median([block.cpu_us for block in blocks]) if blocks else None

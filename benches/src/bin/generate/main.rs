@@ -1,0 +1,216 @@
+//! Makes calls of `CreateParticipant`, and tells what became of them.
+//!
+//! Closed loop: so many streams, each of which makes a call as soon as its last one is answered. Open
+//! loop: calls arrive at random at a given rate, whether or not earlier ones are answered, and each
+//! is timed from when it was due.
+//!
+//! It prints `begin` and `end` around the time that counts, and then one line of JSON. One thread, so
+//! that one core is all that it can take.
+
+#![allow(clippy::expect_used, reason = "it cannot start: it says why, and ends")]
+
+mod calls;
+mod pace;
+mod tally;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use participant_gateway_benches::REPEATED;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{Instant, sleep_until};
+
+use calls::{Connection, Template};
+use tally::Tally;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// Where the gateway listens
+    target: SocketAddr,
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+    /// Calls in flight on each connection, at most
+    #[arg(long, default_value_t = 16)]
+    streams: usize,
+    /// Not counted
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Calls a second, open loop; absent: closed loop
+    #[arg(long)]
+    rate: Option<f64>,
+    /// The `client_token` of the calls
+    #[arg(long, value_enum, default_value = "fresh")]
+    token: Token,
+    /// The contact of the calls; the simulator misbehaves for some
+    #[arg(long, default_value = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee")]
+    contact: String,
+    /// Metadata, `name: value`
+    #[arg(long)]
+    header: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Token {
+    /// Another one for each call
+    Fresh,
+    /// Each of two thousand in turn: calls with the same one are not in flight together
+    Repeated,
+    /// None
+    None,
+}
+
+/// The time that counts.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    begin: Instant,
+    end: Instant,
+}
+
+impl Window {
+    fn holds(self, at: Instant) -> bool {
+        (self.begin..self.end).contains(&at)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    pace::sleep_exactly();
+    let options = Options::parse();
+    LocalSet::new().run_until(run(options)).await;
+}
+
+async fn run(options: Options) {
+    let template = Template::new(&options);
+    let mut connections = Vec::new();
+    for _ in 0..options.connections {
+        connections.push(Connection::open(options.target).await);
+    }
+    if let Token::Repeated = options.token {
+        prime(&connections, options.streams, &template).await;
+    }
+    let begin = Instant::now() + Duration::from_secs_f64(options.warm_up);
+    let window = Window { begin, end: begin + Duration::from_secs_f64(options.seconds) };
+    let tally = Rc::new(RefCell::new(Tally::default()));
+    let load = match options.rate {
+        Some(rate) => tokio::task::spawn_local(open(
+            connections,
+            options.streams,
+            template,
+            rate,
+            window,
+            Rc::clone(&tally),
+        )),
+        None => {
+            for connection in connections {
+                for _ in 0..options.streams {
+                    let (connection, template) = (connection.clone(), template.clone());
+                    let tally = Rc::clone(&tally);
+                    tokio::task::spawn_local(closed(connection, template, window, tally));
+                }
+            }
+            tokio::task::spawn_local(sleep_until(window.end))
+        }
+    };
+    sleep_until(window.begin).await;
+    let cpu = tally::cpu_time();
+    println!("begin");
+    sleep_until(window.end).await;
+    let cpu = tally::cpu_time() - cpu;
+    println!("end");
+    load.await.expect("the load was made");
+    println!("{}", tally.borrow().report(options.seconds, cpu));
+}
+
+/// Makes the first call of each `client_token` that is repeated.
+async fn prime(connections: &[Connection], streams: usize, template: &Template) {
+    let left = Rc::new(Cell::new(REPEATED));
+    let mut priming = JoinSet::new();
+    for connection in connections.iter().flat_map(|one| std::iter::repeat_n(one, streams)) {
+        let (mut connection, template) = (connection.clone(), template.clone());
+        let left = Rc::clone(&left);
+        priming.spawn_local(async move {
+            while let Some(fewer) = left.get().checked_sub(1) {
+                left.set(fewer);
+                let (request, body) = template.next();
+                connection.call(request, body).await;
+            }
+        });
+    }
+    priming.join_all().await;
+}
+
+/// Call after call on one stream. What is answered within the window counts.
+async fn closed(
+    mut connection: Connection,
+    template: Template,
+    window: Window,
+    tally: Rc<RefCell<Tally>>,
+) {
+    loop {
+        let sent = Instant::now();
+        if sent >= window.end {
+            return;
+        }
+        let (request, body) = template.next();
+        let outcome = connection.call(request, body).await;
+        let now = Instant::now();
+        if window.holds(now) {
+            tally.borrow_mut().count(outcome, now - sent);
+        }
+    }
+}
+
+/// Calls at their times. What is due within the window counts, however late its answer is.
+async fn open(
+    connections: Vec<Connection>,
+    streams: usize,
+    template: Template,
+    rate: f64,
+    window: Window,
+    tally: Rc<RefCell<Tally>>,
+) {
+    let most = connections.len() * streams;
+    let in_flight = Rc::new(());
+    let mut due_times = pace::arrivals(rate, window.end);
+    let mut turn = 0;
+    while let Some(due) = due_times.recv().await {
+        let counts = window.holds(due);
+        if counts {
+            tally.borrow_mut().late(due.elapsed());
+        }
+        if Rc::strong_count(&in_flight) > most {
+            if counts {
+                tally.borrow_mut().unsent += 1;
+            }
+            continue;
+        }
+        turn = (turn + 1) % connections.len();
+        let mut connection = connections[turn].clone();
+        let (request, body) = template.next();
+        let (tally, place) = (Rc::clone(&tally), Rc::clone(&in_flight));
+        tokio::task::spawn_local(async move {
+            let outcome = connection.call(request, body).await;
+            if counts {
+                tally.borrow_mut().count(outcome, due.elapsed());
+            }
+            drop(place);
+        });
+    }
+    let patience = Instant::now() + STRAGGLERS;
+    while Rc::strong_count(&in_flight) > 1 && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tally.borrow_mut().unanswered = Rc::strong_count(&in_flight) as u64 - 1;
+}
+
+/// For the answers of calls that were due within the window.
+const STRAGGLERS: Duration = Duration::from_secs(5);
+
+/// Else what is measured is the generator's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
