@@ -1,9 +1,8 @@
 //! The steps of a call that take no socket: their times, and what they allocate.
-//! `cargo bench -p participant-gateway-benches`.
+//! `cargo bench -p participant-gateway-benches 2>/dev/null`.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,16 +12,14 @@ use http::HeaderMap;
 use mimalloc::MiMalloc;
 use participant_gateway::admission::Keys;
 use participant_gateway::call::{Disposition, Notes};
-use participant_gateway::config::Settings;
+use participant_gateway::config::shape::LogFormat;
+use participant_gateway::config::{Level, Settings};
 use participant_gateway::domain::{CreateParticipant, Name, Participant, ParticipantToken};
 use participant_gateway::error::{Error, Limit};
 use participant_gateway::grpc::{Line, decode, status};
 use participant_gateway::proto;
-use participant_gateway::telemetry::{Span, Telemetry};
+use participant_gateway::telemetry::{self, Span, Telemetry};
 use prost::Message;
-use tracing_subscriber::fmt;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 fn main() {
     divan::main();
@@ -70,12 +67,10 @@ fn error_details(bencher: Bencher) {
     bencher.bench(|| status::refuse(black_box(&error), &notes));
 }
 
-/// The line of a call, its count and the end of its span, up to the writer.
+/// The line of a call, its count and the end of its span. The lines go to standard error.
 #[divan::bench]
 fn log_line(bencher: Bencher) {
-    let json = fmt::layer().json().flatten_event(true).with_current_span(false);
-    let lines = json.with_span_list(false).with_writer(io::sink);
-    let _ = tracing_subscriber::registry().with(lines).try_init();
+    let _ = telemetry::init_on_stderr(LogFormat::Json, Level::Info);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
     let telemetry = Telemetry::start(&settings().otlp).unwrap();

@@ -33,6 +33,8 @@ def steps(cores):
     and their bytes."""
     text = subprocess.run(
         ["cargo", *STEPS, "--locked"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+        # Lines of a log, thousands of them.
+        stderr=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     ).stdout
     return parsed(text)

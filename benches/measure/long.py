@@ -65,7 +65,7 @@ def curve(blocks, server, kind):
     """Latency by load, up to nine tenths of what the server can do."""
     most = 1e6 / median([block.cpu_us for block in blocks.of(server, kind)])
     points = []
-    for share in (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9):
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
         # Where all else shares one core, that core may be full before the server's.
         block = blocks.open(server, kind, share * most, expect_all=False)
         points.append({"rate": block.offered, **block.latency(kind.outcome)})

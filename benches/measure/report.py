@@ -192,6 +192,9 @@ class Report:
             lines += [*self.script_table(), ""]
         if self.steps:
             lines += [*self.step_table(), ""]
+        for name, drawn in (("latency", self.latency), ("goodput", self.goodput)):
+            if drawn:
+                lines += [f"![{name.capitalize()} by load]({PLOTS.name}/{name}.svg)", ""]
         page = PAGE.read_text()
         before, _, rest = page.partition(BEGIN)
         _, _, after = rest.partition(END)
