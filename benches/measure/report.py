@@ -85,8 +85,8 @@ class Report:
         return bool(self.unsound or any(row.problems for row in self.rows))
 
     def why(self):
-        return self.unsound + [
-            f"{row.name}: {problem}" for row in self.rows for problem in row.problems]
+        rows = [f"{row.name}: {problem}" for row in self.rows for problem in row.problems]
+        return list(dict.fromkeys(self.unsound + rows))
 
     def table(self):
         lines = ["| | what | gateway | baseline | spread | target | |",
@@ -187,7 +187,8 @@ class Report:
             for why in self.why():
                 lines += textwrap.wrap(f"- {why}", COLUMNS, subsequent_indent="  ")
             lines += [""]
-        lines += [*self.table(), "", *self.costs(), "", *self.notes, "", *self.sizing(), ""]
+        for part in (self.table(), self.costs(), self.notes, self.sizing()):
+            lines += [*part, ""] if part else []
         if self.scripts:
             lines += [*self.script_table(), ""]
         if self.steps:
