@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     tonic_prost_build::configure()
         // The program is no client; the tests bring a channel of their own.
         .build_transport(false)
+        .codec_path("crate::proto::Codec")
         // Written by hand in src/proto.rs, so that what is secret or personal cannot be printed.
         .skip_debug([
             ".participantgateway.v1.CreateParticipantRequest",

@@ -4,6 +4,10 @@
 //! would print them.
 
 use std::fmt;
+use std::marker::PhantomData;
+
+use tonic::codec::BufferSettings;
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 #[allow(clippy::all, clippy::pedantic, missing_docs, reason = "generated")]
 mod generated {
@@ -11,6 +15,40 @@ mod generated {
 }
 
 pub use generated::*;
+
+/// tonic's codec for protobuf, with buffers of the size of our messages: its own begin with 8 KiB
+/// for each message in and each message out.
+#[derive(Debug)]
+pub struct Codec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> tonic::codec::Codec for Codec<T, U>
+where
+    T: prost::Message + Send + 'static,
+    U: prost::Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = ProstDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::raw_encoder(buffers())
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<T, U>::raw_decoder(buffers())
+    }
+}
+
+fn buffers() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
+}
+
+impl<T, U> Default for Codec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
 
 impl fmt::Debug for CreateParticipantRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,6 +79,12 @@ impl fmt::Debug for ParticipantCredentials {
             .finish()
     }
 }
+
+/// What a buffer has room for at first: most messages. A larger one makes it grow.
+const BUFFER_BYTES: usize = 1024;
+
+/// From how many bytes on a stream of messages is sent: tonic's own figure.
+const YIELD_BYTES: usize = 32 * 1024;
 
 /// The protos as a `FileDescriptorSet`, for server reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
