@@ -2,8 +2,8 @@
 
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: run test test-rust lint fmt tools test-chart test-kubernetes test-examples image test-image \
-	chart protos check-version bench
+.PHONY: run test test-rust test-upgrade lint fmt tools test-chart test-kubernetes test-examples \
+	image test-image chart protos check-version bench
 
 run:
 	cargo run -- dev
@@ -20,6 +20,10 @@ test-rust:
 
 # Most tests wait for sockets and clocks rather than for a core: two at a time, as on a small machine, would take minutes.
 test test-rust: export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? 4 : cores)))
+
+# This release beside one that writes the next layout, as two programs on one Redis.
+test-upgrade:
+	tests/upgrade.sh
 
 # Formatting, clippy, the protos, the dependencies, the image, the workflows, the scripts.
 lint:

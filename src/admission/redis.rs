@@ -8,6 +8,7 @@
 mod dial;
 mod figures;
 mod inspect;
+mod layout;
 mod link;
 mod reply;
 mod settings;
@@ -23,6 +24,7 @@ use super::{
 use crate::domain::Name;
 use dial::Dialer;
 use figures::{AdmitFigures, SettleFigures};
+pub use layout::Layout;
 use link::Link;
 pub use settings::{RedisSettings, SentinelLogin, SettingsError, TlsFiles, Tokens, Topology};
 
@@ -34,12 +36,13 @@ pub struct RedisStore {
     probed: String,
     admit: Prepared,
     settle: Prepared,
+    layout: Layout,
     clock: Option<Arc<dyn Clock>>,
 }
 
 /// A script and its digest.
 struct Prepared {
-    source: &'static str,
+    source: String,
     digest: String,
 }
 
@@ -50,20 +53,23 @@ impl RedisStore {
     /// # Errors
     /// [`SettingsError`] where they can never work.
     pub fn new(settings: RedisSettings) -> Result<Self, SettingsError> {
-        let prefix = settings.key_prefix.clone();
+        let (prefix, layout) = (settings.key_prefix.clone(), settings.layout);
         Ok(Self {
             link: Link::new(Dialer::new(settings)?),
             prefix,
             probed: "_probe".to_owned(),
-            admit: Prepared::new(concat!(
+            admit: Prepared::new(layout.of(concat!(
                 include_str!("redis/common.lua"),
                 include_str!("redis/queue.lua"),
                 include_str!("redis/admit.lua")
-            )),
-            settle: Prepared::new(concat!(
-                include_str!("redis/common.lua"),
-                include_str!("redis/settle.lua")
-            )),
+            ))),
+            settle: Prepared::new(
+                layout.of(concat!(
+                    include_str!("redis/common.lua"),
+                    include_str!("redis/settle.lua")
+                )),
+            ),
+            layout,
             clock: None,
         })
     }
@@ -104,7 +110,7 @@ impl RedisStore {
         };
         let by_digest = command("EVALSHA", &script.digest);
         // EVAL keeps the script, on the very node that forgot it.
-        self.link.send(&by_digest, || command("EVAL", script.source)).await
+        self.link.send(&by_digest, || command("EVAL", &script.source)).await
     }
 
     /// The scripts' clock, in tests.
@@ -190,8 +196,9 @@ impl Store for RedisStore {
 }
 
 impl Prepared {
-    fn new(source: &'static str) -> Self {
-        Self { source, digest: Script::new(source).get_hash().to_owned() }
+    fn new(source: String) -> Self {
+        let digest = Script::new(&source).get_hash().to_owned();
+        Self { source, digest }
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Environment, shape};
-use crate::admission::redis::{RedisSettings, SentinelLogin, TlsFiles, Topology};
+use crate::admission::redis::{Layout, RedisSettings, SentinelLogin, TlsFiles, Topology};
 
 /// The port that callers use.
 #[derive(Debug, Clone)]
@@ -180,5 +180,6 @@ fn redis(redis: &shape::Redis) -> RedisSettings {
         },
         key_prefix: redis.key_prefix.clone(),
         timeout: redis.timeout.get(),
+        layout: Layout::default(),
     }
 }

@@ -39,4 +39,5 @@ mod reload;
 mod replicas;
 mod support;
 mod telemetry;
+mod upgrades;
 mod ways_out;

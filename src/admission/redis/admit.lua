@@ -149,12 +149,13 @@ if KEYS[7] then
   local held
   if state then held, ends_at, body_until = times(packed) end
   token = own_token
-  if fields.err or not state then
+  -- What the record is about has the same form in every layout.
+  local is_named = kept_version and kept_print and kept_token and kept_mac
+  local is_sound = is_whole(held, body_until, state, holder, kept_version, kept_print, kept_token,
+    kept_mac, kept_sticky)
+  if fields.err or not is_named then
     if fields.err or redis.call('EXISTS', KEYS[7]) == 1 then standing, wipe = 'foreign', true end
-  elseif not is_whole(held, body_until, state, holder, kept_version, kept_print, kept_token,
-    kept_mac, kept_sticky) then
-    standing, wipe = 'foreign', true
-  elseif ends_at <= m then
+  elseif is_sound and ends_at <= m then
     wipe = true
   elseif kept_version ~= version or kept_print ~= fingerprint then
     if is_written(kept_version, kept_print, kept_token, kept_mac) and distrusted ~= kept_mac then
@@ -163,6 +164,12 @@ if KEYS[7] then
     standing, wipe = 'foreign', true
   elseif kept_token ~= token or kept_mac ~= own_mac then
     -- The same content has the same token and mac: this record was not written by us.
+    standing, wipe = 'foreign', true
+  elseif not is_sound then
+    -- A place in flight has the same form in every layout: it tells whether the claim still runs.
+    local is_unknown = state == 'in_flight' and holder and packed and not LAYOUTS[packed:byte()]
+    local place = is_unknown and math.abs(tonumber(try('ZSCORE', KEYS[3], holder)) or 0)
+    if place and runs(place, m) then return close('busy', place - m) end
     standing, wipe = 'foreign', true
   else
     sticky = kept_sticky
@@ -177,7 +184,7 @@ if KEYS[7] then
       if body_until <= m then
         local reply = close('tombstone')
         redis.call('HSET', KEYS[7], 'state', 'tombstone',
-          'times', struct.pack('<ddd', held, ends_at, -1))
+          'times', pack('times', held, ends_at, -1))
         redis.call('HDEL', KEYS[7], 'body')
         return reply
       end
@@ -212,7 +219,7 @@ if ask == 'renew' then
   end
   if KEYS[7] then
     ends_at = max(ends_at, lease)
-    redis.call('HSET', KEYS[7], 'times', struct.pack('<ddd', lease, ends_at, body_until))
+    redis.call('HSET', KEYS[7], 'times', pack('times', lease, ends_at, body_until))
     redis.call('PEXPIRE', KEYS[7], px(max(MINUTE, ends_at - m)))
   end
   return reply
@@ -374,7 +381,7 @@ if KEYS[7] then
   if wipe then redis.call('DEL', KEYS[7]) end
   redis.call('HSET', KEYS[7], 'state', 'in_flight', 'nonce', nonce, 'version', ARGV[5],
     'print', ARGV[6], 'token', token, 'mac', ARGV[8], 'sticky', sticky,
-    'times', struct.pack('<ddd', lease, ends_at, body_until))
+    'times', pack('times', lease, ends_at, body_until))
   redis.call('PEXPIRE', KEYS[7], px(max(MINUTE, ends_at - m)))
 end
 return reply

@@ -12,10 +12,13 @@ local MINUTE = 60e6
 local FOREVER = 365 * 86400e6
 local MAX_HINT = 30e6
 
--- The first byte is the layout's version. A value of another layout counts as lost.
-local LAYOUT = 1
-local UPSTREAM, UPSTREAM_BYTES = '<Bdddddddddd', 81
-local TENANT, TENANT_BYTES = '<Bddddddd', 57
+-- The first byte of every packed value names its layout. A script reads every layout that stands
+-- here, and writes one of them. A value of any other counts as lost: docs/design/admission.md,
+-- "Layouts".
+local LAYOUTS = {
+  [1] = { upstream = '<Bdddddddddd', tenant = '<Bddddddd', times = '<Bddd' },
+}
+local WRITTEN = 1
 
 local floor, max, min = math.floor, math.max, math.min
 
@@ -27,6 +30,14 @@ local function try(...)
     redis.call(...)
   end
   return reply
+end
+
+local function pack(what, ...) return struct.pack(LAYOUTS[WRITTEN][what], WRITTEN, ...) end
+
+-- The layout and the figures of a packed value; nothing where it is of no layout that is known.
+local function figures(kept, what)
+  local layout = kept and LAYOUTS[kept:byte()]
+  if layout and #kept == struct.size(layout[what]) then return struct.unpack(layout[what], kept) end
 end
 
 local function int(n) return string.format('%.0f', n) end
@@ -52,15 +63,15 @@ local function advance(kept, clock, rate, burst, throttled)
   end
   local before, last, level, phi, factor = now, now, burst, 0, 1
   local halved, keep, promised, served, arrivals = -1e7, 0, 0, 0, 0
-  if kept and #kept == UPSTREAM_BYTES and kept:byte() == LAYOUT then
-    local _, m, at, v, p, f, h, k, hint, tag, count = struct.unpack(UPSTREAM, kept)
+  local _, m, at, v, p, f, h, k, hint, tag, count = figures(kept, 'upstream')
+  if m then
     local sum = v + p + f + h + k + hint + tag + count
     if is_time(m) and is_time(at) and sum - sum == 0 then
       before, last, level, phi, factor = m, at, v, p, f
       halved, keep, promised, served, arrivals = h, k, hint, tag, count
     end
   end
-  local m = before + max(0, now - last)
+  m = before + max(0, now - last)
   local dt = (m - before) / 1e6
   factor = max(1 / 16, min(1, factor))
   local rising = min(dt, (1 - factor) * 16)
@@ -90,8 +101,8 @@ end
 local function store(key, up, life)
   local m = up.m
   local keep = min(max(up.keep, m + life, m + MINUTE), m + FOREVER)
-  local packed = struct.pack(UPSTREAM, LAYOUT, m, up.now, up.level, up.phi, up.factor, up.halved,
-    keep, up.promised, up.served, up.arrivals)
+  local packed = pack('upstream', m, up.now, up.level, up.phi, up.factor, up.halved, keep,
+    up.promised, up.served, up.arrivals)
   redis.call('SET', key, packed, 'PX', px(keep - m))
 end
 
@@ -99,9 +110,9 @@ end
 -- and the phi of that, until when callers were sent away by its rate and by its calls in flight,
 -- and how many of its queued calls have paid. Nil: nothing is kept, all is full.
 local function read_tenant(kept)
-  if not kept or #kept ~= TENANT_BYTES or kept:byte() ~= LAYOUT then return nil end
   local _, level, at, share, share_phi, promised, flights_promised, queued =
-    struct.unpack(TENANT, kept)
+    figures(kept, 'tenant')
+  if not level then return nil end
   local sum = level + share + share_phi + promised + flights_promised + queued
   if is_time(at) and sum - sum == 0 then
     return {
@@ -117,8 +128,8 @@ local function read_tenant(kept)
 end
 
 local function pack_tenant(t)
-  return struct.pack(TENANT, LAYOUT, t.level, t.at, t.share, t.share_phi, t.promised,
-    t.flights_promised, t.queued)
+  return pack('tenant', t.level, t.at, t.share, t.share_phi, t.promised, t.flights_promised,
+    t.queued)
 end
 
 -- A queued call, as a member of the queue's sets. The kind says what it holds: a `call` has paid at
@@ -129,11 +140,9 @@ local function member(nonce, kind, tenant) return nonce .. '/' .. kind .. '/' ..
 
 -- The times of a record: the end of its lease, its own end, and its body's (-1: no body).
 local function times(kept)
-  if not kept or #kept ~= 24 then return nil end
-  local lease, ends_at, body_until = struct.unpack('<ddd', kept)
-  if is_time(lease) and is_time(ends_at) and (body_until == -1 or is_time(body_until)) then
-    return lease, ends_at, body_until
-  end
+  local _, lease, ends_at, body_until = figures(kept, 'times')
+  if not lease or not is_time(lease) or not is_time(ends_at) then return nil end
+  if body_until == -1 or is_time(body_until) then return lease, ends_at, body_until end
 end
 
 -- Whether a record is of the shape that a gateway writes. `held` and `body_until` are of times().

@@ -32,7 +32,9 @@ impl RedisStore {
             of_tenants.extend(TenantFigures::of(limits).packed());
         }
         let figures = UpstreamFigures::of(upstream, self.clock()).packed();
-        let script = Prepared::new(concat!(include_str!("common.lua"), include_str!("levels.lua")));
+        let script = Prepared::new(
+            self.layout.of(concat!(include_str!("common.lua"), include_str!("levels.lua"))),
+        );
         let reply = self.run(&script, &keys, |command| {
             command.arg(figures.as_slice()).arg(of_tenants.as_slice());
             tenants.iter().for_each(|tenant| {
@@ -80,7 +82,9 @@ impl RedisStore {
         ask: &str,
         stamp: &[u8],
     ) -> Result<Value, StoreError> {
-        let script = Prepared::new(concat!(include_str!("common.lua"), include_str!("record.lua")));
+        let script = Prepared::new(
+            self.layout.of(concat!(include_str!("common.lua"), include_str!("record.lua"))),
+        );
         let prefix = &self.prefix;
         let keys = [
             format!("{prefix}:{{{upstream}}}:upstream"),

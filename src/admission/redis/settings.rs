@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::layout::Layout;
 use crate::error::Cause;
 
 /// Where Redis is, and how to talk to it. Files are read again for every new connection, so that
@@ -33,6 +34,9 @@ pub struct RedisSettings {
     pub key_prefix: String,
     /// For one round trip, whatever the connection is doing.
     pub timeout: Duration,
+    /// For tests: the release that is to be. The config has no key for it.
+    #[doc(hidden)]
+    pub layout: Layout,
 }
 
 /// What a sentinel asks for. Where neither is set, the user and the password of Redis itself are
@@ -123,6 +127,7 @@ impl RedisSettings {
             tls: TlsFiles::default(),
             key_prefix: "pg".into(),
             timeout: Duration::from_millis(250),
+            layout: Layout::default(),
         }
     }
 }
@@ -140,6 +145,7 @@ impl fmt::Debug for RedisSettings {
             tls,
             key_prefix,
             timeout,
+            layout,
         } = self;
         f.debug_struct("RedisSettings")
             .field("topology", topology)
@@ -151,6 +157,7 @@ impl fmt::Debug for RedisSettings {
             .field("tls", tls)
             .field("key_prefix", key_prefix)
             .field("timeout", timeout)
+            .field("layout", layout)
             .finish()
     }
 }

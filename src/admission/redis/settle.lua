@@ -68,7 +68,7 @@ if KEYS[7] then
     redis.call('DEL', KEYS[7])
   elseif verdict == 'done' and body_until > m then
     redis.call('HSET', KEYS[7], 'state', 'done',
-      'times', struct.pack('<ddd', lease, ends_at, body_until), 'body', ARGV[5])
+      'times', pack('times', lease, ends_at, body_until), 'body', ARGV[5])
   elseif verdict ~= 'done' and body_until == -1 then
     redis.call('HSET', KEYS[7], 'state', 'uncertain', 'sticky', '1')
   elseif body_until > m then
@@ -76,7 +76,7 @@ if KEYS[7] then
     redis.call('HSET', KEYS[7], 'state', 'done', 'sticky', '1')
   else
     redis.call('HSET', KEYS[7], 'state', 'tombstone',
-      'times', struct.pack('<ddd', lease, ends_at, -1))
+      'times', pack('times', lease, ends_at, -1))
     redis.call('HDEL', KEYS[7], 'body')
   end
 end

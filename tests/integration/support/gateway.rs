@@ -5,8 +5,9 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
+use participant_gateway::admission::redis::Layout;
 use participant_gateway::app::{self, App};
-use participant_gateway::config::{Level, Settings, shape};
+use participant_gateway::config::{Level, Settings, Store, shape};
 use participant_gateway::connect::StaticCredentials;
 use participant_gateway::proto;
 use participant_gateway::proto::participant_service_client::ParticipantServiceClient;
@@ -28,6 +29,7 @@ pub struct Plan {
     config: Value,
     connect: Connect,
     secret: &'static str,
+    layout: Layout,
 }
 
 /// Which Connect a gateway goes to.
@@ -77,7 +79,12 @@ pub fn gateway() -> Plan {
             "main": { "region": "us-east-1", "instances": ["*"], "rate": "1000/s", "burst": 1000 },
         },
     });
-    Plan { config, connect: Connect::Own(Options::default()), secret: simulator::SECRET_ACCESS_KEY }
+    Plan {
+        config,
+        connect: Connect::Own(Options::default()),
+        secret: simulator::SECRET_ACCESS_KEY,
+        layout: Layout::Current,
+    }
 }
 
 impl Plan {
@@ -118,6 +125,12 @@ impl Plan {
         self
     }
 
+    /// Is of a release that knows these layouts of what is in Redis.
+    pub fn of_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
     /// Writes the config to this file.
     pub fn write(&self, file: &Path) {
         std::fs::write(file, self.config.to_string()).unwrap();
@@ -130,8 +143,11 @@ impl Plan {
             access_key_id: simulator::ACCESS_KEY_ID.to_owned(),
             secret_access_key: self.secret.to_owned(),
         };
-        let settings = Settings::parse(&self.config.to_string(), [])
+        let mut settings = Settings::parse(&self.config.to_string(), [])
             .unwrap_or_else(|problems| panic!("{problems}"));
+        if let Store::Redis { settings: redis, .. } = &mut settings.store {
+            redis.layout = self.layout;
+        }
         let log_level = telemetry::init(shape::LogFormat::Text, Level::Error);
         let plan = app::Plan { settings, reload: None, credentials: Some(credentials), log_level };
         let app = App::bind(plan).await.unwrap();
