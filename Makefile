@@ -2,7 +2,7 @@
 
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: run test test-rust test-upgrade lint fmt tools test-chart test-kubernetes test-examples \
+.PHONY: run test test-rust explore test-upgrade lint fmt tools test-chart test-kubernetes test-examples \
 	image test-image chart protos check-version bench
 
 run:
@@ -20,6 +20,12 @@ test-rust:
 
 # Most tests wait for sockets and clocks rather than for a core: two at a time, as on a small machine, would take minutes.
 test test-rust: export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? 4 : cores)))
+
+# Every interleaving of the protocol around a record, for EXPLORE_SECONDS in each of both stores; CALLS=3 and FAULTS
+# choose other bounds.
+explore: export EXPLORE_SECONDS ?= 140
+explore:
+	cargo test --locked --test explore -- --nocapture --test-threads=1
 
 # This release beside one that writes the next layout, as two programs on one Redis.
 test-upgrade:

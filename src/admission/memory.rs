@@ -3,6 +3,7 @@
 mod budget;
 mod queue;
 mod record;
+mod snapshot;
 mod tenant;
 mod upstream;
 
@@ -13,6 +14,7 @@ use super::clock::{Clock, SystemClock};
 use super::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
 use crate::domain::Name;
 use crate::sync::lock;
+pub use snapshot::{Copied, RecordCopy, WaitingCopy};
 use upstream::UpstreamState;
 
 /// Claims, levels and leases in this process's memory. Gone with it; never unavailable.
@@ -45,6 +47,27 @@ impl MemoryStore {
     /// Forgets everything.
     pub fn clear(&self) {
         lock(&self.upstreams).clear();
+    }
+
+    /// For tests: another store with all that this one holds, on a clock of its own. No setting
+    /// leads to this.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn fork(&self, clock: impl Clock) -> Self {
+        let copy = |(name, upstream): (&Name, &Arc<Mutex<UpstreamState>>)| {
+            (name.clone(), Arc::new(Mutex::new(lock(upstream).clone())))
+        };
+        let upstreams = Mutex::new(lock(&self.upstreams).iter().map(copy).collect());
+        Self { upstreams, clock: Box::new(clock), max_records: self.max_records }
+    }
+
+    /// For tests: everything that stands for a tenant on an upstream, and one record.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn copied(&self, scope: &Scope, record: &str) -> Copied {
+        let now = self.clock.now();
+        let upstream = self.upstream(scope, now);
+        lock(&upstream).copied(scope, record, now)
     }
 
     fn upstream(&self, scope: &Scope, now: u64) -> Arc<Mutex<UpstreamState>> {

@@ -4,7 +4,7 @@
 use crate::admission::rounding::TOLERANCE;
 
 /// The account's token bucket, and the clock that everything on this upstream is measured by.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Budget {
     /// The upstream's clock in µs: it goes forward by what `last` went forward, and stands still
     /// where that steps back.

@@ -11,13 +11,13 @@ use crate::domain::Name;
 use crate::error::Limit;
 
 /// The queue of one upstream, in order of arrival.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Queue {
-    waiting: Vec<Waiter>,
+    pub(super) waiting: Vec<Waiter>,
     /// By tenant: the tag of its last start, while somebody waits.
-    starts: HashMap<Name, u64>,
+    pub(super) starts: HashMap<Name, u64>,
     /// The largest tag that has started, while somebody waits.
-    served: u64,
+    pub(super) served: u64,
 }
 
 /// Who waits: a call, or a further attempt of it.
@@ -48,13 +48,13 @@ impl Kind {
     }
 }
 
-#[derive(Debug)]
-struct Waiter {
-    nonce: Nonce,
+#[derive(Debug, Clone)]
+pub(super) struct Waiter {
+    pub nonce: Nonce,
     tenant: Name,
-    kind: Kind,
+    pub kind: Kind,
     /// When it is dropped unless it asks again, in µs of m.
-    dropped: u64,
+    pub dropped: u64,
 }
 
 /// A call's turn.

@@ -6,27 +6,27 @@ use crate::domain::UpstreamToken;
 /// A claim's content and state.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    state: State,
+    pub state: State,
     version: u8,
-    fingerprint: String,
+    pub fingerprint: String,
     token: UpstreamToken,
     mac: String,
     /// Once uncertain, always uncertain.
-    sticky: bool,
+    pub sticky: bool,
     /// When it is forgotten, in µs of m.
     pub until: u64,
     /// The result; kept while it is only to be sealed anew.
-    body: Option<Body>,
+    pub body: Option<Body>,
 }
 
 #[derive(Debug, Clone)]
-struct Body {
-    sealed: Vec<u8>,
-    until: u64,
+pub(super) struct Body {
+    pub sealed: Vec<u8>,
+    pub until: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum State {
+pub(super) enum State {
     InFlight { nonce: Nonce, lease: u64 },
     Done,
     Tombstone,

@@ -7,11 +7,11 @@ use crate::admission::rounding::TOLERANCE;
 use crate::admission::{MAX_LEASE, Nonce, Scope};
 
 /// TenantLevels, and leases with their end.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct TenantState {
     /// `None` as long as nothing was charged: all is full.
     levels: Option<TenantLevels>,
-    flights: HashMap<Nonce, Lease>,
+    pub(super) flights: HashMap<Nonce, Lease>,
 }
 
 /// TenantLevels, with the time they were true at.

@@ -16,12 +16,12 @@ use crate::admission::{
 use crate::domain::Name;
 use crate::error::Limit;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct UpstreamState {
-    budget: Budget,
-    queue: Queue,
-    tenants: HashMap<Name, TenantState>,
-    records: HashMap<Arc<str>, Record>,
+    pub(super) budget: Budget,
+    pub(super) queue: Queue,
+    pub(super) tenants: HashMap<Name, TenantState>,
+    pub(super) records: HashMap<Arc<str>, Record>,
     /// When each record wants purging, soonest first.
     purges: BTreeSet<(u64, Arc<str>)>,
     max_records: usize,
@@ -103,7 +103,7 @@ impl UpstreamState {
         if ours { Settled::Closed } else { Settled::NotOurs }
     }
 
-    fn advance(&mut self, scope: &Scope, now: u64, throttled: Option<Moment>) {
+    pub(super) fn advance(&mut self, scope: &Scope, now: u64, throttled: Option<Moment>) {
         self.budget.advance(now, shape(scope), throttled.map(Moment::micros));
         for _ in 0..PURGED_A_CALL {
             let m = self.budget.m;
