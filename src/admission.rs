@@ -46,11 +46,22 @@ pub trait Store: Send + Sync + 'static {
         settlement: &Settlement,
     ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
 
-    /// The tenant's levels on an upstream; charges nothing.
+    /// The levels of a tenant on an upstream, and of the upstream itself; charges nothing.
     ///
     /// # Errors
     /// [`StoreError`] where no answer was had in time.
-    fn quota(&self, scope: &Scope) -> impl Future<Output = Result<Quota, StoreError>> + Send;
+    fn levels_of(
+        &self,
+        scope: &Scope,
+    ) -> impl Future<Output = Result<StoreLevels, StoreError>> + Send;
+
+    /// The tenant's part of [`Store::levels_of`].
+    ///
+    /// # Errors
+    /// [`StoreError`] where no answer was had in time.
+    fn quota(&self, scope: &Scope) -> impl Future<Output = Result<Quota, StoreError>> + Send {
+        async { Ok(self.levels_of(scope).await?.quota) }
+    }
 
     /// Whether the reply of one of the call's asks was lost, so that something of it may stand: then
     /// the call is settled, however it ends. A store that cannot be lost loses no reply.
@@ -77,8 +88,8 @@ impl<S: Store> Store for Arc<S> {
         (**self).settle(settlement).await
     }
 
-    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
-        (**self).quota(scope).await
+    async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
+        (**self).levels_of(scope).await
     }
 
     fn may_stand(&self, ask: &Ask) -> bool {
@@ -279,6 +290,21 @@ pub struct Quota {
     pub in_flight: u32,
     /// The upstream's factor f: 1/16 to 1.
     pub factor: f64,
+}
+
+/// What the store holds now of a tenant on an upstream, and of the upstream's budget.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StoreLevels {
+    /// What its caller may know.
+    pub quota: Quota,
+    /// The tenant's bucket, in calls: -1 to its burst.
+    pub tenant: f64,
+    /// What its committed share has saved up, in calls.
+    pub share: f64,
+    /// The upstream's budget, in calls: -1 to its burst.
+    pub budget: f64,
+    /// Calls of all tenants and replicas that wait for their slots on the upstream.
+    pub queued: u32,
 }
 
 /// How a granted call ended.

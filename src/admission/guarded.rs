@@ -23,7 +23,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use super::{Answer, Ask, Decision, Quota, Scope, Settled, Settlement, Stage, Store, StoreError};
+use super::{
+    Answer, Ask, Decision, Scope, Settled, Settlement, Stage, Store, StoreError, StoreLevels,
+};
 use guard::{Guard, Leave};
 pub use health::StoreHealth;
 use holdings::{Hold, Holding, Holdings, Last};
@@ -144,17 +146,17 @@ impl<P: Store, L: Store> Store for Guarded<P, L> {
         self.0.settle(settlement).await
     }
 
-    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+    async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         let inner = &self.0;
         let error = match inner.guard.enter() {
-            Some(leave) => match inner.ask(leave, Box::pin(inner.primary.quota(scope))).await {
-                Ok(quota) => return Ok(quota),
+            Some(leave) => match inner.ask(leave, Box::pin(inner.primary.levels_of(scope))).await {
+                Ok(levels) => return Ok(levels),
                 Err(error) => error,
             },
             None => StoreError::Lost,
         };
         match &inner.local {
-            Some(local) => local.store().quota(&local.share(scope)).await,
+            Some(local) => local.store().levels_of(&local.share(scope)).await,
             None => Err(error),
         }
     }

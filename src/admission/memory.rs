@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::clock::{Clock, SystemClock};
-use super::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
+use super::{Answer, Ask, Scope, Settled, Settlement, Store, StoreError, StoreLevels};
 use crate::domain::Name;
 use crate::sync::lock;
 pub use snapshot::{Copied, RecordCopy, WaitingCopy};
@@ -98,9 +98,9 @@ impl Store for MemoryStore {
         Ok(lock(&upstream).settle(settlement, self.clock.now(), self.clock.wall()))
     }
 
-    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+    async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         let upstream = self.upstream(scope, self.clock.now());
-        Ok(lock(&upstream).quota(scope, self.clock.now()))
+        Ok(lock(&upstream).all_levels(scope, self.clock.now()))
     }
 }
 

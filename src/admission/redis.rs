@@ -19,7 +19,7 @@ use redis::{Cmd, Script, Value};
 
 use super::clock::Clock;
 use super::{
-    Answer, Ask, Nonce, Quota, Scope, Settled, Settlement, Stage, Store, StoreError, Verdict,
+    Answer, Ask, Nonce, Scope, Settled, Settlement, Stage, Store, StoreError, StoreLevels, Verdict,
 };
 use crate::domain::Name;
 use dial::Dialer;
@@ -174,10 +174,10 @@ impl Store for RedisStore {
         Ok(if closed { Settled::Closed } else { Settled::NotOurs })
     }
 
-    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+    async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         let keys = self.keys(scope, None);
         let figures = AdmitFigures::of_scope(scope, self.clock());
-        reply::quota(scope, self.read_quota(&keys, scope.tenant.as_str(), figures).await?)
+        reply::levels(scope, self.read_quota(&keys, scope.tenant.as_str(), figures).await?)
     }
 
     /// Runs the script on keys of its own in the upstream's slot: a PING is answered by a replica,

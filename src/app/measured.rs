@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::admission::redis::RedisStore;
-use crate::admission::{Answer, Ask, Quota, Scope, Settled, Settlement, Store, StoreError};
+use crate::admission::{Answer, Ask, Scope, Settled, Settlement, Store, StoreError, StoreLevels};
 use crate::telemetry::{Metrics, Operation, Span};
 
 /// Measures every operation, also one that is given up before it ends, as by a caller that leaves.
@@ -61,8 +61,8 @@ impl Store for Measured {
         self.measure(Operation::Settle, self.store.settle(settlement)).await
     }
 
-    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
-        self.measure(Operation::Quota, self.store.quota(scope)).await
+    async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
+        self.measure(Operation::Quota, self.store.levels_of(scope)).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -12,7 +12,8 @@ use super::measured::Measured;
 use crate::admission::memory::MemoryStore;
 use crate::admission::redis::{RedisSettings, RedisStore, SettingsError, Tokens, Topology};
 use crate::admission::{
-    Answer, Ask, Guarded, OnLoss, Quota, Scope, Settled, Settlement, Store, StoreError, StoreHealth,
+    Answer, Ask, Guarded, OnLoss, Scope, Settled, Settlement, Store, StoreError, StoreHealth,
+    StoreLevels,
 };
 use crate::config::{self, Settings};
 use crate::connect::{Cache, CacheTokens};
@@ -96,10 +97,10 @@ impl Store for Stores {
         }
     }
 
-    async fn quota(&self, scope: &Scope) -> Result<Quota, StoreError> {
+    async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         match self {
-            Self::Memory(store) => store.quota(scope).await,
-            Self::Redis(guards) => guards.of(scope)?.quota(scope).await,
+            Self::Memory(store) => store.levels_of(scope).await,
+            Self::Redis(guards) => guards.of(scope)?.levels_of(scope).await,
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, advance, sleep};
 
 use super::*;
-use crate::admission::{Moment, Nonce, ServerWord, Verdict};
+use crate::admission::{Moment, Nonce, Quota, ServerWord, Verdict};
 use crate::domain::{Enforcement, Name, Rate, TenantLimits};
 use crate::sync::lock;
 
@@ -117,9 +117,9 @@ impl Store for Scripted {
         Ok(Settled::Closed)
     }
 
-    async fn quota(&self, _: &Scope) -> Result<Quota, StoreError> {
+    async fn levels_of(&self, _: &Scope) -> Result<StoreLevels, StoreError> {
         self.meets(Seen::Quota).await?;
-        Ok(quota())
+        Ok(StoreLevels { quota: quota(), tenant: 1.0, share: 0.0, budget: 1.0, queued: 0 })
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

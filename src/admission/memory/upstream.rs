@@ -11,7 +11,7 @@ use crate::admission::clock::unix_micros;
 use crate::admission::rounding::{lease_micros, micros, up_to_micros};
 use crate::admission::{
     Answer, Ask, Decision, EXPIRY_SKEW, Moment, Quota, RecordAsk, Refused, Scope, Settled,
-    Settlement, Stage, Verdict,
+    Settlement, Stage, StoreLevels, Verdict,
 };
 use crate::domain::Name;
 use crate::error::Limit;
@@ -68,9 +68,19 @@ impl UpstreamState {
         Answer { decision, shadowed, quota: self.levels(&ask.scope) }
     }
 
-    pub fn quota(&mut self, scope: &Scope, now: u64) -> Quota {
+    pub fn all_levels(&mut self, scope: &Scope, now: u64) -> StoreLevels {
         self.advance(scope, now, None);
-        self.levels(scope)
+        let quota = self.levels(scope);
+        let queued = self.queue.count(self.budget.m);
+        let Self { tenants, budget, .. } = self;
+        let tenant = tenants.entry(scope.tenant.clone()).or_default().levels(scope, budget);
+        StoreLevels {
+            quota,
+            tenant: tenant.ceiling,
+            share: tenant.share,
+            budget: budget.level,
+            queued,
+        }
     }
 
     pub fn settle(&mut self, settlement: &Settlement, now: u64, wall: u64) -> Settled {

@@ -19,7 +19,7 @@
 --         9 what is distrusted, or empty
 -- Reply { word, packed doubles: level, factor, wait that was let through in s; in flight,
 --         limit that was let through: none | rate | in_flight, … }
---       levels                                    the answer to a quota
+--       levels tenant, share, budget (packed), n  the answer to a quota; n: how many wait
 --       granted m, sticky 0 | 1, token, 0 | 1     token empty without a record; 1: a record that
 --                                                 stood there was not written by a gateway
 --       replay body
@@ -130,7 +130,11 @@ local function leave_queue()
   redis.call('ZREM', KEYS[5], member(nonce, queue.kind, tenant_name))
 end
 
-if ask == 'quota' then return close('levels') end
+if ask == 'quota' then
+  local waiting = try('ZCOUNT', KEYS[5], after_m, '+inf')
+  if type(waiting) == 'table' then waiting = 0 end
+  return close('levels', struct.pack('<ddd', tenant.level, tenant.share, up.level), waiting)
+end
 
 -- 1. The record.
 

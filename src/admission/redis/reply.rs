@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::super::rounding::up_to_micros;
-use super::super::{Answer, Decision, Moment, Quota, Refused, Scope, StoreError};
+use super::super::{Answer, Decision, Moment, Quota, Refused, Scope, StoreError, StoreLevels};
 use crate::domain::UpstreamToken;
 use crate::error::Limit;
 
@@ -18,12 +18,8 @@ pub(super) fn answer(scope: &Scope, reply: Value) -> Result<Answer, StoreError> 
 }
 
 /// Reads the reply of `admit.lua` to a quota.
-pub(super) fn quota(scope: &Scope, reply: Value) -> Result<Quota, StoreError> {
-    let read = || {
-        let (mut parts, _) = Parts::of(reply)?;
-        Some(parts.head(scope)?.0)
-    };
-    read().ok_or(StoreError::Unreadable)
+pub(super) fn levels(scope: &Scope, reply: Value) -> Result<StoreLevels, StoreError> {
+    read_levels(scope, reply).ok_or(StoreError::Unreadable)
 }
 
 /// Reads the reply of `settle.lua`.
@@ -32,6 +28,14 @@ pub(super) fn settled(reply: &Value) -> Result<bool, StoreError> {
         Value::Int(closed) => Ok(*closed == 1),
         _ => Err(StoreError::Unreadable),
     }
+}
+
+fn read_levels(scope: &Scope, reply: Value) -> Option<StoreLevels> {
+    let (mut parts, _) = Parts::of(reply)?;
+    let (quota, _) = parts.head(scope)?;
+    let [tenant, share, budget] = parts.figures()?;
+    let queued = u32::try_from(parts.whole()?).ok()?;
+    Some(StoreLevels { quota, tenant, share, budget, queued })
 }
 
 fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {

@@ -27,6 +27,7 @@ store_contract! {
     the_factor_falls_no_lower_than_a_sixteenth_and_recovers_by_time_alone,
     a_gap_is_refilled_at_the_factor_of_its_own_time,
     a_clock_that_steps_back_neither_freezes_nor_refills,
+    the_levels_tell_bucket_share_budget_and_queue_free_of_charge,
 }
 
 async fn the_budget_is_never_given_back(mut world: World) {
@@ -332,4 +333,23 @@ async fn a_clock_that_steps_back_neither_freezes_nor_refills(mut world: World) {
     world.pass(0.1);
     world.granted(&world.call()).await;
     assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 100));
+}
+
+async fn the_levels_tell_bucket_share_budget_and_queue_free_of_charge(mut world: World) {
+    world.tenant_limit(1.0, 10);
+    world.budget(1.0, 2);
+    world.scope.limits.committed = rate(3.0);
+    world.scope.committed_burst = 3;
+    let full = world.store_levels().await;
+    assert_eq!((full.tenant, full.share, full.budget, full.queued), (10.0, 3.0, 2.0, 0));
+    world.granted(&world.call()).await;
+    world.granted(&world.call()).await;
+    world.told_to_ask_again(&waiting(world.call(), 10_000)).await;
+    let levels = world.store_levels().await;
+    assert_eq!((levels.tenant, levels.share, levels.budget, levels.queued), (7.0, 1.0, 0.0, 1));
+    assert_eq!(levels.quota, world.quota().await);
+    assert_eq!(world.store_levels().await, levels);
+    // A call that does not ask again waits no more.
+    world.pass(3.0);
+    assert_eq!(world.store_levels().await.queued, 0);
 }

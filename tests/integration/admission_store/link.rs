@@ -193,7 +193,11 @@ async fn whatever_a_server_says_is_an_error_in_time_and_names_itself() {
 #[tokio::test]
 async fn what_a_new_connection_may_mend_is_tried_on_one() {
     // Level 5 (0x4014…), factor 3, nothing let through: doubles as Rust may write them in a text.
-    let good = "*4\r\n$6\r\nlevels\r\n$24\r\n\0\0\0\0\0\0\u{14}@\0\0\0\0\0\0\u{8}@\0\0\0\0\0\0\0\0\r\n:2\r\n$4\r\nnone\r\n";
+    // Then what a quota leaves out: three doubles, and how many wait.
+    let good = concat!(
+        "*6\r\n$6\r\nlevels\r\n$24\r\n\0\0\0\0\0\0\u{14}@\0\0\0\0\0\0\u{8}@\0\0\0\0\0\0\0\0\r\n:2\r\n",
+        "$4\r\nnone\r\n$24\r\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\r\n:0\r\n",
+    );
     for bad in
         ["-READONLY You can't write against a read only replica.\r\n", "garbage\r\n", "CLOSE"]
     {

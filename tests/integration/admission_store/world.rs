@@ -8,7 +8,7 @@ use participant_gateway::admission::memory::MemoryStore;
 use participant_gateway::admission::redis::{RedisSettings, RedisStore};
 use participant_gateway::admission::{
     Answer, Ask, Decision, ManualClock, Moment, Nonce, Quota, RecordAsk, Refused, Scope, Settled,
-    Settlement, Stage, Store, StoreError, Verdict,
+    Settlement, Stage, Store, StoreError, StoreLevels, Verdict,
 };
 use participant_gateway::domain::{Enforcement, Name, Rate, TenantLimits, UpstreamToken};
 use participant_gateway::error::Limit;
@@ -87,6 +87,13 @@ impl AnyStore {
         match self {
             Self::Memory(store) => store.quota(scope).await,
             Self::Redis(store) => store.quota(scope).await,
+        }
+    }
+
+    pub async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
+        match self {
+            Self::Memory(store) => store.levels_of(scope).await,
+            Self::Redis(store) => store.levels_of(scope).await,
         }
     }
 
@@ -182,6 +189,10 @@ impl World {
 
     pub async fn quota(&self) -> Quota {
         self.store.quota(&self.scope).await.unwrap()
+    }
+
+    pub async fn store_levels(&self) -> StoreLevels {
+        self.store.levels_of(&self.scope).await.unwrap()
     }
 
     /// A call without a client token.
