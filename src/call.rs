@@ -106,6 +106,8 @@ pub struct Ended {
     pub reason: &'static str,
     /// The call failed by our fault, or Connect's.
     pub is_fault: bool,
+    /// The sentence that tells the caller what to do.
+    pub sentence: &'static str,
     /// The error with all that is below it: for the log only.
     pub detail: String,
 }

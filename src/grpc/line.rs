@@ -45,6 +45,9 @@ impl<'a> Line<'a> {
         let took = self.started.elapsed();
         span.answered(code, is_fault);
         metrics.count_call(method, code, is_fault, notes.tenant(), took);
+        if let Some(ended) = ended {
+            metrics.note_failed(notes, ended);
+        }
         let disposition = notes.disposition();
         let refusal = notes.refusal();
         let (trace_id, span_id) = span.ids().unzip();
@@ -74,7 +77,9 @@ impl Drop for Line<'_> {
     fn drop(&mut self) {
         if !self.is_written {
             let (detail, reason) = (String::new(), "");
-            self.write_once(Some(&Ended { code: "CANCELLED", reason, is_fault: false, detail }));
+            let sentence = "The caller left before the answer: look at its deadline.";
+            let ended = Ended { code: "CANCELLED", reason, is_fault: false, sentence, detail };
+            self.write_once(Some(&ended));
         }
     }
 }

@@ -28,6 +28,7 @@ pub fn of(error: &Error, notes: &Notes) -> Status {
         code: name(code),
         reason,
         is_fault: is_fault(code),
+        sentence: message,
         detail: chain(error),
     });
     let mut shown = base(reason, error, notes);
@@ -79,7 +80,7 @@ pub fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> Respons
             let (code, reason) = (name(status.code()), name(status.code()));
             let is_fault = is_fault(status.code());
             let detail = status.message().to_owned();
-            notes.note_ended(Ended { code, reason, is_fault, detail });
+            notes.note_ended(Ended { code, reason, is_fault, sentence: "", detail });
             with_details(&status, notes).into_http()
         }
     }

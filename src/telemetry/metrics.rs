@@ -17,8 +17,8 @@ use prometheus::{Registry, TextEncoder};
 
 use super::bound::Bound;
 use super::names::{attribute as at, metric};
-use super::{Operation, log, process};
-use crate::call::Disposition;
+use super::{History, Operation, log, process};
+use crate::call::{Disposition, Ended, Notes};
 use crate::domain::Name;
 use crate::sync::lock;
 
@@ -43,6 +43,7 @@ pub struct Metrics {
     waits: Histogram<f64>,
     unmended: Arc<Mutex<BTreeSet<Reloadable>>>,
     series: Series,
+    history: History,
 }
 
 /// What every call counts.
@@ -135,6 +136,7 @@ impl Metrics {
             ),
             unmended: Arc::default(),
             series: Series::default(),
+            history: History::new(),
             registry,
             meter,
             dropped,
@@ -200,6 +202,17 @@ impl Metrics {
         text
     }
 
+    /// What happened of late.
+    #[must_use]
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// A caller's call was refused, or failed.
+    pub fn note_failed(&self, notes: &Notes, ended: &Ended) {
+        self.history.note_failed(notes, ended);
+    }
+
     /// A caller's call has ended. `fault`: by its code, it failed by our fault.
     pub fn count_call(
         &self,
@@ -227,7 +240,7 @@ impl Metrics {
     pub fn count_attempt(&self, upstream: &Name, fault: Option<&'static str>, took: Duration) {
         let series = self.series.client.of((upstream.clone(), fault), || {
             let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
-            let outcome = KeyValue::new(at::OUTCOME, fault.unwrap_or("ok"));
+            let outcome = KeyValue::new(at::OUTCOME, fault.unwrap_or(OK));
             let mut labels = vec![
                 KeyValue::new(at::RPC_SYSTEM, "aws-api"),
                 KeyValue::new(at::RPC_METHOD, "CreateParticipant"),
@@ -238,6 +251,7 @@ impl Metrics {
         });
         series.0.record(took.as_secs_f64());
         series.1.add(1);
+        self.history.note_attempt(upstream, fault.unwrap_or(OK));
     }
 
     /// An operation on Redis has ended, with what went wrong where it failed.
@@ -257,6 +271,9 @@ impl Metrics {
             self.database.bind(&labels)
         });
         series.record(took.as_secs_f64());
+        if fault.is_none() {
+            self.history.note_round_trip(took);
+        }
     }
 
     /// Admission has decided a call.
@@ -273,6 +290,7 @@ impl Metrics {
         let key = (tenant.clone(), upstream.clone(), disposition, shadow);
         let labels = || self.decisions.bind(&decided(tenant, upstream, disposition, shadow));
         self.series.decisions.of(key, labels).add(1);
+        self.history.note_decision(tenant, upstream, disposition);
     }
 
     /// An admitted call left little of the tenant's burst.
@@ -358,8 +376,10 @@ impl Metrics {
         outcomes: impl IntoIterator<Item = &'static str>,
     ) {
         self.note_factor(upstream, 1.0);
+        let outcomes: Vec<_> = [OK].into_iter().chain(outcomes).collect();
+        self.history.start_upstream(upstream, &outcomes);
         let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
-        for outcome in outcomes.into_iter().chain(["ok"]) {
+        for outcome in outcomes {
             self.attempts.add(0, &[upstream.clone(), KeyValue::new(at::OUTCOME, outcome)]);
         }
     }
@@ -437,6 +457,9 @@ fn decided(
 /// Seconds.
 const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
+
+/// The outcome of an attempt that has not failed.
+const OK: &str = "ok";
 
 /// Series of one metric that names tenants: by far more than a config has, and a bound all the
 /// same.
