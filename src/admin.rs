@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
 use serde_json::Value;
@@ -100,10 +100,61 @@ async fn readyz(State(admin): State<Admin>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics_text(State(admin): State<Admin>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.text())
+async fn metrics_text(State(admin): State<Admin>, headers: HeaderMap) -> impl IntoResponse {
+    let (kind, text) = if wants_openmetrics(&headers) {
+        (OPENMETRICS, admin.metrics.openmetrics())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", admin.metrics.text())
+    };
+    ([(CONTENT_TYPE, kind)], text)
+}
+
+/// Whether `Accept` names OpenMetrics, and no other text with more weight (RFC 9110, section
+/// 12.5.1).
+fn wants_openmetrics(headers: &HeaderMap) -> bool {
+    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let (mut openmetrics, mut plain) = (0.0_f32, 0.0_f32);
+    for range in ranges.flat_map(|value| value.split(',')) {
+        let mut parts = range.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+        match kind.as_str() {
+            "application/openmetrics-text" => openmetrics = openmetrics.max(weight),
+            "text/plain" => plain = plain.max(weight),
+            _ => {}
+        }
+    }
+    openmetrics > 0.0 && openmetrics >= plain
 }
 
 async fn config(State(admin): State<Admin>) -> Json<Value> {
     Json(admin.settings.load().redacted())
+}
+
+/// The media type of OpenMetrics.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openmetrics_is_written_where_the_scraper_prefers_it() {
+        let wants = |accept: &str| {
+            wants_openmetrics(&HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]))
+        };
+        // What Prometheus 2 and 3 send.
+        assert!(wants(
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+        ));
+        assert!(wants(
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+        ));
+        assert!(wants("Application/OpenMetrics-Text; q=0.5"));
+        for other in ["", "*/*", "text/plain", "text/html,application/openmetrics-text;q=0"] {
+            assert!(!wants(other), "{other}");
+        }
+        assert!(!wants("text/plain, application/openmetrics-text; q=0.5"));
+        assert!(!wants_openmetrics(&HeaderMap::new()));
+    }
 }

@@ -9,6 +9,7 @@ mod json;
 mod log;
 mod metrics;
 pub mod names;
+mod openmetrics;
 mod otlp;
 mod process;
 mod propagation;

@@ -44,7 +44,7 @@ impl<'a> Line<'a> {
         let (code, is_fault) = ended.map_or(("OK", false), |ended| (ended.code, ended.is_fault));
         let took = self.started.elapsed();
         span.answered(code, is_fault);
-        metrics.count_call(method, code, is_fault, notes.tenant(), took);
+        metrics.count_call(method, code, is_fault, notes.tenant(), took, span.sampled_trace());
         if let Some(ended) = ended {
             metrics.note_failed(notes, ended);
         }

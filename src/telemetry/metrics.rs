@@ -17,6 +17,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::bound::Bound;
 use super::names::{attribute as at, metric};
+use super::openmetrics::{Durations, Labels, OpenMetrics};
 use super::{History, Operation, log, process};
 use crate::call::{Disposition, Ended, Notes};
 use crate::domain::Name;
@@ -44,13 +45,14 @@ pub struct Metrics {
     unmended: Arc<Mutex<BTreeSet<Reloadable>>>,
     series: Series,
     history: History,
+    openmetrics: OpenMetrics,
 }
 
 /// What every call counts.
 #[derive(Default)]
 struct Series {
     /// By method, code and tenant.
-    server: Bound<(&'static str, &'static str, Option<Name>), BoundHistogram<f64>>,
+    server: Bound<(&'static str, &'static str, Option<Name>), Calls>,
     /// By upstream and fault.
     client: Bound<(Name, Option<&'static str>), Attempts>,
     /// By operation and fault.
@@ -62,6 +64,9 @@ struct Series {
     /// By upstream.
     waits: Bound<Name, BoundHistogram<f64>>,
 }
+
+/// How long calls take: for OpenTelemetry, and for OpenMetrics.
+type Calls = (BoundHistogram<f64>, Durations);
 
 /// How long attempts take, and their number.
 type Attempts = (BoundHistogram<f64>, BoundCounter<u64>);
@@ -137,6 +142,7 @@ impl Metrics {
             unmended: Arc::default(),
             series: Series::default(),
             history: History::new(),
+            openmetrics: OpenMetrics::new(registry.clone()),
             registry,
             meter,
             dropped,
@@ -202,6 +208,15 @@ impl Metrics {
         text
     }
 
+    /// As OpenMetrics.
+    #[must_use]
+    pub fn openmetrics(&self) -> String {
+        self.openmetrics.text().unwrap_or_else(|error| {
+            tracing::error!(%error, "metrics cannot be written");
+            String::new()
+        })
+    }
+
     /// What happened of late.
     #[must_use]
     pub const fn history(&self) -> &History {
@@ -213,7 +228,8 @@ impl Metrics {
         self.history.note_failed(notes, ended);
     }
 
-    /// A caller's call has ended. `fault`: by its code, it failed by our fault.
+    /// A caller's call has ended. `fault`: by its code, it failed by our fault. `trace`: its trace,
+    /// if that is sampled.
     pub fn count_call(
         &self,
         method: &'static str,
@@ -221,8 +237,10 @@ impl Metrics {
         fault: bool,
         tenant: Option<&Name>,
         took: Duration,
+        trace: Option<String>,
     ) {
         let series = self.series.server.of((method, code, tenant.cloned()), || {
+            let tenant_of = tenant.cloned();
             let tenant = tenant.map_or_else(String::new, ToString::to_string);
             let mut labels = vec![
                 KeyValue::new(at::RPC_SYSTEM, "grpc"),
@@ -231,9 +249,12 @@ impl Metrics {
                 KeyValue::new(at::TENANT, tenant),
             ];
             labels.extend(fault.then(|| KeyValue::new(at::ERROR_TYPE, code)));
-            self.server.bind(&labels)
+            let is_fault = fault;
+            let key = Labels { method, code, is_fault, tenant: tenant_of };
+            (self.server.bind(&labels), self.openmetrics.durations(key))
         });
-        series.record(took.as_secs_f64());
+        series.0.record(took.as_secs_f64());
+        series.1.record(took, trace);
     }
 
     /// An attempt at Connect has ended, with the fault where it failed.
@@ -455,7 +476,8 @@ fn decided(
 }
 
 /// Seconds.
-const CALLS: [f64; 12] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+pub(super) const CALLS: [f64; 12] =
+    [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 
 /// The outcome of an attempt that has not failed.
@@ -463,4 +485,4 @@ const OK: &str = "ok";
 
 /// Series of one metric that names tenants: by far more than a config has, and a bound all the
 /// same.
-const TENANT_SERIES: usize = 20_000;
+pub(super) const TENANT_SERIES: usize = 20_000;

@@ -130,6 +130,15 @@ impl Span {
             .then(|| (context.trace_id().to_string(), context.span_id().to_string()))
     }
 
+    /// The call's trace in hexadecimal, if it is sampled: then it can be looked up.
+    #[must_use]
+    pub fn sampled_trace(&self) -> Option<String> {
+        let (_, context) = self.0.as_ref()?;
+        let span = context.span();
+        let context = span.span_context();
+        context.is_sampled().then(|| context.trace_id().to_string())
+    }
+
     /// The headers that hand the context on.
     #[must_use]
     pub fn headers(&self) -> HashMap<String, String> {

@@ -98,6 +98,7 @@ fn only_their_own_modules_name_the_large_libraries() {
         ("opentelemetry::", &["telemetry"]),
         ("opentelemetry_sdk::", &["telemetry"]),
         ("prometheus::", &["telemetry"]),
+        ("prometheus_client::", &["telemetry"]),
     ] {
         for (module, files) in modules() {
             for (file, text) in files {

@@ -2,6 +2,7 @@
 
 pub mod collector;
 mod documented;
+mod openmetrics;
 mod traces;
 
 use std::collections::BTreeMap;

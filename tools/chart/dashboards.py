@@ -32,8 +32,8 @@ def quantiles(metric, labels=OURS):
     return [(f"p{int(q * 100)}", quantile(q, metric, labels)) for q in (0.5, 0.95, 0.99)]
 
 
-def panel(title, description, *queries, unit="short", kind="timeseries", stack=False, width=12, least=0):
-    """A panel of queries, each (legend, PromQL)."""
+def panel(title, description, *queries, unit="short", kind="timeseries", stack=False, width=12, least=0, exemplars=False):
+    """A panel of queries, each (legend, PromQL). `exemplars`: with the traces of single calls as dots."""
     custom = {"fillOpacity": 20 if stack else 5, "stacking": {"mode": "normal" if stack else "none"}}
     defaults = {"unit": unit, "min": least}
     if kind == "timeseries":
@@ -46,7 +46,7 @@ def panel(title, description, *queries, unit="short", kind="timeseries", stack=F
         "gridPos": {"h": 8 if kind == "timeseries" else 4, "w": width},
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "targets": [
-            {"refId": chr(65 + i), "datasource": DATASOURCE, "expr": expr, "legendFormat": legend}
+            {"refId": chr(65 + i), "datasource": DATASOURCE, "expr": expr, "legendFormat": legend, **({"exemplar": True} if exemplars else {})}
             for i, (legend, expr) in enumerate(queries)
         ],
     }
@@ -136,7 +136,7 @@ DASHBOARDS = [
               ("{{tenant}}", rate(f"{CALLS}_count", TENANT, "tenant")), unit="reqps", stack=True),
         panel("Failed by our fault, by tenant", "The share of each tenant's calls.",
               ("{{tenant}}", f"{rate(f'{CALLS}_count', TENANT + ',' + FAILED, 'tenant')} / {rate(f'{CALLS}_count', TENANT, 'tenant')}"), unit="percentunit"),
-        panel("Duration", "CreateParticipant, with retries and waits.", *quantiles(CALLS, TENANT), unit="s"),
+        panel("Duration", "CreateParticipant, with retries and waits; a dot is a call, and leads to its trace.", *quantiles(CALLS, TENANT), unit="s", exemplars=True),
         panel("p95 by tenant", "CreateParticipant.", ("{{tenant}}", quantile(0.95, CALLS, TENANT, "tenant")), unit="s"),
         panel("Refused for their identity", "By reason.",
               ("{{reason}}", rate("participant_gateway_identity_refusals_total", OURS, "reason")), unit="reqps"),
