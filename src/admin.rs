@@ -1,4 +1,4 @@
-//! The port that operators use: liveness, readiness, metrics, the effective config.
+//! The port that operators use: liveness, readiness, metrics, the effective config, the console.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +51,12 @@ impl Readiness {
         self.verdict().is_ok()
     }
 
+    /// Why callers should not be sent here now; `None` if they should.
+    #[must_use]
+    pub fn hindrance(&self) -> Option<&'static str> {
+        self.verdict().err().map(str::trim_end)
+    }
+
     fn verdict(&self) -> Result<&'static str, &'static str> {
         if self.draining.load(Ordering::Acquire) {
             Err("draining\n")
@@ -71,7 +77,7 @@ struct Admin {
     metrics: Arc<Metrics>,
 }
 
-/// Serves until `ended`.
+/// Serves until `ended`. `console`: the page and `/status`, unless they are switched off.
 ///
 /// # Errors
 /// Where the listener fails.
@@ -80,6 +86,7 @@ pub async fn serve(
     readiness: Arc<Readiness>,
     settings: Arc<ArcSwap<Settings>>,
     metrics: Arc<Metrics>,
+    console: Option<Router>,
     ended: CancellationToken,
 ) -> std::io::Result<()> {
     let router = Router::new()
@@ -87,7 +94,8 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .route("/config", get(config))
         .route("/metrics", get(metrics_text))
-        .with_state(Admin { readiness, settings, metrics });
+        .with_state(Admin { readiness, settings, metrics })
+        .merge(console.unwrap_or_default());
     axum::serve(listener, router)
         .with_graceful_shutdown(ended.cancelled_owned())
         .await

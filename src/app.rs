@@ -1,5 +1,6 @@
 //! The only wiring: from settings to a process that serves, and back down again.
 
+mod console;
 mod health;
 mod measured;
 mod operator;
@@ -23,12 +24,14 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Readiness};
 use crate::config::{Problem, Server, ServerTls, Settings, shape};
 use crate::connect::{Client, Endpoint, StaticCredentials};
+use crate::console::Readings;
 use crate::domain::Name;
 use crate::gateway::Gateway;
 use crate::identity::{ClientNames, Identity};
 use crate::net;
 use crate::net::tls::{Tls, TlsFiles};
 use crate::telemetry::{LimitFigures, LogLevel, Metrics, Telemetry};
+use console::Console;
 use health::Health;
 pub use operator::{CallRecord, Fate, LevelTable, Operator, OperatorError};
 pub use reloads::Reloading;
@@ -137,6 +140,7 @@ impl App {
         let endpoints = endpoints(&settings, credentials, &metrics).await?;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
         let tls = tls(server.tls.as_ref())?;
+        let shown_endpoints = endpoints.clone();
         let mut watchers = watch(&identity, tls.as_ref(), &metrics);
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let shown = Arc::clone(&settings);
@@ -165,11 +169,25 @@ impl App {
         let (address, admin_address) = (grpc.local_addr()?, admin.local_addr()?);
         let (store_ready, shown) = (store.clone(), Arc::clone(&settings));
         let readiness = Arc::new(Readiness::new(move || store_ready.is_ready()));
+        let console = settings.load().console.then(|| {
+            crate::console::router(Arc::new(Console {
+                settings: Arc::clone(&settings),
+                readiness: Arc::clone(&readiness),
+                metrics: Arc::clone(&metrics),
+                endpoints: shown_endpoints,
+                store: store.clone(),
+                readings: Readings::new(store.clone()),
+                tls: tls.clone(),
+                permits: Arc::clone(&permits),
+                max_in_flight,
+            }))
+        });
         let operators = admin::serve(
             admin,
             Arc::clone(&readiness),
             shown,
             Arc::clone(&metrics),
+            console,
             ends.ended.clone(),
         );
         let operators = tokio::spawn(operators);

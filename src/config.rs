@@ -49,6 +49,8 @@ pub struct Settings {
     pub server: Server,
     /// The address of the port that operators use.
     pub admin_listen: SocketAddr,
+    /// Whether that port has the console and `/status`.
+    pub console: bool,
     /// Where claims and levels live.
     pub store: Store,
     /// How long a `client_token` is remembered.

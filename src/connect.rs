@@ -16,6 +16,7 @@ mod tokens;
 mod translate;
 
 pub use breaker::Pass;
+pub use credentials::CredentialsState;
 pub use endpoint::{Attempts, Endpoint};
 pub use retry::{LEAST_LEFT, Retry, is_worth_it};
 pub use sdk::{Client, StaticCredentials};

@@ -25,6 +25,7 @@
 //! connect    domain, sync, error, call, telemetry, egress
 //! gateway    domain, sync, places, error, call, telemetry, admission, connect
 //! net        error, config
+//! console    domain, sync, admission, telemetry
 //! admin      config, telemetry
 //! grpc       domain, places, error, call, config, telemetry, identity, admission, gateway, net, proto
 //! simulator  nothing of ours: it cannot share our bugs
@@ -37,6 +38,7 @@ pub mod app;
 pub mod call;
 pub mod config;
 pub mod connect;
+pub mod console;
 pub mod domain;
 pub mod egress;
 pub mod error;

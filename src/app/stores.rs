@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::future::{join_all, try_join_all};
@@ -68,6 +68,13 @@ impl Stores {
             Self::Memory(_) => true,
             Self::Redis(guards) => guards.each().all(|guard| guard.is_ready()),
         }
+    }
+
+    /// Since when any of it is lost, and how many results could not be written to it.
+    pub fn losses(&self) -> (Option<SystemTime>, u64) {
+        let Self::Redis(guards) = self else { return (None, 0) };
+        let since = guards.healths().filter_map(|health| health.degraded_since()).min();
+        (since, guards.healths().map(|health| health.unsettled()).sum())
     }
 
     /// Waits for what is still being settled.

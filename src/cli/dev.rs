@@ -129,6 +129,8 @@ fn greeting(address: SocketAddr, admin: SocketAddr, simulator: &Simulator) -> St
     };
     format!(
         "\
+# The console: http://{admin}/
+
 # Amazon Connect is simulated here. For other AWS clients:
 {exports}
 

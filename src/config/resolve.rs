@@ -61,6 +61,7 @@ pub fn settings(
     Ok(Settings {
         server: (&shape.server).into(),
         admin_listen: shape.admin.listen.get(),
+        console: shape.admin.console,
         store: super::Store::new(&shape.store, &environment),
         retention: shape.idempotency.retention.get(),
         telemetry: shape.telemetry.clone(),

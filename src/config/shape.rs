@@ -101,6 +101,8 @@ pub struct ServerTls {
 pub struct Admin {
     /// The address of the admin port.
     pub listen: Listen,
+    /// Whether the page at `/` and `/status` are served.
+    pub console: bool,
 }
 
 /// A caller, with limits of its own. Applied without a restart.
@@ -262,7 +264,7 @@ impl Default for Server {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: Listen::everywhere(9090) }
+        Self { listen: Listen::everywhere(9090), console: true }
     }
 }
 

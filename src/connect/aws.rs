@@ -20,7 +20,8 @@ pub(super) struct Role<'a> {
 }
 
 /// A config whose region is that of the credentials' own services: `AWS_REGION` where that is set,
-/// else this one. Its credentials are kept, and loaded when they are first asked for.
+/// else this one. Its credentials are kept, by what is returned beside it, and loaded when they are
+/// first asked for.
 ///
 /// # Errors
 /// Where the certificates of `AWS_CA_BUNDLE` are none.
@@ -29,7 +30,7 @@ pub(super) async fn config(
     egress: &Arc<Egress>,
     role: Option<Role<'_>>,
     credentials: Option<StaticCredentials>,
-) -> Result<SdkConfig, Cause> {
+) -> Result<(SdkConfig, Option<Kept>), Cause> {
     let own = set("AWS_REGION").unwrap_or_else(|| region.to_owned());
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(own))
@@ -52,9 +53,10 @@ pub(super) async fn config(
         Some(role) => assume(role, base).await,
         None => base,
     };
-    let Some(provider) = base.credentials_provider() else { return Ok(base) };
-    let kept = SharedCredentialsProvider::new(Kept::new(provider));
-    Ok(base.into_builder().credentials_provider(kept).build())
+    let Some(provider) = base.credentials_provider() else { return Ok((base, None)) };
+    let kept = Kept::new(provider);
+    let provider = SharedCredentialsProvider::new(kept.clone());
+    Ok((base.into_builder().credentials_provider(provider).build(), Some(kept)))
 }
 
 async fn assume(role: Role<'_>, base: SdkConfig) -> SdkConfig {

@@ -42,6 +42,22 @@ struct Valid {
     end: Option<SystemTime>,
 }
 
+/// What there is of credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialsState {
+    /// The next call loads them.
+    NotLoaded,
+    /// They serve.
+    Valid {
+        /// When they end; `None`: they do not.
+        end: Option<SystemTime>,
+        /// Their successors could not be loaded.
+        is_failing: bool,
+    },
+    /// The last load failed, or is taking longer than anybody waited for.
+    Failing,
+}
+
 /// The last load failed, or is taking longer than anybody waited for.
 #[derive(Debug)]
 struct Failing {
@@ -60,6 +76,17 @@ impl Kept {
     /// tokio runtime.
     pub fn new(provider: SharedCredentialsProvider) -> Self {
         Self(Arc::new(Inner { provider, state: Mutex::default() }))
+    }
+
+    /// What there is of them.
+    pub fn state(&self) -> CredentialsState {
+        let (now, state) = (SystemTime::now(), lock(&self.0.state));
+        let is_failing = state.failing.is_some();
+        match state.current.as_ref().filter(|valid| valid.serves(now)) {
+            Some(Valid { end, .. }) => CredentialsState::Valid { end: *end, is_failing },
+            None if is_failing => CredentialsState::Failing,
+            None => CredentialsState::NotLoaded,
+        }
     }
 
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {

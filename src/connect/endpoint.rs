@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tower::retry::budget::{Budget, TpsBudget};
 
 use super::breaker::{Breaker, Pass};
+use super::credentials::CredentialsState;
 use super::http::{Headers, Progress};
 use super::sdk::Client;
 use super::tempo::Tempo;
@@ -56,6 +57,12 @@ impl Endpoint {
     #[must_use]
     pub fn circuit(&self) -> u64 {
         self.breaker.state(Instant::now())
+    }
+
+    /// What there is of its credentials, and when they end.
+    #[must_use]
+    pub fn credentials(&self) -> CredentialsState {
+        self.client.credentials()
     }
 
     /// How long Connect takes at present.

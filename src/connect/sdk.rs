@@ -17,6 +17,7 @@ use aws_sdk_connect::types::{
 };
 
 use super::aws;
+use super::credentials::{CredentialsState, Kept};
 use super::http::{Bounded, HandsOn, PROGRESS, Progress};
 use super::translate;
 use crate::domain::{
@@ -36,7 +37,10 @@ pub struct StaticCredentials {
 
 /// The AWS client of one upstream.
 #[derive(Debug, Clone)]
-pub struct Client(aws_sdk_connect::Client);
+pub struct Client {
+    sdk: aws_sdk_connect::Client,
+    credentials: Option<Kept>,
+}
 
 impl Client {
     /// Builds the client. Credentials are loaded with the first call, not here.
@@ -51,7 +55,7 @@ impl Client {
         let role = upstream.role_arn.as_deref();
         let external_id = upstream.external_id.as_deref();
         let role = role.map(|arn| aws::Role { arn, external_id });
-        let base = aws::config(&upstream.region, egress, role, credentials).await?;
+        let (base, credentials) = aws::config(&upstream.region, egress, role, credentials).await?;
         let mut config = aws_sdk_connect::config::Builder::from(&base)
             .region(Region::new(upstream.region.clone()))
             .identity_cache(IdentityCache::no_cache())
@@ -71,7 +75,13 @@ impl Client {
             // The SDK's rules refuse them together, and an endpoint is the more exact wish.
             config = config.use_fips(false).use_dual_stack(false);
         }
-        Ok(Self(aws_sdk_connect::Client::from_conf(config.build())))
+        Ok(Self { sdk: aws_sdk_connect::Client::from_conf(config.build()), credentials })
+    }
+
+    /// What there is of its credentials, and when they end.
+    #[must_use]
+    pub fn credentials(&self) -> CredentialsState {
+        self.credentials.as_ref().map_or(CredentialsState::NotLoaded, Kept::state)
     }
 
     /// One attempt, of `timeout` at most.
@@ -99,7 +109,7 @@ impl Client {
         progress: &Progress,
     ) -> Result<Participant, UpstreamError> {
         let operation = self
-            .0
+            .sdk
             .create_participant()
             .instance_id(request.instance_id.as_str())
             .contact_id(request.contact_id.as_str())

@@ -43,7 +43,7 @@ impl CacheTokens {
     /// # Errors
     /// Where the certificates of `AWS_CA_BUNDLE` are none.
     pub async fn new(cache: Cache, egress: &Arc<Egress>) -> Result<Self, Cause> {
-        let config = aws::config(&cache.region, egress, None, None).await?;
+        let (config, _) = aws::config(&cache.region, egress, None, None).await?;
         Ok(Self { credentials: config.credentials_provider(), cache })
     }
 

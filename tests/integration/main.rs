@@ -16,6 +16,7 @@ mod calls;
 mod chaos;
 mod command;
 mod config;
+mod console;
 mod deadlines;
 mod debugging;
 mod descriptors;

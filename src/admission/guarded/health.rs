@@ -1,18 +1,33 @@
 //! What telemetry and readiness may know of the primary store.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use crate::sync::lock;
 
 /// Counters and gauges of a [`Guarded`](super::Guarded) store; plain atomics, read at any time.
 #[derive(Debug, Default)]
 pub struct StoreHealth {
     pub(super) reached: AtomicBool,
-    pub(super) degraded: AtomicBool,
+    degraded: AtomicBool,
+    since: Mutex<Option<SystemTime>>,
     /// Calls that are being settled in the background now.
     pub(super) settling: AtomicU64,
     pub(super) unsettled: AtomicU64,
 }
 
 impl StoreHealth {
+    pub(super) fn note_lost(&self) {
+        lock(&self.since).get_or_insert_with(SystemTime::now);
+        self.degraded.store(true, Relaxed);
+    }
+
+    pub(super) fn note_answer(&self) {
+        self.degraded.store(false, Relaxed);
+        *lock(&self.since) = None;
+    }
+
     /// The primary has answered at least once.
     #[must_use]
     pub fn reached(&self) -> bool {
@@ -23,6 +38,12 @@ impl StoreHealth {
     #[must_use]
     pub fn degraded(&self) -> bool {
         self.degraded.load(Relaxed)
+    }
+
+    /// Since when the primary is lost.
+    #[must_use]
+    pub fn degraded_since(&self) -> Option<SystemTime> {
+        *lock(&self.since)
     }
 
     /// Calls whose claim the primary granted and that never could be settled: their leases had to

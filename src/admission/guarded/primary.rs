@@ -37,7 +37,7 @@ impl<P: Store, L: Store> Inner<P, L> {
                     tracing::warn!(error, on_loss = self.on_loss(), "store lost");
                 }
                 if let Some(Change::Lost | Change::LostOnTrial) = change {
-                    self.health.degraded.store(true, Relaxed);
+                    self.health.note_lost();
                     self.watch();
                 }
             }
@@ -77,7 +77,7 @@ impl<P: Store, L: Store> Inner<P, L> {
                     Some(probe) = probes.join_next() => probe,
                 };
                 if let Ok(Ok(inner)) = probe {
-                    inner.health.degraded.store(false, Relaxed);
+                    inner.health.note_answer();
                     return inner.guard.try_again();
                 }
             }
@@ -116,7 +116,7 @@ impl<P: Store, L: Store> Inner<P, L> {
     }
 
     pub(super) fn not_reached(&self, error: &StoreError) {
-        self.health.degraded.store(true, Relaxed);
+        self.health.note_lost();
         tracing::warn!(
             error = error as &dyn Error,
             on_loss = self.on_loss(),

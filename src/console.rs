@@ -1,0 +1,18 @@
+//! The console: one page for a person on call, and the same as JSON at `/status`.
+//!
+//! What is shown is gathered when somebody looks, and from figures that exist anyway; the store is
+//! read once a second at most (`readings.rs`). No credential, token, contact id or display name
+//! comes here.
+
+mod page;
+mod readings;
+mod status;
+mod troubles;
+
+pub use page::{StatusSource, router};
+pub use readings::{MOST_ROWS, Readings};
+pub use status::{
+    AttemptCounts, CallsStatus, CertificateStatus, CircuitState, CredentialsStatus,
+    CredentialsWord, DecisionCounts, FailedCallStatus, Plot, ReasonCount, Severity, Status,
+    StoreStatus, TenantStatus, TenantsStatus, Trouble, UpstreamStatus, json_schema, time,
+};
