@@ -3,7 +3,7 @@
 TOOLS := $(CURDIR)/.tools
 
 .PHONY: run test test-rust explore test-upgrade lint fmt tools test-chart test-kubernetes test-examples \
-	image test-image chart protos check-version bench
+	test-console image test-image chart protos check-version bench
 
 run:
 	cargo run -- dev
@@ -73,6 +73,12 @@ test-examples:
 	tools/install.sh examples
 	cargo build --locked
 	tests/examples/run.sh
+
+# The console in a real browser.
+test-console:
+	tools/install.sh console
+	cargo build --locked
+	tests/console/run.sh
 
 # An image, TARGET=release or TARGET=development: by docker, or by buildah where no engine runs.
 image:

