@@ -210,6 +210,8 @@ DASHBOARDS = [
               ("{{pod}}", f"participant_gateway_in_flight{{{OURS}}}")),
         panel("Shed", "Answered OVERLOADED.",
               ("{{pod}}", rate("participant_gateway_shed_total", OURS, "pod")), unit="reqps"),
+        panel("Connections refused", "Before there was a call on them, by reason.",
+              ("{{reason}}", rate("participant_gateway_connections_refused_total", OURS, "reason")), unit="cps"),
         panel("CPU", "Seconds a second.", ("{{pod}}", rate("process_cpu_seconds_total", OURS, "pod"))),
         panel("Memory", "Resident.", ("{{pod}}", f"process_resident_memory_bytes{{{OURS}}}"), unit="bytes"),
         panel("File descriptors", "Of those that the process may have.",
