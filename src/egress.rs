@@ -173,6 +173,7 @@ impl fmt::Debug for Egress {
 /// silence what it does not understand.
 fn proxy(value: &str) -> Option<(String, String)> {
     let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+    let url = with_user_escaped(url);
     let matcher = Matcher::builder().all(&url).build();
     let proxy = matcher.intercept(&Uri::from_static("https://example.com"))?;
     let uri = proxy.uri();
@@ -182,6 +183,33 @@ fn proxy(value: &str) -> Option<(String, String)> {
     (is_http && is_place).then_some((url, shown))
 }
 
+/// The last `@` ends user and password, as in curl; the matcher would end them at the first, and
+/// take the rest for the host's name.
+fn with_user_escaped(url: String) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((user, host)) => format!("{scheme}://{}@{host}{path}", user.replace('@', "%40")),
+        None => url,
+    }
+}
+
 const CA_BUNDLE: &str = "AWS_CA_BUNDLE";
 
 const A_PROXY: &str = "http://host:port or https://host:port, perhaps with user:password@";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_with_an_at_sign_is_used_whole_and_not_shown() {
+        let value = "http://user:p@ss@proxy:3128/";
+        let egress = Egress::new(|name| (name == "HTTPS_PROXY").then(|| value.to_owned())).unwrap();
+        assert_eq!(egress.proxies()[0].proxy, "http://proxy:3128");
+        let proxy = egress.proxy_for(&Uri::from_static("https://example.com")).unwrap();
+        assert_eq!(proxy.uri.authority().unwrap(), "proxy:3128");
+        // user:p@ss
+        assert_eq!(proxy.authorization.unwrap(), "Basic dXNlcjpwQHNz");
+    }
+}
