@@ -113,6 +113,7 @@ impl Api {
                 attempt.instance_id.clone_from(&body.instance_id);
                 attempt.contact_id.clone_from(&body.contact_id);
                 attempt.client_token.clone_from(&body.client_token);
+                attempt.display_name = body.display_name().cloned();
             }
             signature::verify(head, &bytes, now)?;
             body?.validate()

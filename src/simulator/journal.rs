@@ -25,6 +25,8 @@ pub struct Attempt {
     pub contact_id: Option<String>,
     /// As sent, unless the body was unreadable.
     pub client_token: Option<String>,
+    /// As sent, unless the body was unreadable.
+    pub display_name: Option<String>,
     /// The answer's HTTP status; `None` where the connection was reset instead.
     pub status: Option<u16>,
     /// The answer's `x-amzn-ErrorType`.
@@ -40,6 +42,7 @@ impl Attempt {
             instance_id: None,
             contact_id: None,
             client_token: None,
+            display_name: None,
             status: None,
             error: None,
             headers: lines(headers),

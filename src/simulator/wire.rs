@@ -60,6 +60,10 @@ struct Capabilities {
 }
 
 impl Body {
+    pub(super) fn display_name(&self) -> Option<&String> {
+        self.participant_details.as_ref()?.display_name.as_ref()
+    }
+
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Failure> {
         serde_json::from_slice(bytes).map_err(|_| {
             Failure::new(
