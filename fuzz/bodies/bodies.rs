@@ -7,7 +7,9 @@
 )]
 
 mod connect_reply;
+mod environment;
 mod identity;
+mod preface;
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -25,7 +27,9 @@ use participant_gateway::proto;
 use prost::Message;
 
 pub use connect_reply::connect_reply;
+pub use environment::{no_proxy, otel};
 pub use identity::{discovery, xfcc};
+pub use preface::preface;
 
 /// A request is taken with every rule of the contract kept, or refused with the rules it breaks.
 pub fn request(data: &[u8]) {
