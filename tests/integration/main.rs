@@ -22,6 +22,7 @@ mod debugging;
 mod descriptors;
 mod drain;
 mod errors;
+mod faults;
 mod floods;
 mod fuzz_corpus;
 mod grpcurl;

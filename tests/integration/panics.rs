@@ -3,6 +3,7 @@
 //!
 //! A subscriber of the log panics at an event, so the gateway needs no code for these tests.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,11 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Metadata, Subscriber};
 
+use crate::support::gateway::client;
+use crate::support::process::Running;
 use crate::support::redis::RedisServer;
 use crate::support::status::seen;
-use crate::support::{Front, gateway, of, request_with_token};
+use crate::support::{Front, gateway, http_get, of, request_with_token};
 
 /// Panics once, at an event of this module and its children.
 struct PanicsOnce<F> {
@@ -129,6 +132,43 @@ async fn a_call_that_panics_while_it_asks_the_store_is_a_bug_and_holds_nothing()
         quota().await.unwrap();
     }
     lives(&gateway).await;
+}
+
+/// Once as the gateway, in a process of its own, and once as its callers.
+#[tokio::test]
+async fn a_process_outlives_a_handler_that_panics() {
+    const SERVES: &str = "SERVES_AND_PANICS_ONCE";
+    if std::env::var_os(SERVES).is_some() {
+        let gateway = gateway().start().await;
+        let journal = gateway.journal.clone();
+        let _armed = PanicsOnce::arm("aws_smithy_runtime", move || journal.participant_count() > 0);
+        println!("serves {} {}", gateway.addr, gateway.admin);
+        return std::future::pending().await;
+    }
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["panics::a_process_outlives_a_handler_that_panics", "--exact", "--nocapture"]);
+    program.env(SERVES, "1");
+    let mut process = Running::start(program);
+    let line = process.line_with("serves ").await;
+    let addresses: Vec<_> =
+        line.split(' ').rev().take(2).map(|word| word.parse().unwrap()).collect();
+    let [admin, addr] = addresses[..] else { panic!("{line}") };
+
+    let mut client = client(addr).await;
+    let mut call = async |token: &str| {
+        let call = of("demo", request_with_token("contact-1", token));
+        client.create_participant(call).await.map(tonic::Response::into_inner)
+    };
+    assert_eq!(seen(&call("token-1").await.unwrap_err()), BUG);
+    let started = Instant::now();
+    assert!(!call("token-1").await.unwrap().replayed);
+    assert!(started.elapsed() < AT_ONCE, "the claim was left to its lease");
+    assert!(call("token-1").await.unwrap().replayed);
+    // On the same connection.
+    assert!(!call("token-2").await.unwrap().replayed);
+    assert_eq!(http_get(admin, "/livez").await.0, 200);
+    let metrics = http_get(admin, "/metrics").await.1;
+    assert!(metrics.lines().any(|line| line == "participant_gateway_in_flight 0"));
 }
 
 /// A claim that is settled is free at once; one that is not, after a lease of three seconds.
