@@ -2,8 +2,8 @@
 
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: run test test-rust explore test-upgrade lint fmt tools test-chart test-kubernetes test-examples \
-	test-console image test-image chart protos check-version bench
+.PHONY: run test test-rust explore chaos soak fuzz test-upgrade lint fmt tools test-chart \
+	test-kubernetes test-examples test-console image test-image chart protos check-version bench
 
 run:
 	cargo run -- dev
@@ -30,6 +30,30 @@ explore:
 # This release beside one that writes the next layout, as two programs on one Redis.
 test-upgrade:
 	tests/upgrade.sh
+
+# The seeded run of faults, over all topologies of Redis: SECONDS of faults, SEED chooses another run. A run that fails is
+# repeated with fewer faults; FAULTS=1,4,7 TOPOLOGY=cluster repeats these alone.
+chaos: export CHAOS_SEED = $(or $(SEED),$(shell date +%s))
+chaos: export CHAOS_SECONDS = $(or $(SECONDS),300)
+chaos: export CHAOS_TOPOLOGY = $(or $(TOPOLOGY),standalone,sentinel,cluster)
+chaos: export CHAOS_FAULTS = $(FAULTS)
+chaos: export CHAOS_CALLERS = $(or $(CALLERS),64)
+chaos: export CHAOS_SHRINK ?= 12
+chaos:
+	$(CHAOS) chaos::whatever_fails_nothing_is_made_twice_no_limit_is_passed_and_all_heals
+
+# Mixed load with faults for SECONDS: what is held at its end, and what was at its start.
+soak: export CHAOS_SEED = $(or $(SEED),$(shell date +%s))
+soak: export SOAK_SECONDS = $(or $(SECONDS),3600)
+soak: export CHAOS_CALLERS = $(or $(CALLERS),16)
+soak:
+	$(CHAOS) chaos::soak::after_a_soak_memory_descriptors_tasks_and_the_log_are_where_they_were
+
+CHAOS = cargo test --locked --profile chaos --test integration -- --nocapture --exact
+
+# Each fuzz target for SECONDS; TARGETS="xfcc otel" chooses.
+fuzz:
+	tools/fuzz.sh $(or $(SECONDS),600) $(TARGETS)
 
 # Formatting, clippy, the protos, the dependencies, the image, the workflows, the scripts.
 lint:

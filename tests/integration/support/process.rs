@@ -137,6 +137,12 @@ impl Running {
         &self.seen
     }
 
+    /// All lines that were not taken yet; they are kept here no longer.
+    pub fn take(&mut self) -> Vec<String> {
+        self.seen();
+        std::mem::take(&mut self.seen)
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -225,6 +225,11 @@ impl RedisCluster {
         &self.nodes
     }
 
+    /// Its nodes, to be ended.
+    pub fn nodes_mut(&mut self) -> &mut [RedisServer] {
+        &mut self.nodes
+    }
+
     /// The addresses of all nodes.
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(RedisServer::url).collect()

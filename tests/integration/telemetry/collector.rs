@@ -80,6 +80,14 @@ impl Collector {
         self.spans.lock().unwrap().iter().map(Seen::of).collect()
     }
 
+    /// Forgets all that has arrived, and returns how many spans there were.
+    pub fn forget(&self) -> usize {
+        self.metrics.lock().unwrap().clear();
+        self.resources.lock().unwrap().clear();
+        self.tokens.lock().unwrap().clear();
+        std::mem::take(&mut *self.spans.lock().unwrap()).len()
+    }
+
     /// The trace's spans, by name, once its server span has arrived with as many others.
     pub async fn trace(&self, trace_id: &str, count: usize) -> Vec<Seen> {
         let of_trace = || {
