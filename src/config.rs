@@ -1,8 +1,8 @@
 //! The configuration: one YAML file, overridden key by key from the environment.
 //!
-//! A file is read in three steps, and each reports all that it finds: [`read`] makes a tree of file
-//! and environment, [`shape`] gives it types, [`resolve`] checks what crosses keys and makes
-//! [`Settings`] of it. Only a config without a problem becomes settings.
+//! A file is read in three steps, and each step reports every problem that it finds. [`read`] makes
+//! a tree of the file and the environment. [`shape`] gives the tree its types. [`resolve`] checks
+//! the rules across keys and makes [`Settings`]. Only a config without a problem becomes settings.
 
 mod environment;
 mod identity;
@@ -37,13 +37,13 @@ pub use reload::{Reload, Reloaded};
 pub use resolved::{OnLoss, RedisIam, Server, ServerTls, Store};
 pub use values::{Count, Level, Listen, OneOrMany, Period, Share, Span};
 
-/// What else must hold of a config: files that only their users can judge.
+/// Checks the files that the config names and that only their own modules can judge.
 pub type Examine = fn(&shape::Config) -> Vec<Problem>;
 
-/// A config without a problem, ready to run on.
+/// A config without a problem, ready for use.
 #[derive(Debug)]
 pub struct Settings {
-    /// The file, with every default filled in: for people, and for the next reload.
+    /// The file, with every default filled in: for printing, and for the next reload.
     shape: shape::Config,
     /// The port that callers use.
     pub server: Server,
@@ -55,26 +55,26 @@ pub struct Settings {
     pub store: Store,
     /// How long a `client_token` is remembered.
     pub retention: Duration,
-    /// What the gateway tells of itself.
+    /// The log, the traces and the metrics.
     pub telemetry: shape::Telemetry,
-    /// How callers are known.
+    /// How the gateway identifies callers.
     pub identity: Identity,
-    /// By name.
+    /// The tenants, by name.
     pub tenants: BTreeMap<Name, Arc<Tenant>>,
-    /// By name.
+    /// The upstreams, by name.
     pub upstreams: BTreeMap<Name, Arc<Upstream>>,
-    /// Names the content of file and environment: equal configs have equal versions.
+    /// Identifies the content of the file and the environment: equal configs have equal versions.
     pub version: String,
-    /// What is valid but likely not meant.
+    /// Settings that are valid but probably a mistake.
     pub warnings: Vec<Problem>,
-    /// For record names, fingerprints, upstream tokens and stored results.
+    /// The keys for record names, fingerprints, upstream tokens and stored results.
     pub keys: Keys,
-    /// Proxies, and certificates that are trusted besides the system's.
+    /// The proxies, and the certificates that are trusted besides the system's.
     pub egress: Arc<Egress>,
-    /// What leaves by OTLP.
+    /// The signals that the gateway exports by OTLP.
     pub otlp: Otlp,
     environment: Arc<Environment>,
-    /// Changes with anything that was read, the key files included.
+    /// Changes with every input, the key files included.
     stamp: String,
     subjects: Subjects,
     routes: Routes,
@@ -96,7 +96,7 @@ impl Settings {
         let text = std::fs::read_to_string(file).map_err(|error| {
             Problem::new("", None, format!("a readable file at {}: {error}", file.display()))
         })?;
-        // A value that is not UTF-8 is none of any key's, and is reported as such.
+        // A value that is not UTF-8 gets a replacement character, by which `read` reports it.
         let environment = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         });
@@ -114,8 +114,8 @@ impl Settings {
         Self::read(text, environment, resolve::Purpose::Service, |_| Vec::new())
     }
 
-    /// Reads a text for a laptop: Redis then needs no root key of one's own, and no proxy leads to
-    /// the simulator. Of the environment only OpenTelemetry's variables count.
+    /// Reads a text for the command `dev`. Redis then needs no root key from the user, and no proxy
+    /// is used for the simulator. Of the environment, only OpenTelemetry's variables count.
     ///
     /// # Errors
     /// Every problem of the config.
@@ -142,27 +142,27 @@ impl Settings {
         resolve::settings(shape, version, problems, purpose, environment)
     }
 
-    /// The upstream that owns the instance: the one that lists it, else the one that takes any.
+    /// The upstream that owns the instance: the one that lists it, or else the one that takes any.
     #[must_use]
     pub fn upstream_of(&self, instance: &InstanceId) -> Option<&Arc<Upstream>> {
         self.routes.by_instance.get(instance).or(self.routes.of_any.as_ref())
     }
 
-    /// The tenant that has this subject: exactly, else by its longest pattern. In header mode a
-    /// tenant's name is a subject of its own.
+    /// The tenant that has this subject: exactly, or else by its longest pattern. In header mode a
+    /// tenant's name is also one of its subjects.
     #[must_use]
     pub fn tenant_of(&self, subject: &str) -> Option<Arc<Tenant>> {
         self.subjects.find(subject).cloned()
     }
 
-    /// What the committed shares on the upstream may hold together, in calls: Σbᵢ over the tenants
-    /// that may use it (docs/design/admission.md, "The budget").
+    /// The calls that the committed shares on the upstream can save up together: Σbᵢ over the
+    /// tenants that may use it (docs/design/admission.md, "The budget").
     #[must_use]
     pub fn committed_burst(&self, upstream: &Name) -> u32 {
         self.committed_bursts.get(upstream).copied().unwrap_or_default()
     }
 
-    /// Every tenant with every upstream that a call of its can go to.
+    /// Every tenant with every upstream that its calls can reach.
     pub fn routes(&self) -> impl Iterator<Item = (&Tenant, &Name)> {
         self.tenants.values().flat_map(|tenant| {
             let used = self
@@ -173,7 +173,7 @@ impl Settings {
         })
     }
 
-    /// The effective config without its secrets, for people: every default filled in.
+    /// The effective config without its secrets, for printing: every default is filled in.
     #[must_use]
     pub fn redacted(&self) -> Value {
         let mut value = serde_json::to_value(&self.shape).unwrap_or(Value::Null);
@@ -197,7 +197,7 @@ fn committed_bursts(
     upstreams.iter().map(|(name, upstream)| (name.clone(), sum(upstream))).collect()
 }
 
-/// Whether any call of the tenant's can go to the upstream, which is one of these.
+/// Whether any call of the tenant can reach the upstream, which is one of these.
 fn may_use(
     tenant: &Tenant,
     upstream: &Upstream,
@@ -232,7 +232,7 @@ impl Routes {
     }
 }
 
-/// The JSON Schema of the file, made from the types that read it.
+/// The JSON Schema of the file. It is made from the types that read the file.
 #[must_use]
 pub fn json_schema() -> Value {
     let mut schema = schemars::schema_for!(shape::Config).to_value();
@@ -245,7 +245,7 @@ pub fn json_schema() -> Value {
     schema
 }
 
-/// Twelve hexadecimal digits that name the parts' content.
+/// Twelve hexadecimal digits that identify the content of the parts.
 fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     parts.into_iter().for_each(|part| context.update(part));

@@ -1,21 +1,21 @@
-//! The process's environment, as far as it is not overrides of the file: the variables that AWS's
-//! SDKs, proxies and OpenTelemetry have in common.
+//! The variables of the process's environment that do not override keys of the file: those that
+//! AWS's SDKs, proxies and OpenTelemetry define.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The variables by name. An empty value is as good as none.
+/// The variables by name. An empty value counts as absent.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// What the variable is set to.
+    /// The value of the variable.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.trim().is_empty())
     }
 
-    /// Whether it is set to `true`, in any case.
+    /// Whether the variable is `true`, in upper or lower case.
     #[must_use]
     pub fn is_true(&self, name: &str) -> bool {
         self.get(name).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
@@ -28,7 +28,7 @@ impl FromIterator<(String, String)> for Environment {
     }
 }
 
-/// Names only: values may be secret.
+/// Shows the names only: a value may be secret.
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

@@ -1,4 +1,4 @@
-//! How callers are known: one mode, with all that it needs.
+//! How the gateway identifies callers: one mode, with its settings.
 
 mod jwt;
 
@@ -9,24 +9,25 @@ use super::shape::{self, HeaderFormat, IdentityMode};
 
 pub use jwt::{Access, Discovery, Jwt, KeySource, is_fetchable};
 
-/// How callers are known.
+/// How the gateway identifies callers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// By a header that something in front sets; its value is a tenant's name, or a subject.
+    /// By a header that a proxy in front sets; its value is a tenant's name, or a subject.
     Header {
         /// The header's name, lower case.
         name: http::HeaderName,
         /// How its value is read.
         format: HeaderFormat,
     },
-    /// By a bearer token of one of these issuers, whose subject is one of a tenant's subjects. At
-    /// least one; no two have the same issuer, and one at most has none.
+    /// By a bearer token of one of these issuers. The token's subject is one of a tenant's
+    /// subjects. There is at least one issuer, no two entries have the same one, and at most one
+    /// entry has none.
     Jwt(Vec<Jwt>),
     /// By a client certificate, one of whose URI or DNS names is one of a tenant's subjects.
     Mtls,
 }
 
-/// The mode and its settings, or the problems that stand in the way.
+/// The mode and its settings. Adds the problems that it finds.
 pub(super) fn resolve(
     config: &shape::Config,
     problems: &mut Problems,
@@ -70,7 +71,7 @@ fn header(header: &shape::HeaderIdentity, problems: &mut Problems) -> Option<Ide
     name.map(|name| Identity::Header { name, format: header.format })
 }
 
-/// Headers that mean something else already.
+/// Whether HTTP, gRPC or the gateway already gives the header a meaning.
 fn is_reserved(name: &str) -> bool {
     const RESERVED: [&str; 8] = [
         "authorization",
@@ -85,7 +86,7 @@ fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name) || name.ends_with("-bin") || name.starts_with("grpc-")
 }
 
-/// A missing key, unless it was left out for a problem of its own.
+/// Reports a missing key, unless it was left out for a problem of its own.
 fn require(problems: &mut Problems, path: &str, expected: &str) {
     if !problems.touch(path) {
         problems.add(Problem::new(path, None, format!("{expected}; it is required")));

@@ -1,9 +1,9 @@
-//! What leaves by OTLP, and how a trace's context is read and handed on: `telemetry.otlp`, and
+//! The export by OTLP, and the propagation of a trace's context: `telemetry.otlp`, and
 //! OpenTelemetry's own variables.
 //!
 //! The variables mean what OpenTelemetry's specification says ("OpenTelemetry Environment Variable
-//! Specification", "OTLP Exporter Configuration"). What cannot be honoured is a problem by the
-//! variable's name, where the specification would have it ignored.
+//! Specification", "OTLP Exporter Configuration"). A value that cannot be honoured is a problem of
+//! its variable. The specification would ignore it.
 
 mod exporter;
 mod sampling;
@@ -17,31 +17,31 @@ use super::shape::{self, Config};
 pub use exporter::{Exporter, Protocol};
 pub use sampling::{Propagator, Sampling};
 
-/// What leaves, where to and how.
+/// The signals that leave, their destinations, and the sampling.
 #[derive(Debug, Clone)]
 pub struct Otlp {
-    /// None: no traces leave.
+    /// `None`: no traces are exported.
     pub traces: Option<Exporter>,
-    /// None: no metrics are pushed.
+    /// `None`: no metrics are pushed.
     pub metrics: Option<Exporter>,
     /// Which calls are traced.
     pub sampling: Sampling,
-    /// How a trace's context is read and handed on, in this order.
+    /// The forms in which a trace's context is read and handed on, in this order.
     pub propagators: Vec<Propagator>,
-    /// Spans that wait for their export; any more are dropped and counted.
+    /// The most spans that wait for their export. Further spans are dropped and counted.
     pub max_queue_spans: usize,
-    /// Spans that leave at once; at most as many as wait.
+    /// The most spans in one export; not more than `max_queue_spans`.
     pub max_batch_spans: usize,
 }
 
-/// What is exported.
+/// A kind of data that is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     Traces,
     Metrics,
 }
 
-/// Reads it all, and adds what cannot be honoured.
+/// Reads all keys and variables, and adds a problem for each that cannot be honoured.
 pub(super) fn resolve(config: &Config, environment: &Environment, problems: &mut Problems) -> Otlp {
     let default = shape::Otlp::default();
     let configured = config.telemetry.otlp.as_ref().unwrap_or(&default);
@@ -53,7 +53,7 @@ pub(super) fn resolve(config: &Config, environment: &Environment, problems: &mut
     let propagators = reader.propagators();
     reader.resource();
     for name in ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_METRIC_EXPORT_INTERVAL"] {
-        // The library reads them.
+        // The library reads the values. Here they are only checked.
         let _ = reader.millis(name);
     }
     let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
@@ -80,14 +80,14 @@ pub(super) fn resolve(config: &Config, environment: &Environment, problems: &mut
     }
 }
 
-/// Reads variables, and notes those that cannot be honoured.
+/// Reads variables, and reports those that cannot be honoured.
 struct Reader<'a> {
     environment: &'a Environment,
     problems: &'a mut Problems,
 }
 
 impl Reader<'_> {
-    /// Without the value: a header's is secret, and an endpoint's may be.
+    /// Leaves the value out: a header's value is secret, and an endpoint's may be.
     fn refuse(&mut self, variable: &str, expected: impl Into<String>) {
         self.problems.add(Problem::new(variable, None, expected));
     }
@@ -107,7 +107,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What the library reads, or does anyway.
+    /// Checks a word that the library reads by itself.
     fn one_of(&mut self, variable: &str, known: &[&str]) {
         if let Some(value) = self.get(variable)
             && !known.contains(&value.to_lowercase().as_str())
@@ -134,7 +134,7 @@ impl Reader<'_> {
         millis.map(Duration::from_millis)
     }
 
-    /// The library takes what it can read of them, and leaves out the rest in silence.
+    /// The library takes the pairs that it can read, and drops the others in silence.
     fn resource(&mut self) {
         let Some(pairs) = self.get("OTEL_RESOURCE_ATTRIBUTES") else { return };
         let is_pair =

@@ -1,4 +1,4 @@
-//! What is wrong with a config, in words that say what to do.
+//! The problems of a config, in words that say what was expected.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 pub struct Problem {
     /// The key's dotted path, such as `tenants.acme.rate`; empty for the file as a whole.
     pub path: String,
-    /// The value found there, where there is one.
+    /// The value of the key, where it has one.
     pub value: Option<String>,
     /// What was expected.
     pub expected: String,
@@ -46,21 +46,21 @@ impl fmt::Display for Problem {
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// Adds a problem, unless the same key has one already: the first is the cause.
+    /// Adds a problem, unless the same key already has one: the first problem is the cause.
     pub fn add(&mut self, problem: Problem) {
         if !self.0.iter().any(|known| known.path == problem.path) {
             self.0.push(problem);
         }
     }
 
-    /// Whether there is none.
+    /// Whether there is no problem.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the key, or one above or below it, has a problem: what follows from it need not be
-    /// reported.
+    /// Whether the key, or a key above or below it, has a problem. A consequence of that problem is
+    /// then not reported.
     #[must_use]
     pub fn touch(&self, path: &str) -> bool {
         let below = |outer: &str, inner: &str| {
@@ -104,13 +104,13 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// Hides the user information of every URL in the value: the one place of the config where a
-/// password may stand.
+/// Hides the user information of every URL in the value. A password may stand in no other place of
+/// the config.
 pub fn redact(value: &mut Value) {
     match value {
         Value::String(text) => {
-            // A scheme of ours also where the slashes are mistyped; any other only where it is a
-            // URL for sure.
+            // A scheme of ours marks a URL even where the slashes are mistyped. Any other scheme
+            // needs the slashes.
             let url = text
                 .split_once("://")
                 .or_else(|| text.split_once(':').filter(|(scheme, _)| OF_OURS.contains(scheme)));

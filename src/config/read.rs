@@ -1,4 +1,4 @@
-//! From text and environment to the typed shape, with every problem on the way.
+//! Turns the text and the environment into the typed shape, and reports every problem on the way.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 use super::problem::{Problem, Problems};
 use super::shape::Config;
 
-/// File and environment, not yet typed.
+/// The file and the environment, not yet typed.
 #[derive(Debug)]
 pub struct Tree {
     pub value: Value,
-    /// The raw text of each override by its dotted path: where a text is wanted, `123` from the
+    /// The raw text of each override, by its dotted path. Where a key wants a text, `123` from the
     /// environment is one.
     overrides: BTreeMap<String, String>,
 }
@@ -28,8 +28,8 @@ pub fn tree(
     if !value.is_object() {
         return Err(Problem::new("", Some(&value), "a mapping of sections").into());
     }
-    // The outer keys first, whatever the order of the environment: an inner one then changes what
-    // an outer one set.
+    // The outer keys come first, whatever the order of the environment. An inner key then changes
+    // the value that an outer key has set.
     let mut named: BTreeMap<(usize, Vec<String>), String> = BTreeMap::new();
     for (name, raw) in environment {
         let Some(keys) = name.strip_prefix(ENV_PREFIX) else { continue };
@@ -62,8 +62,8 @@ pub fn tree(
     Ok(Tree { value, overrides })
 }
 
-/// Types the tree. Serde stops at the first error, so what is bad is recorded, left out, and the
-/// rest is read again, until only good keys are left.
+/// Types the tree. Serde stops at the first error. Each bad key is therefore recorded and left out,
+/// and the rest is read again, until only good keys are left.
 pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
     let Tree { mut value, mut overrides } = tree;
     let mut left_out = LeftOut::default();
@@ -76,7 +76,7 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
         let path = error.path().to_string();
         let message = error.inner().to_string();
         let (segments, path) = match unknown_key(&message) {
-            // Serde names the mapping in some places and the key in others.
+            // Serde's path ends with the mapping in some places and with the key in others.
             Some(key) if segments.last().is_none_or(|last| last != key) => {
                 let path =
                     if segments.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
@@ -88,8 +88,8 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             && let Some(found) = find(&mut value, &segments).filter(|found| found.is_null())
             && !segments.is_empty()
         {
-            // An empty key, as in `tls:`, means its default; an empty tenant still lacks what it
-            // lacks.
+            // An empty mapping, as in `tls:`, means its default. Required keys of an empty tenant
+            // are still reported.
             if message.contains("expected a mapping") {
                 *found = Value::Object(Map::new());
             } else {
@@ -97,14 +97,14 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
             }
             continue;
         }
-        // A word was wanted: as a text, the next error says which.
+        // The key wants a word. Given a text, the next error lists the words that are allowed.
         if message.ends_with("expected string or map")
             && let Some(found) = find(&mut value, &segments).filter(|found| !found.is_string())
         {
             *found = Value::String(found.to_string());
             continue;
         }
-        // A list was wanted: as one text, it has commas.
+        // The key wants a list. The items of one text have commas between them.
         if message.ends_with("expected a sequence")
             && let Some(raw) = overrides.get(&path).filter(|raw| !raw.trim().starts_with('['))
             && let Some(found) = find(&mut value, &segments).filter(|found| !found.is_array())
@@ -135,14 +135,14 @@ pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
     }
 }
 
-/// `a, b` as a list of texts.
+/// Turns `a, b` into a list of texts.
 fn listed(raw: &str) -> Value {
     let items = raw.split(',').map(str::trim).filter(|item| !item.is_empty());
     items.map(|item| Value::String(item.to_owned())).collect()
 }
 
-/// What is shown of the value of a key that is none of ours: what looks like a secret is one, and a
-/// mapping may hold any.
+/// The part of an unknown key's value that is shown. A value that looks like a secret is hidden,
+/// and so is a mapping, which may hold one.
 fn misplaced(key: &str, value: Value) -> Option<Value> {
     let key = key.to_lowercase();
     match value {
@@ -154,7 +154,8 @@ fn misplaced(key: &str, value: Value) -> Option<Value> {
     }
 }
 
-/// The list elements left out so far: the ones behind them have moved up, and their paths must not.
+/// The list elements that were left out so far. The elements behind them have moved up, but
+/// reported paths must keep the original positions.
 #[derive(Default)]
 struct LeftOut(HashMap<Vec<String>, Vec<usize>>);
 
@@ -222,8 +223,8 @@ fn insert(value: &mut Value, keys: &[String], new: Value) -> Result<(), &'static
     }
 }
 
-/// Where the text stops being YAML. The parser's own message shows the lines around it, and a
-/// secret may stand there.
+/// Reports where the text stops being YAML. The parser's own message is not used: it quotes lines,
+/// and a secret may stand there.
 fn not_yaml(error: &serde_saphyr::Error) -> Problem {
     let place = error
         .location()
@@ -244,7 +245,7 @@ fn unknown_key(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()
 }
 
-/// The part of serde's message that says what to write instead.
+/// The part of serde's message that says what was expected.
 fn expectation(message: &str) -> String {
     let expected = message.split_once("expected ").map_or(message, |(_, expected)| expected);
     let expected = expected.replace('`', "");
@@ -261,8 +262,8 @@ fn expectation(message: &str) -> String {
     }
 }
 
-/// What an override's name begins with.
+/// The prefix of an override's name.
 pub const ENV_PREFIX: &str = "PARTICIPANT_GATEWAY__";
 
-/// Words in the names of keys that are none of ours, and whose values are not shown.
+/// Words in the names of unknown keys whose values are not shown.
 const SECRETS: [&str; 6] = ["pass", "secret", "token", "key", "auth", "credential"];

@@ -1,12 +1,12 @@
-//! A changed file is applied without a restart, as far as it can be.
+//! Applies a changed file without a restart, as far as that is possible.
 //!
-//! The file is read again every two seconds and compared by content: that sees an edit, a rename
-//! and the swap of a ConfigMap's `..data` link alike, on every file system, and needs no inotify
-//! watch that could run out.
+//! The file is read again every two seconds, and its content is compared. That notices an edit, a
+//! rename and the swap of a ConfigMap's `..data` link on every file system. It needs no inotify
+//! watch, of which a host has only a limited number.
 //!
-//! What needs a restart keeps its old value, and the two together are judged as one config before
-//! anything changes: tenants that are valid beside the new identity or the new upstreams may not be
-//! so beside the old ones.
+//! A key that needs a restart keeps its old value. The old and the new values are checked together
+//! as one config before anything changes. New tenants may be valid beside the new identity or
+//! upstreams, and invalid beside the old ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,32 +21,33 @@ use tokio::task::spawn_blocking;
 use super::{Examine, Problem, Problems, Settings, digest, resolve, shape};
 use crate::domain::Instances;
 
-/// Keeps the current settings current.
+/// Keeps the current settings up to date.
 pub struct Reload {
     file: PathBuf,
     examine: Examine,
     current: Arc<ArcSwap<Settings>>,
-    /// What the file last came to, good or bad: the same is not told twice.
+    /// The last result of the file, good or bad: the same result is not reported twice.
     seen: Result<String, String>,
-    /// The bytes that it came from, where it was good: the same are not judged twice.
+    /// The bytes of the last good file: the same bytes are not checked twice.
     bytes: Option<String>,
 }
 
-/// What came of a changed file.
+/// The result of a changed file.
 #[derive(Debug)]
 pub enum Reloaded {
-    /// It is in use.
+    /// The file is in use.
     Applied {
         /// The settings in use.
         settings: Arc<Settings>,
         /// The paths whose change needs a restart; their old values stay in use.
         needs_restart: Vec<String>,
     },
-    /// It has problems, by itself or beside what needs a restart: the old settings stay.
+    /// The file has problems, by itself or together with the old values that need a restart. The
+    /// old settings stay in use.
     Refused {
-        /// All of them.
+        /// All problems of the file.
         problems: Problems,
-        /// The paths whose old values were judged with it.
+        /// The paths whose old values were checked with the file.
         needs_restart: Vec<String>,
     },
 }
@@ -59,15 +60,15 @@ impl Reload {
         Self { file, examine, current, seen: Ok(stamp), bytes: None }
     }
 
-    /// Looks at the file every two seconds, and at once whenever `asked` yields; tells `observe` of
-    /// every change, and of every time that somebody asked.
+    /// Looks at the file every two seconds, and at once whenever `asked` yields. Tells `observe` of
+    /// every change, and of every time that `asked` yielded.
     pub async fn run(mut self, mut asked: impl AsyncFnMut(), mut observe: impl FnMut(Reloaded)) {
         loop {
             let asked = tokio::select! {
                 () = asked() => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
-            // A large config takes longer to read than calls can wait for a worker.
+            // A large config takes long to read, and calls need this worker thread meanwhile.
             let looked = spawn_blocking(move || {
                 let reloaded = self.look(asked);
                 (self, reloaded)
@@ -88,9 +89,11 @@ impl Reload {
 
     fn look(&mut self, asked: bool) -> Option<Reloaded> {
         let old = self.current.load_full();
-        // Before they are read for use: a change between the two is then seen at the next look.
+        // The bytes are read before the config: a change between the two reads is then seen at the
+        // next look.
         let bytes = bytes(&self.file, &old.shape);
-        // What was refused may be mended by a file that only the refused config names.
+        // A refused config may name a file that the current one does not. A change of that file may
+        // make it valid.
         if !asked && self.seen.is_ok() && self.bytes.as_ref() == Some(&bytes) {
             return None;
         }
@@ -120,7 +123,7 @@ impl Reload {
     }
 }
 
-/// Names the content of the file, and of the key files that the config in use names.
+/// Identifies the content of the file, and of the key files that the config in use names.
 fn bytes(file: &Path, shape: &shape::Config) -> String {
     let contents: Vec<_> = resolve::key_files(shape)
         .chain([file])
@@ -129,8 +132,8 @@ fn bytes(file: &Path, shape: &shape::Config) -> String {
     digest(contents.iter().map(|content| content.as_deref().unwrap_or_default()))
 }
 
-/// The new settings where they can be applied now, the old ones where they cannot; and the paths of
-/// the latter.
+/// The new settings, with the old values of the keys that need a restart; and the paths of those
+/// keys.
 fn over(new: Settings, old: &Settings) -> Result<(Settings, Vec<String>), (Problems, Vec<String>)> {
     let mut needs_restart = Vec::new();
     let merged = merged(&new.shape, &old.shape, &mut needs_restart);
@@ -158,8 +161,8 @@ fn over(new: Settings, old: &Settings) -> Result<(Settings, Vec<String>), (Probl
     Ok((settings, needs_restart))
 }
 
-/// Refuses what would give a tenant an instance whose calls then went to another upstream than the
-/// file says: another account. What it had before stays where it was.
+/// Refuses a new instance of a tenant if its calls would go to another upstream than the file says,
+/// and so to another account. The tenant's earlier instances keep their upstream.
 fn leads_nowhere_else(
     settings: Settings,
     new: &Settings,
@@ -258,6 +261,5 @@ fn keep<T: Clone + Serialize>(path: &str, new: &mut T, old: &T, needs_restart: &
     }
 }
 
-/// How often the file is looked at. Changes are in use within 10 s: docs/design/contract.md,
-/// "Reload".
+/// How often the file is read. Changes are in use within 10 s: docs/design/contract.md, "Reload".
 const INTERVAL: Duration = Duration::from_secs(2);

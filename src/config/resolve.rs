@@ -1,4 +1,5 @@
-//! From the typed shape to settings: what is required, what crosses keys, what only looks right.
+//! Turns the typed shape into settings: checks the required keys, the rules across keys, and the
+//! likely mistakes.
 
 mod store;
 mod surroundings;
@@ -27,7 +28,7 @@ pub enum Purpose {
     Development,
 }
 
-/// Settings of the shape, or every problem: those found while it was typed, and these.
+/// The settings of the shape, or every problem: the ones of the typing, and the ones found here.
 pub fn settings(
     mut shape: Config,
     version: String,
@@ -45,8 +46,8 @@ pub fn settings(
     let egress = check.egress(&environment);
     let otlp = super::otlp::resolve(&shape, &environment, &mut check.problems);
     check.endpoints(&shape, &environment);
-    // Before the keys are read: where a file changes between the two, the stamp is the older one,
-    // and the change is found at the next look.
+    // The stamp is computed before the keys are read. If a file changes between the two, the stamp
+    // is the older one, and the next look finds the change.
     let stamp = stamp(&shape, &version);
     let keys = check.keys(&shape, purpose);
     check.committed(&tenants, &upstreams);
@@ -82,13 +83,13 @@ pub fn settings(
     })
 }
 
-/// The version, and the content of the files that the config names and the program holds in memory.
+/// The version, and the content of the files that the config names and the program keeps in memory.
 fn stamp(shape: &Config, version: &str) -> String {
     let contents: Vec<_> = key_files(shape).filter_map(|file| std::fs::read(file).ok()).collect();
     digest(contents.iter().map(Vec::as_slice).chain([version.as_bytes()]))
 }
 
-/// The files that the program holds in memory.
+/// The files whose content the program keeps in memory.
 pub fn key_files(shape: &Config) -> impl Iterator<Item = &Path> {
     let files = [&shape.idempotency.root_key_file, &shape.idempotency.sealing_keys_file];
     files.into_iter().flatten().map(Path::new)
@@ -109,8 +110,8 @@ impl Check {
         self.problems.add(Problem::new(path, value.into().as_ref(), expected));
     }
 
-    /// The value, or a problem where it is missing (and not just left out for a problem of its
-    /// own).
+    /// The value. Adds a problem where it is missing, unless it was left out for a problem of its
+    /// own.
     fn required<'a, T>(
         &mut self,
         value: &'a Option<T>,
@@ -213,11 +214,11 @@ impl Check {
         upstreams
     }
 
-    /// Two upstreams with one region and role are one account.
+    /// Two upstreams with the same region and role are one account.
     fn accounts(&mut self, upstreams: &BTreeMap<Name, Arc<Upstream>>) {
         let mut seen = HashMap::new();
         for (name, upstream) in upstreams {
-            // Whatever their endpoints: a VPC endpoint leads to the same account.
+            // The endpoint does not matter: a VPC endpoint leads to the same account.
             let account = (&upstream.region, &upstream.role_arn);
             if let Some(first) = seen.insert(account, name) {
                 let expected = format!(
@@ -373,7 +374,7 @@ impl Check {
         }
     }
 
-    /// What the shares' bursts, all at once, mean for the budget's own.
+    /// Warns where the burst of the budget is too small for the bursts of the shares.
     fn committed_bursts(&mut self, name: &Name, upstream: &Upstream, shares: u32) {
         let (rate, burst) = (upstream.rate.per_second(), f64::from(upstream.burst));
         let (shares, reserve) = (f64::from(shares), f64::from(shares.min(upstream.burst - 1)));

@@ -1,5 +1,5 @@
-//! Sections that need no rule across keys, as the program uses them: plain values instead of the
-//! file's own types.
+//! The sections that need no rule across keys, as the program uses them: plain values instead of
+//! the types of the file.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -14,7 +14,7 @@ use crate::admission::redis::{Layout, RedisSettings, SentinelLogin, TlsFiles, To
 pub struct Server {
     /// The address of the gRPC port.
     pub listen: SocketAddr,
-    /// TLS on it; `None`: plaintext.
+    /// The files of TLS on the port; `None`: plaintext.
     pub tls: Option<ServerTls>,
     /// A call's deadline if the caller sends no `grpc-timeout`.
     pub default_timeout: Duration,
@@ -24,13 +24,13 @@ pub struct Server {
     pub max_request_bytes: usize,
     /// The largest header list of a request, in bytes as HTTP/2 counts them.
     pub max_header_bytes: u32,
-    /// Calls in flight in this process, beyond which load is shed.
+    /// The most calls in flight in this process; beyond it, load is shed.
     pub max_in_flight: u32,
-    /// Calls in flight on one connection.
+    /// The most calls in flight on one connection.
     pub max_concurrent_streams: u32,
-    /// After this (±10 %), a connection is told to go away.
+    /// The age (±10 %) at which a connection gets GOAWAY.
     pub max_connection_age: Duration,
-    /// How long calls in flight may finish after SIGTERM.
+    /// The time that calls in flight have to end after SIGTERM.
     pub drain_timeout: Duration,
     /// Whether server reflection is served.
     pub reflection: bool,
@@ -54,11 +54,11 @@ pub enum Store {
     Memory,
     /// In Redis.
     Redis {
-        /// How it is reached; without the tokens that `iam` asks for.
+        /// How Redis is reached, without the IAM tokens of `iam`.
         settings: Box<RedisSettings>,
-        /// The cache of AWS's that takes tokens for passwords.
+        /// IAM authentication, where it is configured.
         iam: Option<RedisIam>,
-        /// What a loss of it means.
+        /// The behaviour while Redis is lost.
         on_loss: OnLoss,
     },
 }
@@ -78,12 +78,12 @@ pub struct RedisIam {
     pub serverless: bool,
 }
 
-/// What a lost Redis means.
+/// The behaviour while Redis is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnLoss {
-    /// Calls are decided by each replica at 1/replicas of every limit.
+    /// Each replica decides calls by itself, at 1/replicas of every limit.
     Local {
-        /// The most replicas that run.
+        /// The most replicas that run at once.
         replicas: NonZeroU32,
     },
     /// Calls are refused.
@@ -109,7 +109,7 @@ impl From<&shape::Server> for Server {
 }
 
 impl ServerTls {
-    /// `None` if a file is not named; the resolver reports that.
+    /// `None` if a file is missing from the config; the resolver reports that.
     #[must_use]
     pub fn of(tls: &shape::ServerTls) -> Option<Self> {
         Some(Self {
@@ -121,7 +121,7 @@ impl ServerTls {
 }
 
 impl Store {
-    /// What the resolver has found no problem in.
+    /// The store of a config in which the resolver has found no problem.
     pub(super) fn new(store: &shape::Store, environment: &Environment) -> Self {
         match store.kind {
             shape::StoreKind::Memory => Self::Memory,

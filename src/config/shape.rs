@@ -1,9 +1,9 @@
 //! The file's shape: the one list of keys, defaults and scalar types. The JSON Schema is made from
-//! it.
+//! these types.
 //!
-//! What is required is an `Option` here, so that [`super::resolve`] can name every missing key at
-//! once; the schema says so by `extend`, since a default for the whole mapping makes every key
-//! optional to the derive.
+//! A required key is an `Option` here: [`super::resolve`] can then report every missing key at
+//! once. The schema marks it as required by `extend`, because serde's default of a mapping makes
+//! every key of it optional.
 
 mod identity;
 mod store;
@@ -34,9 +34,9 @@ pub struct Config {
     pub server: Server,
     /// The port that operators use.
     pub admin: Admin,
-    /// How callers are known.
+    /// How the gateway identifies callers.
     pub identity: Identity,
-    /// Who may call, by name: `[a-z0-9][a-z0-9-]{0,62}`.
+    /// The callers, by name: `[a-z0-9][a-z0-9-]{0,62}`.
     #[schemars(extend("propertyNames" = { "pattern": Name::PATTERN }, "minProperties" = 1))]
     pub tenants: BTreeMap<String, Tenant>,
     /// The AWS accounts and regions behind the gateway, by name: `[a-z0-9][a-z0-9-]{0,62}`.
@@ -44,9 +44,9 @@ pub struct Config {
     pub upstreams: BTreeMap<String, Upstream>,
     /// Where claims and levels live.
     pub store: Store,
-    /// How retries are recognised.
+    /// How the gateway recognises retries.
     pub idempotency: Idempotency,
-    /// What the gateway tells of itself.
+    /// The log, the traces and the metrics.
     pub telemetry: Telemetry,
 }
 
@@ -59,7 +59,7 @@ pub struct Server {
     /// TLS on the gRPC port; absent: plaintext, for use behind a mesh.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
-    /// A call's deadline where the caller sends no `grpc-timeout`.
+    /// A call's deadline if the caller sends no `grpc-timeout`.
     pub default_timeout: Period,
     /// The longest deadline that a caller gets.
     pub max_timeout: Period,
@@ -69,13 +69,13 @@ pub struct Server {
     /// 6.5.2).
     #[schemars(extend("minimum" = MIN_HEADER_BYTES, "maximum" = MAX_HEADER_BYTES))]
     pub max_header_bytes: Count,
-    /// Calls in flight in this process, beyond which load is shed.
+    /// The most calls in flight in this process; beyond it, load is shed.
     pub max_in_flight: Count,
-    /// Calls in flight on one connection.
+    /// The most calls in flight on one connection.
     pub max_concurrent_streams: Count,
-    /// After this (±10 %), a connection is told to go away, so that clients rebalance.
+    /// The age (±10 %) at which a connection gets GOAWAY, so that clients rebalance.
     pub max_connection_age: Period,
-    /// How long calls in flight may finish after SIGTERM.
+    /// The time that calls in flight have to end after SIGTERM.
     pub drain_timeout: Period,
     /// Whether server reflection is served.
     pub reflection: bool,
@@ -111,7 +111,7 @@ pub struct Admin {
 #[schemars(extend("required" = ["instances", "rate", "burst"]))]
 pub struct Tenant {
     /// JWT subjects, URI or DNS names of client certificates, or header values. A `*` at the end
-    /// stands for any rest. In header mode the tenant's own name is a subject, too.
+    /// stands for any rest. In header mode the tenant's own name is also a subject.
     pub subjects: Vec<String>,
     /// The Connect instances it may name, or `["*"]`.
     #[schemars(length(min = 1))]
@@ -154,7 +154,7 @@ pub enum Enforcement {
 }
 
 /// One AWS account and region. Its rate, burst, max_wait, attempt_timeout and max_attempts apply
-/// without a restart; the rest needs one.
+/// without a restart; the other keys need one.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of upstream settings")]
 #[schemars(extend("required" = ["region", "instances"]))]
@@ -175,19 +175,19 @@ pub struct Upstream {
     pub external_id: Option<String>,
     /// The account's quota for `CreateParticipant`, shared by every tenant and replica.
     pub rate: Share,
-    /// The account's burst for it.
+    /// The account's burst for `CreateParticipant`.
     pub burst: Count,
-    /// How long an admitted call may queue for its slot, deadline permitting.
+    /// The longest time that an admitted call may queue for its slot; its deadline may shorten it.
     pub max_wait: Span,
-    /// For establishing a connection.
+    /// The most time to establish a connection.
     pub connect_timeout: Period,
-    /// For one attempt.
+    /// The most time for one attempt.
     pub attempt_timeout: Period,
     /// The most attempts of one call; every attempt is charged to the budget.
     pub max_attempts: Count,
 }
 
-/// What the gateway tells of itself.
+/// The log, the traces and the metrics.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of telemetry settings")]
 pub struct Telemetry {
@@ -202,19 +202,19 @@ pub struct Telemetry {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of log settings")]
 pub struct Log {
-    /// A change needs a restart.
+    /// The form of a log line. A change needs a restart.
     pub format: LogFormat,
-    /// Applied without a restart.
+    /// The minimum level that is logged. Applied without a restart.
     pub level: Level,
 }
 
-/// How a log line looks.
+/// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Readable text.
     Text,
 }
 
@@ -222,17 +222,17 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of OTLP settings")]
 pub struct Otlp {
-    /// `http(s)://host:port`.
+    /// The collector, as `http(s)://host:port`.
     pub endpoint: Option<String>,
     /// Over gRPC, or over HTTP; absent: `OTEL_EXPORTER_OTLP_PROTOCOL`, or gRPC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<OtlpProtocol>,
-    /// The share of calls that is traced where the caller did not decide: 0 to 1.
+    /// The share of calls that is traced if the caller did not decide: 0 to 1.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub sample_ratio: f64,
 }
 
-/// How OTLP is sent.
+/// The protocol of OTLP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OtlpProtocol {
     /// Over gRPC.

@@ -1,4 +1,4 @@
-//! Which tenant has a subject: exactly, or by a pattern.
+//! Finds the tenant of a subject: exactly, or by a pattern.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::domain::{Name, Tenant};
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
     exact: HashMap<String, Arc<Tenant>>,
-    /// By what stands before the `*`.
+    /// The tenants of the patterns, by the text before the `*`.
     prefixes: HashMap<String, Arc<Tenant>>,
     /// The lengths of the prefixes, in bytes.
     lengths: BTreeSet<usize>,
@@ -48,8 +48,8 @@ impl Subjects {
         }
     }
 
-    /// The tenant of a caller's subject: the one that has it exactly, else the one with the longest
-    /// pattern that it matches.
+    /// The tenant of a caller's subject: the tenant that has it exactly, or else the tenant with
+    /// the longest matching pattern.
     pub(super) fn find(&self, subject: &str) -> Option<&Arc<Tenant>> {
         self.exact.get(subject).or_else(|| {
             let lengths = self.lengths.range(..=subject.len()).rev();
@@ -60,7 +60,7 @@ impl Subjects {
     }
 }
 
-/// Adds every problem of the tenants' subjects: none where one is needed, a misplaced `*`, the same
+/// Adds every problem of the tenants' subjects: a missing subject, a misplaced `*`, or one subject
 /// at two tenants.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     let names = config.tenants.keys().filter(|_| are_names_subjects(config));
@@ -92,13 +92,13 @@ fn are_names_subjects(config: &Config) -> bool {
     config.identity.mode == Some(IdentityMode::Header)
 }
 
-/// What a subject of the config is.
+/// The kind of a subject in the config.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind<'a> {
     Exact,
-    /// A pattern of this prefix.
+    /// A pattern with this prefix.
     Prefix(&'a str),
-    /// A `*` where none may be.
+    /// A `*` in a wrong place.
     Malformed,
 }
 

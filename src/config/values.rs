@@ -1,5 +1,4 @@
-//! The config's scalar values: each says in its error what was expected, and in its schema what it
-//! takes.
+//! The config's scalar values. Each type says what it expects, in its error and in its schema.
 
 mod one_or_many;
 
@@ -35,19 +34,19 @@ pub struct Share(f64, Per);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Listen(SocketAddr);
 
-/// How much is logged.
+/// The minimum level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Calls that fail by our fault.
+    /// Calls that fail because of a fault in the gateway or its config.
     Error,
-    /// What an operator should look at.
+    /// Events that need an operator's attention.
     Warn,
-    /// One line a call.
+    /// One line per call.
     Info,
-    /// How decisions came about.
+    /// The steps of each decision.
     Debug,
-    /// Everything; secrets stay out of this, too.
+    /// Everything, but no secrets.
     Trace,
 }
 
@@ -94,7 +93,7 @@ impl Span {
 }
 
 impl Count {
-    /// For defaults; zero becomes 1.
+    /// For defaults. Zero becomes 1.
     #[must_use]
     pub const fn of(count: u32) -> Self {
         Self(if count == 0 { 1 } else { count })
@@ -108,7 +107,7 @@ impl Count {
 }
 
 impl Share {
-    /// For defaults: so many a second.
+    /// For defaults: this many per second.
     #[must_use]
     pub const fn per_second(figure: f64) -> Self {
         Self(figure, Per::Second)
@@ -126,7 +125,7 @@ impl Share {
         Rate::new(self.0 / self.1.seconds()).unwrap_or_default()
     }
 
-    /// Reads `20/s`; nothing where the text is no rate.
+    /// Reads a text such as `20/s`. `None` where the text is no rate.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (figure, per) = text.rsplit_once('/')?;
@@ -158,8 +157,8 @@ impl Listen {
         self.0
     }
 
-    /// Whether nobody can listen there beside us: `[::]` takes the port of every address, `0.0.0.0`
-    /// that of every IPv4 address.
+    /// Whether this address also takes the other one: `[::]` takes the port on every address,
+    /// `0.0.0.0` on every IPv4 address.
     #[must_use]
     pub fn takes(self, other: Self) -> bool {
         let (ours, theirs) = (self.0.ip(), other.0.ip());
@@ -179,7 +178,7 @@ impl From<SocketAddr> for Listen {
 }
 
 impl Level {
-    /// As `tracing` names it.
+    /// The level as `tracing` defines it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The entries of `identity.jwt`: whose tokens are taken, and where their keys are.
+//! The entries of `identity.jwt`: whose tokens are accepted, and where their keys are.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use crate::config::problem::{Problem, Problems};
 use crate::config::shape::{Algorithm, JwtIdentity};
 use crate::config::values::OneOrMany;
 
-/// What a bearer token of an issuer must be, and where the keys are that it may be signed with.
+/// The rules for the bearer tokens of one issuer, and the source of the keys that verify them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jwt {
-    /// The `iss` that it must have. None: any that is no other entry's, and none at all.
+    /// The `iss` that a token must have. `None`: any `iss` that no other entry has, or no `iss`.
     pub issuer: Option<String>,
-    /// The audiences of which it must have one; at least one.
+    /// The accepted audiences, at least one. A token must have one of them.
     pub audiences: Vec<String>,
     /// The claim that holds the audience.
     pub audience_claim: String,
@@ -30,15 +30,15 @@ pub struct Jwt {
 /// Where a JSON Web Key Set is (RFC 7517, section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// Fetched: `http://` or `https://`.
+    /// Fetched from an `http://` or `https://` URL.
     Url(http::Uri, Access),
-    /// Fetched from where the issuer's discovery document says.
+    /// Fetched from the URL that the issuer's discovery document names.
     Discovery(Discovery, Access),
-    /// Read, and read again where it changes.
+    /// Read from a file, again after each change.
     File(PathBuf),
 }
 
-/// Where an issuer says where its key set is (OpenID Connect Discovery 1.0, section 4).
+/// Where an issuer's discovery document is (OpenID Connect Discovery 1.0, section 4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discovery {
     /// The `issuer` that the document must have, byte for byte.
@@ -47,7 +47,7 @@ pub struct Discovery {
     pub document: http::Uri,
 }
 
-/// What the server of a key set wants, and how it is trusted. Both files are read at each fetch.
+/// The credentials and the trust for the server of a key set. Both files are read at each fetch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// Certificate authorities, PEM, that are trusted besides the system's.
@@ -57,7 +57,7 @@ pub struct Access {
 }
 
 impl Discovery {
-    /// The discovery of this issuer; nothing where it is no `http://` or `https://` URL without
+    /// The discovery of this issuer. `None` unless it is an `http://` or `https://` URL without
     /// user information, query and fragment. One `/` at its end is dropped.
     #[must_use]
     pub fn of(issuer: &str) -> Option<Self> {
@@ -78,7 +78,7 @@ pub fn is_fetchable(uri: &http::Uri) -> bool {
     scheme && named && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
 }
 
-/// The entries, or the problems that stand in the way.
+/// The entries. Adds the problems that it finds.
 pub(super) fn resolve(
     entries: &OneOrMany<JwtIdentity>,
     problems: &mut Problems,
@@ -224,7 +224,7 @@ impl Check<'_> {
         Some(Access { ca_file: ca_file?, token_file: token_file? })
     }
 
-    /// A file that is not there is only warned of: it may come, and is looked for at each fetch.
+    /// A missing file is only a warning: it may appear later, and each fetch looks for it.
     fn file(&mut self, file: Option<&String>, key: &str) -> Option<Option<PathBuf>> {
         let Some(file) = file else { return Some(None) };
         let path = self.at(key);
@@ -232,7 +232,7 @@ impl Check<'_> {
             add(self.problems, &path, json!(file), "a file's path");
             return None;
         }
-        // Not opened: that would wait for the other end of a pipe.
+        // The file is not opened: opening a pipe would wait for its other end.
         let found = std::fs::metadata(file).map(|found| !found.is_dir());
         let missing = match found {
             Ok(true) => None,

@@ -1,4 +1,4 @@
-//! Of one signal: where to, in which form, trusting whom.
+//! The exporter of one signal: its destination, its protocol and its trust.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::{Reader, Signal};
 use crate::config::shape;
 
-/// Where a signal goes, and how.
+/// The destination of a signal, and how it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exporter {
-    /// With scheme, and with `http/protobuf` with the path, too.
+    /// A URL with its scheme; with `http/protobuf` it includes the path.
     pub endpoint: String,
-    /// How it is sent.
+    /// The protocol of the export.
     pub protocol: Protocol,
-    /// For one export.
+    /// The most time for one export.
     pub timeout: Duration,
-    /// Whether it is compressed.
+    /// Whether the export is compressed.
     pub gzip: bool,
-    /// PEM; none: the system's roots.
+    /// The certificate authorities, PEM. `None`: the system's roots.
     pub ca: Option<Vec<u8>>,
-    /// What is shown to the collector.
+    /// The client certificate that the collector gets.
     pub identity: Option<ClientCertificate>,
 }
 
-/// The same words in the config and in the environment.
+/// The config and the environment use the same words.
 pub type Protocol = shape::OtlpProtocol;
 
 /// A client's certificate and its key, PEM.
@@ -37,7 +37,7 @@ pub struct ClientCertificate {
     pub key: Vec<u8>,
 }
 
-/// Without the key.
+/// Leaves the key out.
 impl std::fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientCertificate").finish_non_exhaustive()
@@ -52,7 +52,7 @@ impl Signal {
         }
     }
 
-    /// OTLP's paths over HTTP.
+    /// The signal's path of OTLP over HTTP.
     fn path(self) -> &'static str {
         match self {
             Self::Traces => "/v1/traces",
@@ -60,7 +60,7 @@ impl Signal {
         }
     }
 
-    /// What else bounds one export.
+    /// The variable that also bounds one export of the signal.
     fn bound(self) -> &'static str {
         match self {
             Self::Traces => "OTEL_BSP_EXPORT_TIMEOUT",
@@ -70,8 +70,8 @@ impl Signal {
 }
 
 impl Reader<'_> {
-    /// None where the signal is not exported: without any endpoint, unless `otlp` is asked for by
-    /// name.
+    /// The exporter. `None` where the signal is not exported: there is no endpoint, and no variable
+    /// asks for `otlp` by name.
     pub(super) fn exporter(&mut self, signal: Signal, otlp: &shape::Otlp) -> Option<Exporter> {
         let asked = self.is_asked_for(signal);
         let protocol = self.protocol(signal, otlp.protocol);
@@ -97,7 +97,7 @@ impl Reader<'_> {
         Some(Exporter { endpoint, protocol, timeout, gzip, ca, identity })
     }
 
-    /// The signal's own variable, or else the one for all.
+    /// The signal's own variable, or else the variable for all signals.
     fn of(&self, signal: Signal, option: &str) -> Option<(String, String)> {
         let own = format!("OTEL_EXPORTER_OTLP_{}_{option}", signal.infix());
         let [own, all] = [own, format!("OTEL_EXPORTER_OTLP_{option}")]
@@ -105,7 +105,7 @@ impl Reader<'_> {
         own.or(all)
     }
 
-    /// By `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER`, where that is set.
+    /// The answer of `OTEL_TRACES_EXPORTER` or `OTEL_METRICS_EXPORTER`, where it is set.
     fn is_asked_for(&mut self, signal: Signal) -> Option<bool> {
         let name = format!("OTEL_{}_EXPORTER", signal.infix());
         let value = self.get(&name)?;
@@ -114,7 +114,7 @@ impl Reader<'_> {
             match (exporter, signal) {
                 ("otlp", _) => pushes = true,
                 ("none", _) => is_none = true,
-                // `/metrics` is always there.
+                // `/metrics` is always served.
                 ("prometheus", Signal::Metrics) => is_scraped = true,
                 (_, Signal::Traces) => self.refuse(&name, "otlp or none"),
                 (_, Signal::Metrics) => self.refuse(&name, "otlp, prometheus, or none"),
@@ -146,8 +146,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The signal's own variable goes before the config, and the config before the variable for
-    /// all.
+    /// The signal's own variable has priority over the config. The config has priority over the
+    /// variable for all signals.
     fn endpoint(
         &mut self,
         signal: Signal,
@@ -159,16 +159,16 @@ impl Reader<'_> {
             Some((name, _)) => self.is_true(&name),
             None => false,
         };
-        // With HTTP, the signal's own is used as it is.
+        // Over HTTP, the signal's own variable holds the whole URL, path included.
         let (name, value, path) = match (self.get(&own), configured, self.get(ENDPOINT)) {
             (Some(value), _, _) => (own, value, ""),
-            // Judged where it stands.
+            // `resolve` has checked the key of the config.
             (None, Some(configured), _) => (String::new(), configured.to_owned(), signal.path()),
             (None, None, Some(value)) => (ENDPOINT.to_owned(), value, signal.path()),
             (None, None, None) => return None,
         };
         let value = match protocol {
-            // A gRPC endpoint may be without a scheme.
+            // A gRPC endpoint may have no scheme.
             Protocol::Grpc if !value.contains("://") => {
                 format!("{}://{value}", if is_insecure { "http" } else { "https" })
             }
@@ -197,7 +197,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The library reads them, and leaves out in silence what is no header.
+    /// The library reads the headers, and drops a pair that is no header in silence.
     fn headers(&mut self, signal: Signal) {
         let Some((name, value)) = self.of(signal, "HEADERS") else { return };
         let is_header = |pair: &str| {

@@ -1,13 +1,13 @@
-//! Which calls are traced, and how their contexts travel.
+//! Which calls are traced, and how the context of a trace is handed on.
 
 use super::Reader;
 
 /// Which calls are traced.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Whether the caller's decision holds, where it made one.
+    /// Whether the caller's decision applies, where the caller made one.
     pub by_parent: bool,
-    /// The share of the rest: 0 to 1.
+    /// The share of the other calls: 0 to 1.
     pub ratio: f64,
 }
 
@@ -27,7 +27,7 @@ pub enum Propagator {
 }
 
 impl Reader<'_> {
-    /// `OTEL_TRACES_SAMPLER` goes before the config.
+    /// `OTEL_TRACES_SAMPLER` has priority over the config.
     pub(super) fn sampling(&mut self, configured: f64) -> Sampling {
         let name = "OTEL_TRACES_SAMPLER";
         let ratio = self.ratio();
@@ -50,7 +50,7 @@ impl Reader<'_> {
         Sampling { by_parent, ratio }
     }
 
-    /// 1 where it is not set, by the specification.
+    /// The specification's default is 1.
     fn ratio(&mut self) -> f64 {
         let name = "OTEL_TRACES_SAMPLER_ARG";
         let Some(value) = self.get(name) else { return 1.0 };

@@ -125,7 +125,7 @@ impl Check {
         }
     }
 
-    /// By ElastiCache User Guide, "Authenticating with IAM".
+    /// The rules of IAM authentication (ElastiCache User Guide, "Authenticating with IAM").
     fn iam(&mut self, redis: &shape::Redis, environment: &Environment) {
         let Some(iam) = &redis.iam else { return };
         let cache = iam.cache.clone().filter(|cache| !cache.is_empty());

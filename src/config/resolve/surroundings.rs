@@ -1,4 +1,4 @@
-//! What the environment says of the way out.
+//! The environment's settings of the egress and of the endpoints.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::config::shape::Config;
 use crate::egress::Egress;
 
 impl Check {
-    /// The proxies and certificates; with problems, the way out is direct.
+    /// The proxies and certificates. With problems, requests leave directly.
     pub(super) fn egress(&mut self, environment: &Environment) -> Arc<Egress> {
         let egress = Egress::new(|name| environment.get(name).map(str::to_owned));
         let egress = egress.unwrap_or_else(|unusable| {
@@ -20,7 +20,8 @@ impl Check {
         Arc::new(egress)
     }
 
-    /// Endpoints beside a wish for FIPS or dual-stack ones: the SDK knows no endpoint that is both.
+    /// Warns of an endpoint beside a wish for FIPS or dual-stack endpoints: the SDK cannot combine
+    /// them.
     pub(super) fn endpoints(&mut self, config: &Config, environment: &Environment) {
         let wishes = ["AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT"];
         for wish in wishes.into_iter().filter(|wish| environment.is_true(wish)) {

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values::OneOrMany;
 
-/// How callers are known. A change needs a restart.
+/// How the gateway identifies callers. A change needs a restart.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of identity settings")]
 #[schemars(extend("required" = ["mode"]))]
 pub struct Identity {
-    /// Required: choosing is the operator's duty.
+    /// Required: the operator must choose the mode.
     pub mode: Option<IdentityMode>,
     /// For `mode: header`.
     pub header: HeaderIdentity,
@@ -19,11 +19,11 @@ pub struct Identity {
     pub jwt: Option<OneOrMany<JwtIdentity>>,
 }
 
-/// How callers are known.
+/// How the gateway identifies callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IdentityMode {
-    /// By a header that something in front sets.
+    /// By a header that a proxy in front of the gateway sets.
     Header,
     /// By a bearer token.
     Jwt,
@@ -35,7 +35,7 @@ pub enum IdentityMode {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of header settings")]
 pub struct HeaderIdentity {
-    /// The header. Absent: `x-tenant-id`, and `x-forwarded-client-cert` with `format: xfcc`.
+    /// The header's name. Absent: `x-tenant-id`, or `x-forwarded-client-cert` with `format: xfcc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// How its value is read.
@@ -49,7 +49,7 @@ pub enum HeaderFormat {
     /// The value is a tenant's name, or one of its subjects.
     #[default]
     Plain,
-    /// Envoy's `x-forwarded-client-cert`: the URI of its last element, else the DNS name, is a
+    /// Envoy's `x-forwarded-client-cert`: the URI of its last element, or else its DNS name, is a
     /// subject.
     Xfcc,
 }
@@ -59,19 +59,19 @@ pub enum HeaderFormat {
 #[serde(default, deny_unknown_fields, expecting = "a mapping of JWT settings")]
 #[schemars(extend("required" = ["audience"]))]
 pub struct JwtIdentity {
-    /// The `iss` that tokens must have, byte for byte. Absent: the tokens of this key set whatever
-    /// their `iss`, unless it is another entry's; at most one entry is without.
+    /// The `iss` that tokens must have, byte for byte. Absent: the tokens of this key set may have
+    /// any `iss` that no other entry has. Only one entry may have no issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// The audiences of which a token must have one.
+    /// The accepted audiences. A token must have one of them.
     pub audience: Option<OneOrMany<String>>,
     /// The claim that holds the audience.
     pub audience_claim: AudienceClaim,
-    /// Where the key set is fetched; `http://` is allowed. With neither `jwks_url` nor
-    /// `jwks_file`, OpenID discovery at the issuer says where the key set is.
+    /// The URL of the key set; `http://` is allowed. With neither `jwks_url` nor `jwks_file`,
+    /// OpenID discovery at the issuer finds the key set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
-    /// Where the key set is read.
+    /// The file of the key set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_file: Option<String>,
     /// Certificate authorities, PEM, that are trusted for this key set besides the system's.
@@ -118,7 +118,7 @@ pub enum Algorithm {
 }
 
 impl HeaderIdentity {
-    /// Fills in the name that is not set.
+    /// Fills in the header's name where it is not set.
     pub(in crate::config) fn fill(&mut self) {
         let usual = match self.format {
             HeaderFormat::Plain => "x-tenant-id",

@@ -13,7 +13,7 @@ pub struct Store {
     pub kind: StoreKind,
     /// For `kind: redis`.
     pub redis: Redis,
-    /// What a lost Redis means: local limits, or refusal.
+    /// The behaviour while Redis is lost: local limits, or refusal.
     pub on_loss: OnLoss,
     /// The most replicas that run; with `on_loss: local`, each then enforces 1/replicas of every
     /// limit.
@@ -36,14 +36,14 @@ pub enum StoreKind {
 pub struct Redis {
     /// How the servers are arranged.
     pub topology: Topology,
-    /// Where they are: `redis://` or, for TLS, `rediss://`; `valkey://` and `valkeys://` mean the
-    /// same.
+    /// The URLs of the servers: `redis://` or, for TLS, `rediss://`; `valkey://` and `valkeys://`
+    /// mean the same.
     pub urls: Vec<String>,
     /// The name of the master that the sentinels watch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel_master: Option<String>,
-    /// The sentinels' ACL user. Where neither this nor a password of theirs is set, `username` and
-    /// the password are tried at a sentinel that asks for one.
+    /// The sentinels' ACL user. Without it and a password of theirs, a sentinel that asks for
+    /// authentication gets `username` and the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel_username: Option<String>,
     /// The file that holds the sentinels' password.
@@ -61,9 +61,9 @@ pub struct Redis {
     /// The TLS files, for `rediss://`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<RedisTls>,
-    /// What every key begins with.
+    /// The prefix of every key.
     pub key_prefix: String,
-    /// For one round trip, whatever the connection is doing.
+    /// The most time for one round trip, whatever the state of the connection.
     pub timeout: Period,
 }
 
@@ -77,13 +77,13 @@ pub struct RedisIam {
     /// Its AWS region; absent: `AWS_REGION`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Whose cache it is.
+    /// The service of the cache.
     pub service: IamService,
     /// Whether it is a serverless cache.
     pub serverless: bool,
 }
 
-/// Whose cache it is.
+/// The service of the cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IamService {
@@ -101,7 +101,7 @@ pub struct RedisTls {
     /// The servers' CA, PEM; absent: the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
-    /// Our certificate, PEM.
+    /// The gateway's client certificate, PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<String>,
     /// Its key, PEM.
@@ -121,26 +121,26 @@ pub enum Topology {
     Cluster,
 }
 
-/// What a lost Redis means.
+/// The behaviour while Redis is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnLoss {
-    /// Local limits at 1/replicas.
+    /// Each replica applies 1/replicas of every limit by itself.
     Local,
     /// Calls are refused.
     Reject,
 }
 
-/// How retries are recognised.
+/// How the gateway recognises retries.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of idempotency settings")]
 pub struct Idempotency {
     /// How long a `client_token` is remembered.
     pub retention: Period,
-    /// One base64 32-byte key, which stays for good.
+    /// The file of one base64 32-byte key. It must never change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_key_file: Option<String>,
-    /// A key a line: the first seals, all open.
+    /// The file of base64 32-byte keys, one per line. The first seals, and every key opens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sealing_keys_file: Option<String>,
 }

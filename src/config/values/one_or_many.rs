@@ -19,7 +19,7 @@ pub enum OneOrMany<T> {
 }
 
 impl<T> OneOrMany<T> {
-    /// The values, each with what the key's path goes on with: nothing, or `[0]`.
+    /// The values, each with the suffix of its path: empty for one value, or `[0]` in a list.
     pub fn iter(&self) -> impl Iterator<Item = (String, &T)> {
         let (values, is_list) = match self {
             Self::One(value) => (std::slice::from_ref(value), false),
@@ -31,7 +31,7 @@ impl<T> OneOrMany<T> {
     }
 }
 
-// Not derived as an untagged enum: that says neither which key is wrong nor what was expected.
+// Not derived as an untagged enum: its error names neither the wrong key nor the expected value.
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Either(PhantomData))
@@ -76,7 +76,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Either<T> {
     }
 }
 
-/// The value's own type says what it expects instead.
+/// Reports the expectation of the value's own type.
 fn one<'de, T: Deserialize<'de>, E: Error>(
     value: impl IntoDeserializer<'de, E>,
 ) -> Result<OneOrMany<T>, E> {
