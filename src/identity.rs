@@ -1,5 +1,5 @@
-//! Who is calling. Whatever the mode, the answer is a tenant of the config or an error; a tenant's
-//! name never comes from anywhere but its credentials.
+//! Who is calling. In every mode the answer is a tenant of the config, or an error. A tenant's name
+//! comes only from the caller's credentials.
 
 mod header;
 pub mod jwt;
@@ -20,7 +20,7 @@ pub use mtls::ClientNames;
 /// Finds the tenant behind a call.
 #[derive(Debug)]
 pub enum Identity {
-    /// By a header that something in front sets.
+    /// By a header that a proxy in front sets.
     Header(header::Header),
     /// By a bearer token.
     Jwt(jwt::Jwt),
@@ -32,7 +32,7 @@ impl Identity {
     /// The mode that the config has chosen.
     ///
     /// # Errors
-    /// Where the TLS that a key set is fetched by cannot be set up.
+    /// If the TLS that fetches a key set cannot be set up.
     pub fn new(settings: &Settings) -> Result<Self, rustls::Error> {
         Ok(match &settings.identity {
             config::Identity::Header { name, format } => {
@@ -46,8 +46,8 @@ impl Identity {
     /// The tenant behind a call with these headers, on a connection with these extensions.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] without exactly one credential, [`Error::TenantUnknown`] where it
-    /// is nobody's.
+    /// [`Error::Unauthenticated`] without exactly one credential. [`Error::TenantUnknown`] if the
+    /// credential belongs to no tenant.
     pub async fn tenant(
         &self,
         headers: &HeaderMap,

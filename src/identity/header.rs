@@ -1,5 +1,5 @@
-//! A header that something in front sets. Only for use where it removes the caller's own; so its
-//! value counts as verified.
+//! A header that a proxy in front sets. The proxy must remove the caller's own header. Only then
+//! does the value count as verified.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl Header {
     }
 }
 
-/// The one URI of the client, else its DNS names.
+/// The one URI of the client, or else its DNS names.
 fn subjects(client: ForwardedClient<'_>) -> Result<Vec<Cow<'_, str>>, Refusal> {
     let ForwardedClient { uris, dns } = client;
     match uris.len() {

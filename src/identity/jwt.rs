@@ -1,11 +1,10 @@
-//! Bearer tokens: `authorization: Bearer …`, one JSON Web Token, signed by a key of its issuer's
-//! set.
+//! Bearer tokens: `authorization: Bearer …`, one JSON Web Token that a key of its issuer's set has
+//! signed.
 //!
-//! The token's `iss` decides whose entry of the config judges it, before anything of it is
-//! verified; then it is verified by the keys of that entry alone. Calls are judged against the keys
-//! at hand; nothing here waits for the network but a call whose token is signed by a key that the
-//! set does not have. Such a call waits for the one refresh on its way, where there may be one
-//! ([`KeyCache`] says when); the rest of them are refused at once.
+//! The `iss` of the token, not yet verified, chooses the entry of the config. Only the keys of that
+//! entry verify the token. A call is judged by the keys at hand, and does not wait for the network.
+//! The one exception is a token whose key is not in the set: such a call waits for a refresh, where
+//! one is due ([`KeyCache`] says when). Other such calls are refused at once.
 
 mod cache;
 pub mod discovery;
@@ -40,8 +39,8 @@ pub struct Jwt {
 }
 
 impl Jwt {
-    /// Judges by these entries, of which no two have one issuer. Their key sets are empty until
-    /// [`Issuer::run`] has loaded them.
+    /// Judges tokens by these entries, of which no two have the same issuer. Their key sets are
+    /// empty until [`Issuer::run`] has loaded them.
     ///
     /// # Errors
     /// As [`Fetcher::new`].
@@ -59,7 +58,7 @@ impl Jwt {
     /// The tenant behind a call with these headers. `find` maps a subject to its tenant.
     ///
     /// # Errors
-    /// Without exactly one good token, and where its subject is nobody's.
+    /// Without exactly one good token, or if its subject belongs to no tenant.
     pub async fn tenant(
         &self,
         headers: &HeaderMap,
@@ -73,7 +72,7 @@ impl Jwt {
         })
     }
 
-    /// The entry of the token's issuer, else the one without.
+    /// The entry of the token's issuer, or else the entry without an issuer.
     fn issuer(&self, token: &Token<'_>) -> Result<&Issuer, Refusal> {
         let named = token.issuer();
         let own = self.issuers.iter().find(|issuer| named.is_some() && issuer.name() == named);
@@ -88,7 +87,7 @@ impl Jwt {
 /// case).
 ///
 /// # Errors
-/// Where there is none, or another.
+/// If there is no such header, more than one, or another scheme.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values

@@ -1,6 +1,6 @@
-//! Client certificates. The handshake has verified them against `server.tls.client_ca_file`; here
-//! their names become a tenant. The subject's common name is no name: only URI and DNS names of the
-//! subject alternative names are.
+//! Client certificates. The handshake has verified them against `server.tls.client_ca_file`. This
+//! module finds the tenant of their names. Only URI and DNS names of the subject alternative names
+//! count. The common name does not.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl ClientNames {
 /// The one tenant whose subjects hold a name of the certificate. `find` maps a name to its tenant.
 ///
 /// # Errors
-/// Without a certificate, and where its names are nobody's, or two tenants'.
+/// Without a certificate, or if its names belong to no tenant or to two tenants.
 pub fn tenant(
     names: Option<&ClientNames>,
     find: impl Fn(&str) -> Option<Arc<Tenant>>,

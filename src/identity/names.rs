@@ -8,7 +8,7 @@ use crate::error::RefusalKind;
 /// The one tenant whose subjects hold any of the names. `find` maps a name to its tenant.
 ///
 /// # Errors
-/// Unknown where the names are nobody's, ambiguous where they are two tenants'.
+/// Unknown if the names belong to no tenant. Ambiguous if they belong to two tenants.
 pub(super) fn tenant(
     names: &[impl AsRef<str>],
     find: impl Fn(&str) -> Option<Arc<Tenant>>,
@@ -27,5 +27,5 @@ pub(super) fn shown(names: &[impl AsRef<str>]) -> String {
     names.join(", ")
 }
 
-/// A certificate may have hundreds.
+/// The most names in the log: a certificate may have hundreds.
 const MOST_SHOWN: usize = 8;

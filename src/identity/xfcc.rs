@@ -1,9 +1,10 @@
-//! Envoy's `x-forwarded-client-cert` (Envoy's documentation, "HTTP header manipulation"): elements
-//! with commas between them, one a proxy, of `Key=value` pairs with semicolons between them. The
-//! last element is that of the proxy next to us; the others are what it was told.
+//! Envoy's `x-forwarded-client-cert` (Envoy's documentation, "HTTP header manipulation"). Each
+//! proxy adds one element, and commas separate the elements. An element has `Key=value` pairs, and
+//! semicolons separate the pairs. The last element is from the proxy next to the gateway. The
+//! others are what that proxy received.
 //!
-//! The whole value must keep to the grammar. Otherwise a caller could send an open quote, for the
-//! element that its proxy adds to disappear in.
+//! The whole value must keep to the grammar. Otherwise a caller could send an open quote, and the
+//! element of its proxy would become part of the quoted text.
 
 use std::borrow::Cow;
 
@@ -21,11 +22,11 @@ pub struct ForwardedClient<'a> {
 pub struct Malformed;
 
 impl<'a> ForwardedClient<'a> {
-    /// The client of the last element. Keys are read in any case, and other keys passed over; an
-    /// empty name is none, as Envoy writes `URI=` for a certificate without one.
+    /// The client of the last element. Keys match in any case, and other keys are passed over. An
+    /// empty name counts as absent: Envoy writes `URI=` for a certificate without one.
     ///
     /// # Errors
-    /// Where any of the elements breaks the grammar.
+    /// If any element breaks the grammar.
     pub fn parse(value: &'a str) -> Result<Self, Malformed> {
         let mut rest = value;
         let mut client = Self::default();
@@ -57,7 +58,7 @@ impl<'a> ForwardedClient<'a> {
     }
 }
 
-/// A value, and what follows it.
+/// A value, and the rest of the text.
 fn name(text: &str) -> Result<(Cow<'_, str>, &str), Malformed> {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ';', '=', '"', ' ', '\t']).unwrap_or(text.len());
@@ -71,8 +72,8 @@ fn name(text: &str) -> Result<(Cow<'_, str>, &str), Malformed> {
         if rest[end..].starts_with('"') {
             return Ok((name, &rest[end + 1..]));
         }
-        // Envoy escapes a quote. A certificate's subject comes with escapes of its own (RFC 4514),
-        // and is passed on: of any other pair, both characters stay.
+        // Envoy escapes a quote. A certificate's subject has its own escapes (RFC 4514), which
+        // stay: both characters of any other pair are kept.
         let escaped = rest[end + 1..].chars().next().ok_or(Malformed)?;
         let length = 1 + escaped.len_utf8();
         let kept = usize::from(matches!(escaped, '"' | '\\'));

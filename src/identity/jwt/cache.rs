@@ -1,10 +1,9 @@
-//! The key set as it was last had, and one refresh at a time.
+//! The last key set, and one refresh at a time.
 //!
-//! All fetching is done by [`KeyCache::run`], never by a call, so that no caller's leaving can cut
-//! a fetch off. The old set stays while a new one cannot be had. A call may ask for a refresh, and
-//! wait for it: at most once per [`Pace::asked`] a fetch is made for that, and at most
-//! [`MAX_WAITING`] calls wait, so that a flood of made-up key ids with a slow endpoint behind it
-//! cannot use up the places of honest calls.
+//! Only [`KeyCache::run`] fetches, and never a call: a caller that leaves cannot cut a fetch off.
+//! The old set stays in use until a new one arrives. A call may ask for a refresh and wait for it.
+//! Calls cause at most one fetch per [`Pace::asked`], and at most [`MAX_WAITING`] calls wait. A
+//! flood of invented key ids before a slow endpoint can then not take the places of honest calls.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,22 +17,22 @@ use super::fetch::FetchError;
 use super::key_set::KeySet;
 use crate::sync::lock;
 
-/// How often the set is had anew.
+/// How often the set is fetched.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Between refreshes that nobody asked for.
+    /// Between two regular refreshes.
     pub regular: Duration,
-    /// After one that failed.
+    /// Between a refresh that failed and the next.
     pub retry: Duration,
-    /// Between two that calls asked for.
+    /// Between two refreshes that calls asked for.
     pub asked: Duration,
-    /// How long a call waits for one.
+    /// How long a call waits for a refresh.
     pub patience: Duration,
 }
 
 impl Pace {
-    /// For a set that is fetched. A revoked key is out of use after `regular`, where the endpoint
-    /// answers; the old set stays for as long as it does not.
+    /// For a set that is fetched. A revoked key is out of use after `regular` if the endpoint
+    /// answers. Without an answer, the old set stays in use.
     pub const URL: Self = Self {
         regular: Duration::from_secs(300),
         retry: Duration::from_secs(5),
@@ -43,26 +42,27 @@ impl Pace {
         patience: Duration::from_secs(5),
     };
 
-    /// For a set that is read: looked at like every other file.
+    /// For a set that is read from a file, as often as every other file.
     pub const FILE: Self =
         Self { regular: Duration::from_secs(2), retry: Duration::from_secs(2), ..Self::URL };
 }
 
-/// What came of a refresh. The same outcome twice in a row is told once.
+/// The result of a refresh. The same result twice in a row is reported once.
 #[derive(Debug)]
 pub enum Refreshed {
-    /// A set is in use: a new one, or again the old one after failures.
+    /// A set is in use: a new one, or the old one again after failures.
     Loaded {
         /// How many keys can verify.
         keys: usize,
-        /// How many of the set's keys were passed over: other uses, other kinds, too short.
+        /// How many keys of the set were passed over: for another use, of another kind, or too
+        /// short.
         skipped: usize,
     },
-    /// None could be had; the old one, if any, stays in use.
+    /// No set could be loaded. The old one, if any, stays in use.
     Failed(FetchError),
 }
 
-/// The key set as it was last had.
+/// The last key set.
 #[derive(Debug)]
 pub struct KeyCache {
     current: ArcSwapOption<KeySet>,
@@ -75,16 +75,16 @@ pub struct KeyCache {
 
 #[derive(Debug)]
 struct Flight {
-    /// A fetch is under way, or about to be.
+    /// A fetch runs, or is about to begin.
     is_up: bool,
     last_asked: Option<Instant>,
 }
 
-/// What the source last said, as far as it matters: the same is neither parsed nor told twice.
+/// The last answer of the source: the same answer is neither parsed nor reported twice.
 type Seen = Option<Result<Bytes, String>>;
 
 impl KeyCache {
-    /// An empty cache, whose first fetch is about to be made.
+    /// An empty cache whose first fetch is about to begin.
     #[must_use]
     pub fn new(pace: Pace) -> Self {
         Self {
@@ -103,7 +103,7 @@ impl KeyCache {
         self.current.load_full()
     }
 
-    /// Returns once a refresh has ended, or at once where none is due or too many wait already.
+    /// Returns after a refresh, or at once if none is due or too many calls already wait.
     pub async fn refreshed(&self) {
         let Ok(_place) = self.waiting.try_acquire() else { return };
         let mut landed = self.landed.subscribe();
@@ -112,7 +112,7 @@ impl KeyCache {
         }
     }
 
-    /// Fetches, and fetches again, for as long as it is polled.
+    /// Fetches the set again and again, for as long as it is polled.
     pub async fn run<F>(&self, mut fetch: impl FnMut() -> F, mut observe: impl FnMut(Refreshed))
     where
         F: Future<Output = Result<Bytes, FetchError>>,
@@ -160,7 +160,7 @@ impl KeyCache {
         }
     }
 
-    /// Whether a fetch is under way, or is now.
+    /// Whether a fetch runs. Asks for one where it may.
     fn ask(&self) -> bool {
         let mut flight = self.flight();
         if flight.is_up {
@@ -181,5 +181,5 @@ impl KeyCache {
     }
 }
 
-/// Far below `server.max_in_flight`: the rest is left for calls that need no refresh.
+/// Far below `server.max_in_flight`: the other places are left for calls that need no refresh.
 pub const MAX_WAITING: usize = 64;

@@ -1,14 +1,15 @@
-//! OpenID discovery: where an issuer says its key set is (OpenID Connect Discovery 1.0, section 4).
+//! OpenID discovery: the issuer's document names its key set (OpenID Connect Discovery 1.0, section
+//! 4).
 //!
-//! The document is taken only where it cannot lead elsewhere: it must be of the configured issuer,
-//! byte for byte, and may not lead from `https://` to `http://`.
+//! A document is accepted only if its issuer is the configured one, byte for byte. It may not lead
+//! from `https://` to `http://`.
 
 use http::Uri;
 use serde::Deserialize;
 
 use crate::config::{Discovery, is_fetchable};
 
-/// Why a discovery document is not taken. The texts are for the log.
+/// Why a discovery document is refused. The texts are for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
     /// Not JSON, or without the two members.
@@ -25,10 +26,10 @@ pub enum DiscoveryError {
     Plaintext,
 }
 
-/// Where the key set is, by this text of the issuer's document.
+/// The URL of the key set, by the text of the issuer's document.
 ///
 /// # Errors
-/// Where the document is not the issuer's, or leads where it may not.
+/// If the document is not the issuer's, or its URL is not allowed.
 pub fn key_set_uri(discovery: &Discovery, text: &[u8]) -> Result<Uri, DiscoveryError> {
     #[derive(Deserialize)]
     struct Document {
@@ -62,7 +63,7 @@ pub fn is_same_origin(one: &Uri, other: &Uri) -> bool {
     one.scheme() == other.scheme() && host(one) == host(other) && port(one) == port(other)
 }
 
-/// Characters of a foreign issuer in the log.
+/// The most characters of a foreign issuer in the log.
 const MOST_SHOWN: usize = 200;
 
 #[cfg(test)]

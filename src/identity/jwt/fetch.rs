@@ -1,4 +1,4 @@
-//! One GET of a key set's server, bounded in size and time.
+//! One GET request to a key set's server, bounded in size and time.
 
 use std::io;
 use std::path::Path;
@@ -20,43 +20,43 @@ use crate::config::Access;
 use crate::egress::{Egress, HttpClient, http_client};
 use crate::error::chain;
 
-/// Why a key set could not be had. The texts are for the log.
+/// Why a key set could not be loaded. The texts are for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// No connection, or it was lost.
     #[error("the key set's endpoint cannot be reached: {0}")]
     Unreachable(String),
-    /// No whole answer within 5 s.
+    /// No complete answer within 5 s.
     #[error("the key set's endpoint did not answer within {FETCH_TIMEOUT:?}")]
     TimedOut,
     /// Another status than 200. Redirects are not followed: the config names the host that is
     /// trusted.
     #[error("the key set's endpoint answered with status {0}")]
     Status(u16),
-    /// Over 1 MiB.
+    /// The answer is over 1 MiB.
     #[error("the key set has more than {MAX_BYTES} bytes")]
     TooLarge,
-    /// Not readable.
+    /// The file is not readable.
     #[error("the key set's file cannot be read: {0}")]
     File(#[from] io::Error),
     /// `jwks_ca_file` cannot be read, or has no certificate.
     #[error("the certificate authorities of jwks_ca_file cannot be read: {0}")]
     Authority(String),
-    /// `jwks_token_file` cannot be read, or has no token. Nothing of it is in the text.
+    /// `jwks_token_file` cannot be read, or has no token. The text holds no part of the file.
     #[error("the token of jwks_token_file cannot be read: {0}")]
     Token(String),
-    /// The issuer's discovery document could not be had.
+    /// The issuer's discovery document could not be loaded.
     #[error("the discovery document, asked for like a key set: {0}")]
     Document(Box<Self>),
-    /// The issuer's discovery document is not taken.
+    /// The issuer's discovery document is refused.
     #[error("the discovery document is not taken: {0}")]
     Discovery(#[from] DiscoveryError),
-    /// Had, but no key set.
+    /// The answer is no key set.
     #[error(transparent)]
     Content(#[from] KeySetError),
 }
 
-/// Whether a request has the bearer token of `jwks_token_file`, where there is one.
+/// Whether a request carries the bearer token of `jwks_token_file`, where there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bearer {
     Sent,
@@ -67,24 +67,24 @@ pub(super) enum Bearer {
 #[derive(Debug)]
 pub struct Http {
     egress: Arc<Egress>,
-    /// The system's, and those of `AWS_CA_BUNDLE`.
+    /// The system's roots, and those of `AWS_CA_BUNDLE`.
     roots: RootCertStore,
     access: Access,
 }
 
 impl Http {
-    /// For `https://`, the system's roots are trusted, and `SSL_CERT_FILE`, `SSL_CERT_DIR` and
-    /// `AWS_CA_BUNDLE` heeded; besides them the authorities of `jwks_ca_file`.
+    /// `https://` trusts the system's roots, as `SSL_CERT_FILE`, `SSL_CERT_DIR` and `AWS_CA_BUNDLE`
+    /// change them. It also trusts the authorities of `jwks_ca_file`.
     ///
     /// # Errors
-    /// Where the crypto library does not speak TLS: a bug of the build.
+    /// If the crypto library does not support TLS: a bug of the build.
     pub fn new(access: &Access, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
         let roots = egress.roots();
         http_client(egress, roots.clone())?;
         Ok(Self { egress: Arc::clone(egress), roots, access: access.clone() })
     }
 
-    /// The body of the answer: within 5 s, and of 1 MiB at most.
+    /// The body of the answer, within 5 s and of 1 MiB at most.
     pub(super) async fn get(&self, uri: &Uri, bearer: Bearer) -> Result<Bytes, FetchError> {
         let got = tokio::time::timeout(FETCH_TIMEOUT, async {
             let request = self.request(uri, bearer).await?;
@@ -108,8 +108,8 @@ impl Http {
         Ok(request)
     }
 
-    /// A client of its own for each request: requests are minutes apart, so that a kept connection
-    /// would only grow stale, and the file of authorities may have changed since.
+    /// A new client for each request. Requests are minutes apart: a kept connection would be stale,
+    /// and the file of authorities may have changed.
     async fn client(&self) -> Result<HttpClient, FetchError> {
         let mut roots = self.roots.clone();
         if let Some(file) = &self.access.ca_file {
@@ -161,7 +161,7 @@ async fn token(file: &Path) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// A file of 1 MiB at most.
+/// Reads a file of 1 MiB at most.
 pub(super) async fn read(path: &Path) -> io::Result<Bytes> {
     let mut text = Vec::new();
     let file = tokio::fs::File::open(path).await?;
@@ -172,7 +172,7 @@ pub(super) async fn read(path: &Path) -> io::Result<Bytes> {
     Ok(text.into())
 }
 
-/// From the first byte to the last, of one request.
+/// For one request, from its first byte to the last byte of the answer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_BYTES: usize = 1024 * 1024;
 const JSON: &str = "application/jwk-set+json, application/json";

@@ -1,4 +1,4 @@
-//! One issuer of tokens: its rules, and its keys alone.
+//! One issuer of tokens: its rules, and its own keys.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -32,7 +32,7 @@ impl Issuer {
         Self::with_pace(entry, egress, pace)
     }
 
-    /// The same at another pace.
+    /// The same as [`Issuer::new`], at another pace.
     ///
     /// # Errors
     /// As [`Fetcher::new`].
@@ -49,7 +49,7 @@ impl Issuer {
         })
     }
 
-    /// The `iss` of its tokens. None: any that is no other issuer's.
+    /// The `iss` of its tokens. `None`: any `iss` that no other issuer has.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -66,7 +66,7 @@ impl Issuer {
         &self.keys
     }
 
-    /// The subject of a good token.
+    /// The subject of a valid token.
     pub(super) async fn subject(
         &self,
         token: &Token<'_>,
@@ -78,7 +78,7 @@ impl Issuer {
             Err(NotTaken::Final(refusal)) => return Err(refusal),
             Err(NotTaken::ByTheseKeys(refusal)) => refusal,
         };
-        // Boxed: calls that need no refresh would carry the room for it.
+        // Boxed: otherwise calls that need no refresh would carry its memory.
         Box::pin(self.keys.refreshed()).await;
         let newer = self.keys.current();
         if newer.as_ref().map(Arc::as_ptr) == keys.as_ref().map(Arc::as_ptr) {

@@ -1,35 +1,35 @@
-//! A JSON Web Key Set (RFC 7517): the keys of it that can verify, and which of them a token means.
+//! A JSON Web Key Set (RFC 7517): the keys that can verify, and the choice of the keys for a token.
 
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The public keys of an issuer. Immutable: a refresh swaps the whole.
+/// The public keys of an issuer. Immutable: a refresh replaces the whole set.
 #[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
     skipped: usize,
 }
 
-/// Why a text is no key set.
+/// Why a text is not a key set.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
     /// Not JSON, or without a list of keys.
     #[error("not a JSON Web Key Set: {0}")]
     Malformed(serde_json::Error),
-    /// Nothing in it can verify a token.
+    /// No key of the set can verify a token.
     #[error("none of its {0} keys is a public signature key of a supported kind")]
     NoKeys(usize),
 }
 
-/// Which keys a token may be signed by.
+/// The keys that may verify a token.
 #[derive(Debug)]
 pub(super) enum Choice<'a> {
-    /// At least one, and [`MOST_TRIED`] at most.
+    /// At least one key, and at most [`MOST_TRIED`].
     Keys(Vec<&'a DecodingKey>),
-    /// None of that id, or none at all that would do: a newer set may have it.
+    /// No key has that id, or no key is fit. A newer set may have one.
     Unknown,
-    /// There is one of that id, for other algorithms.
+    /// The key of that id is for other algorithms.
     Unfit,
 }
 
@@ -37,7 +37,7 @@ pub(super) enum Choice<'a> {
 struct Key {
     id: Option<String>,
     kind: Kind,
-    /// The one algorithm that it is for, where it says so.
+    /// The one algorithm that the key is for, where it names one.
     only: Option<String>,
     decoding: DecodingKey,
 }
@@ -51,11 +51,11 @@ enum Kind {
 }
 
 impl KeySet {
-    /// Reads a set. A key that cannot verify tokens is passed over: other kinds and uses may stand
-    /// in the same set.
+    /// Reads a set. A key that cannot verify tokens is passed over: a set may also hold keys of
+    /// other kinds and uses.
     ///
     /// # Errors
-    /// Where nothing is left.
+    /// If no key is left.
     pub fn parse(text: &[u8]) -> Result<Self, KeySetError> {
         #[derive(Deserialize)]
         struct Set {
@@ -70,19 +70,19 @@ impl KeySet {
         Ok(Self { skipped: total - keys.len(), keys })
     }
 
-    /// How many keys can verify.
+    /// The number of keys that can verify.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Never: a set without keys is none.
+    /// Always false: [`KeySet::parse`] refuses a set without keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// How many keys were passed over.
+    /// The number of keys that were passed over.
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
@@ -152,8 +152,8 @@ impl Key {
     }
 }
 
-/// The library refuses a shorter modulus with every signature; better to pass the key over, and
-/// count it.
+/// The library refuses every signature by a shorter modulus. Such a key is therefore passed over,
+/// and counted.
 fn rsa(modulus: &str, exponent: &str) -> Option<DecodingKey> {
     let key = DecodingKey::from_rsa_components(modulus, exponent).ok()?;
     let long_enough = matches!(key.kind(), DecodingKeyKind::RsaModulusExponent { n, .. } if n.len() >= MODULUS_BYTES);
@@ -176,9 +176,9 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// The most keys that one token is tried against, so that the cost of a call is bounded
+/// The most keys that one token is tried against. It bounds the cost of a call
 /// (docs/design/contract.md, "Key ids").
 const MOST_TRIED: usize = 16;
 
-/// 2,048 bits: the least for the RSA algorithms (RFC 7518, section 3.3).
+/// 2,048 bits: the minimum for the RSA algorithms (RFC 7518, section 3.3).
 const MODULUS_BYTES: usize = 256;

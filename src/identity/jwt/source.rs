@@ -1,4 +1,4 @@
-//! Where a key set comes from: a file, a URL, or where the issuer's discovery document says.
+//! The source of a key set: a file, a URL, or the URL in the issuer's discovery document.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::egress::Egress;
 pub enum Fetcher {
     /// From a URL.
     Url(Uri, Box<Http>),
-    /// From where the issuer's document says, which is asked first, each time.
+    /// From the URL in the issuer's document. Each fetch asks for the document first.
     Discovery(Discovery, Box<Http>),
     /// From a file.
     File(PathBuf),
 }
 
 impl Fetcher {
-    /// Gets it from there, by the way out.
+    /// The source of these settings, over the egress.
     ///
     /// # Errors
-    /// Where the crypto library does not speak TLS: a bug of the build.
+    /// If the crypto library does not support TLS: a bug of the build.
     pub fn new(source: &KeySource, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
         let http = |access| Http::new(access, egress).map(Box::new);
         Ok(match source {
@@ -38,7 +38,7 @@ impl Fetcher {
         })
     }
 
-    /// Gets it now: within 5 s a request, and of 1 MiB at most.
+    /// Loads the text now: within 5 s per request, and 1 MiB at most.
     ///
     /// # Errors
     /// [`FetchError`], for the log.
@@ -55,7 +55,7 @@ async fn discovered(discovery: &Discovery, http: &Http) -> Result<Bytes, FetchEr
     let document = http.get(&discovery.document, Bearer::Sent).await;
     let document = document.map_err(|error| FetchError::Document(Box::new(error)))?;
     let uri = key_set_uri(discovery, &document)?;
-    // The document may name any host; the token is for the issuer's.
+    // The document may name any host, but the token is for the issuer's own.
     let bearer = match is_same_origin(&discovery.document, &uri) {
         true => Bearer::Sent,
         false => Bearer::Kept,

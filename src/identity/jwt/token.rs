@@ -1,5 +1,4 @@
-//! One token against one set of keys, at one time. Pure, so that every case can be tested and
-//! fuzzed.
+//! Verifies one token by one set of keys at one time. Pure: every case can be tested and fuzzed.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +11,7 @@ use crate::config;
 use crate::config::shape;
 use crate::error::{Refusal, RefusalKind};
 
-/// A token that has been read, and of which nothing is verified.
+/// A token that has been read, but not verified.
 #[derive(Debug)]
 pub struct Token<'a> {
     text: &'a str,
@@ -21,7 +20,7 @@ pub struct Token<'a> {
     claims: Map<String, Value>,
 }
 
-/// What a token must be.
+/// The rules for a token.
 #[derive(Debug)]
 pub struct Rules {
     audiences: Vec<String>,
@@ -30,17 +29,17 @@ pub struct Rules {
     algorithms: Vec<Algorithm>,
 }
 
-/// Why a token is not taken.
+/// Why a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotTaken {
-    /// No other key set would change that.
+    /// No other key set would change the refusal.
     Final(Refusal),
-    /// The set does not have the key that it is signed by, or there is no set yet: a newer one may.
+    /// The set lacks the key of the token, or no set is loaded yet. A newer set may accept it.
     ByTheseKeys(Refusal),
 }
 
 impl NotTaken {
-    /// The refusal, whether a newer key set could change it or not.
+    /// The refusal, also where a newer key set could change it.
     #[must_use]
     pub fn into_refusal(self) -> Refusal {
         match self {
@@ -53,7 +52,7 @@ impl<'a> Token<'a> {
     /// Reads a token.
     ///
     /// # Errors
-    /// Where it is no JSON Web Token, or of an algorithm that is unknown.
+    /// If it is no JSON Web Token, or its algorithm is unknown.
     pub fn parse(text: &'a str) -> Result<Self, Refusal> {
         let malformed = |detail| Refusal::new(RefusalKind::Malformed, detail);
         let header = decode_header(text).map_err(|error| match error.kind() {
@@ -66,14 +65,14 @@ impl<'a> Token<'a> {
         if header.crit.is_some() {
             return Err(malformed("the token has critical extensions"));
         }
-        // Not dangerous here: nothing but the issuer is looked at before `Rules` verify the
-        // signature over these very bytes.
+        // Not dangerous here: only the issuer is used before `Rules` verify the signature over
+        // these same bytes.
         let claims = dangerous::insecure_decode_claims(text)
             .map_err(|_| malformed("the token's claims cannot be read"))?;
         Ok(Self { text, algorithm: header.alg, key_id: header.kid, claims })
     }
 
-    /// Its `iss`, where that is a text.
+    /// Its `iss`, if that is a text.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.claims.get("iss")?.as_str()
@@ -99,7 +98,7 @@ impl Rules {
         }
     }
 
-    /// The subject of a good token, whose issuer is that of these rules.
+    /// The subject of a valid token. The caller has matched the token's issuer with these rules.
     ///
     /// # Errors
     /// The first rule that it breaks.
@@ -147,7 +146,7 @@ impl Rules {
         }
     }
 
-    /// The claims of a token whose signature is good, but for its subject.
+    /// Checks the claims of a token whose signature is good, except its subject.
     fn judge(
         &self,
         claims: &Map<String, Value>,
@@ -205,7 +204,8 @@ impl Rules {
     }
 }
 
-/// Only asymmetric ones can be configured, so that no public key can ever serve as a shared secret.
+/// Only asymmetric algorithms can be configured: a public key can then never serve as a shared
+/// secret.
 const fn algorithm(algorithm: shape::Algorithm) -> Algorithm {
     match algorithm {
         shape::Algorithm::RS256 => Algorithm::RS256,
@@ -220,5 +220,5 @@ const fn algorithm(algorithm: shape::Algorithm) -> Algorithm {
     }
 }
 
-/// For clocks that differ: docs/design/contract.md, "Identity".
+/// The tolerance for clocks that differ: docs/design/contract.md, "Identity".
 const LEEWAY: Duration = Duration::from_secs(60);
