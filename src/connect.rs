@@ -1,7 +1,7 @@
-//! Amazon Connect: one endpoint an upstream, and a plan of what is tried again.
+//! Amazon Connect: one endpoint per upstream, and a plan for further attempts.
 //!
-//! This room offers one attempt at a time. The gateway owns the loop: an attempt is paid for
-//! before it is made. Only this module names the AWS SDK.
+//! This module makes one attempt at a time. The gateway owns the loop, because the store charges
+//! each attempt before it is made. Only this module uses the AWS SDK.
 
 mod aws;
 mod breaker;

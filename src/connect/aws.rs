@@ -1,4 +1,4 @@
-//! What all AWS clients share: the way out, the region and the credentials.
+//! The parts that all AWS clients share: the egress, the region and the credentials.
 
 use std::sync::Arc;
 
@@ -19,12 +19,11 @@ pub(super) struct Role<'a> {
     pub external_id: Option<&'a str>,
 }
 
-/// A config whose region is that of the credentials' own services: `AWS_REGION` where that is set,
-/// else this one. Its credentials are kept, by what is returned beside it, and loaded when they are
-/// first asked for.
+/// The SDK's config. The services that give credentials are asked in the region `AWS_REGION`, or
+/// else in this one. The credentials are cached, and loaded at their first use.
 ///
 /// # Errors
-/// Where the certificates of `AWS_CA_BUNDLE` are none.
+/// If `AWS_CA_BUNDLE` holds no usable certificates.
 pub(super) async fn config(
     region: &str,
     egress: &Arc<Egress>,

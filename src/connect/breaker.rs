@@ -1,5 +1,5 @@
-//! A breaker per upstream: while Connect fails, calls are answered at once and one probe at a time
-//! finds out whether it is back.
+//! A circuit breaker per upstream. While Connect fails, calls are refused at once, and one probe at
+//! a time finds out whether Connect is back.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,21 +25,21 @@ impl Default for Circuit {
     }
 }
 
-/// Leave to make one call. Exactly one of its methods tells how the call ended. A pass that is
-/// dropped was not used: where it was to be the probe, the next call is.
+/// The permission to make one call. One of its methods reports how the call ended. A pass that is
+/// dropped was not used. If it was the probe, the next call becomes the probe.
 #[derive(Debug)]
 pub struct Pass {
     breaker: Arc<Breaker>,
-    /// When it became the probe, where it is one.
+    /// When it became the probe, if it is the probe.
     probe: Option<Instant>,
     is_told: bool,
 }
 
 impl Breaker {
-    /// Leave for a call.
+    /// The permission for one call.
     ///
     /// # Errors
-    /// How long until the next probe, while the circuit is open.
+    /// The time until the next probe, while the circuit is open.
     pub fn enter(self: &Arc<Self>, now: Instant) -> Result<Pass, Duration> {
         let mut circuit = self.circuit();
         let probe = match *circuit {
@@ -48,8 +48,8 @@ impl Breaker {
             Circuit::Probing { since } if now < since + PROBE_INTERVAL => {
                 return Err(since + PROBE_INTERVAL - now);
             }
-            // A probe that takes longer than the interval is not waited for: it may hang until its
-            // deadline.
+            // The circuit does not wait longer than the interval for a probe: the probe may hang
+            // until its deadline.
             Circuit::Open { .. } | Circuit::Probing { .. } => {
                 *circuit = Circuit::Probing { since: now };
                 Some(now)
@@ -58,7 +58,7 @@ impl Breaker {
         Ok(Pass { breaker: Arc::clone(self), probe, is_told: false })
     }
 
-    /// As metrics show it: 0 closed, 1 half-open (a probe is due or under way), 2 open.
+    /// The state in metrics: 0 closed, 1 half-open (a probe is due or runs), 2 open.
     pub fn state(&self, now: Instant) -> u64 {
         match *self.circuit() {
             Circuit::Closed { .. } => 0,
@@ -74,12 +74,12 @@ impl Breaker {
 
 impl Pass {
     /// The call ended with this error. `hung_up`: the caller left before a further attempt that was
-    /// due. Such a call has not failed, and is no use as a probe either.
+    /// due. Such a call has not failed, and gives no result as a probe.
     pub fn ended_with(self, error: &UpstreamError, hung_up: bool, now: Instant) {
         match error.fault {
             Fault::Internal | Fault::Unreachable if hung_up => self.given_up(now),
             Fault::Internal | Fault::Unreachable | Fault::TimedOut => self.failed(now),
-            // Nothing was sent: Connect has said nothing.
+            // No byte was sent, so the error says nothing about Connect.
             Fault::CredentialsMissing | Fault::CredentialsUnavailable | Fault::NotBuilt => {}
             Fault::InvalidRequest
             | Fault::NotFound
@@ -94,7 +94,7 @@ impl Pass {
         }
     }
 
-    /// Connect answered, even if with a refusal or a throttle.
+    /// Connect answered, perhaps with a refusal or a throttle.
     pub fn answered(mut self) {
         self.is_told = true;
         *self.breaker.circuit() = Circuit::default();
@@ -108,7 +108,7 @@ impl Pass {
             Circuit::Closed { failures } if failures + 1 < THRESHOLD => {
                 Circuit::Closed { failures: failures + 1 }
             }
-            // The calls that were under way when it opened must not put the probe off.
+            // Calls that were in flight when the circuit opened must not delay the probe.
             Circuit::Open { probe_at } if self.probe.is_none() => Circuit::Open { probe_at },
             Circuit::Probing { since } if self.probe.is_none() => Circuit::Probing { since },
             _ => Circuit::Open { probe_at: now + PROBE_INTERVAL },
@@ -129,7 +129,7 @@ impl Drop for Pass {
             return;
         }
         let mut circuit = self.breaker.circuit();
-        // Only where no later probe has taken its place.
+        // Only if no later probe has replaced it.
         if let Circuit::Probing { since } = *circuit
             && self.probe == Some(since)
         {
@@ -141,7 +141,7 @@ impl Drop for Pass {
 /// Failed calls in a row that open the circuit.
 const THRESHOLD: u32 = 5;
 
-/// From a failure to the next probe.
+/// The time from a failure to the next probe.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

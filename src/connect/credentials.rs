@@ -1,9 +1,9 @@
-//! The gateway's own credentials, loaded beside the calls that need them.
+//! The gateway's own credentials, loaded outside the calls that need them.
 //!
-//! The SDK's cache loads inside the call that finds it empty. An attempt's timeout then cuts the
-//! load off, and where loading takes longer than an attempt, no attempt ever has credentials; and
-//! what is about to end is not used while its successor is on the way. Here loading goes on by
-//! itself: whoever needs it waits for it, once, together, and what is still valid serves meanwhile.
+//! The SDK's cache loads inside the call that finds it empty. The timeout of the attempt then ends
+//! the load, and credentials that load slowly never arrive. The SDK also stops using credentials
+//! shortly before their end. Here the load is a task of its own. All calls wait for the same load,
+//! and credentials that are still valid serve meanwhile.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 
-/// A provider whose credentials are kept while they are valid.
+/// A provider that caches its credentials while they are valid.
 #[derive(Debug, Clone)]
 pub struct Kept(Arc<Inner>);
 
@@ -36,9 +36,9 @@ struct State {
 #[derive(Debug, Clone)]
 struct Valid {
     credentials: Credentials,
-    /// When they are loaded anew.
+    /// When they are loaded again.
     renew: SystemTime,
-    /// None for what says nothing of its end.
+    /// `None` if the credentials have no end.
     end: Option<SystemTime>,
 }
 
@@ -62,18 +62,18 @@ pub enum CredentialsState {
 #[derive(Debug)]
 struct Failing {
     error: Arc<CredentialsError>,
-    /// When the next may begin.
+    /// When the next load may begin.
     again: Instant,
-    /// How long that was from the last.
+    /// The pause before it.
     pause: Duration,
 }
 
-/// Shared by all who wait; the SDK's own error cannot be cloned.
+/// All waiting calls share the error, because the SDK's own error cannot be cloned.
 type Loaded = Result<Credentials, Arc<CredentialsError>>;
 
 impl Kept {
-    /// Keeps what this provider hands out. Loads when it is first asked; must be asked inside a
-    /// tokio runtime.
+    /// Caches the credentials of this provider. The first call loads them. That call must run
+    /// inside a tokio runtime.
     pub fn new(provider: SharedCredentialsProvider) -> Self {
         Self(Arc::new(Inner { provider, state: Mutex::default() }))
     }
@@ -101,7 +101,7 @@ impl Kept {
                 return Ok(valid.credentials);
             }
             match &state.failing {
-                // Once waited for in vain, a load is waited for by nobody else.
+                // If a caller has waited in vain for a load, no other call waits for it.
                 Some(failing) if state.loading.is_some() || !is_due => {
                     return Err(again(Arc::clone(&failing.error)));
                 }
@@ -118,7 +118,7 @@ impl Kept {
         }
     }
 
-    /// Joins the load under way, or begins one, which goes on by itself.
+    /// Joins the load that runs, or begins one. The load does not depend on its callers.
     fn load(&self, state: &mut State) -> watch::Receiver<Option<Loaded>> {
         if let Some(loading) =
             state.loading.as_ref().filter(|loading| loading.has_changed().is_ok())
@@ -170,7 +170,8 @@ impl Valid {
         Self { credentials, renew, end }
     }
 
-    /// Until their end. What ends while it is on its way is answered as expired, and sent again.
+    /// They serve until their end. AWS answers credentials that end on the way as expired, and the
+    /// call sends again.
     fn serves(&self, now: SystemTime) -> bool {
         self.end.is_none_or(|end| now < end)
     }
@@ -180,7 +181,7 @@ impl State {
     /// The pause doubles from failure to failure.
     fn fail(&mut self, error: Arc<CredentialsError>) {
         let pause = match &self.failing {
-            // A load that was too slow for a caller, and has now ended.
+            // A load that was too slow for a caller has ended now.
             Some(failing) => (failing.pause * 2).min(LONGEST_PAUSE),
             None => SHORTEST_PAUSE,
         };
@@ -188,7 +189,7 @@ impl State {
     }
 }
 
-/// Notes that a caller left before the load had ended: from then on nobody waits for it.
+/// Notes that a caller left before the load ended. No other call then waits for this load.
 struct Waiting<'a> {
     kept: &'a Kept,
     heard: bool,
@@ -226,8 +227,8 @@ impl ProvideCredentials for Kept {
     }
 }
 
-/// The error once more, of the same kind as far as that matters: whether there are none, or they
-/// cannot be had.
+/// A copy of the error, of the same kind as far as callers need it: no credentials exist, or they
+/// cannot be loaded.
 fn again(error: Arc<CredentialsError>) -> CredentialsError {
     match *error {
         CredentialsError::CredentialsNotLoaded(_) => CredentialsError::not_loaded(error),
@@ -236,17 +237,18 @@ fn again(error: Arc<CredentialsError>) -> CredentialsError {
     }
 }
 
-/// Before their end, credentials are loaded anew: AWS's own rotate at least this long before.
+/// Credentials are loaded again this long before their end. AWS rotates its own at least this
+/// early.
 const AHEAD: Duration = Duration::from_secs(5 * 60);
 
-/// What says nothing of its end is loaded anew after this time, as the SDK does.
+/// Credentials without an end are loaded again after this time, as in the SDK.
 const WITHOUT_END: Duration = Duration::from_secs(15 * 60);
 
-/// Between a load that failed and the next: doubled from failure to failure.
+/// The pause between a failed load and the next; it doubles with each failure.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// For one load: a provider that hangs is given up, so that the next try may find it well.
+/// The most time for one load. A provider that hangs is given up, and the next load may succeed.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]

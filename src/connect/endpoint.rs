@@ -1,4 +1,4 @@
-//! One upstream as calls see it: leave to call, and attempts that are measured and traced.
+//! One upstream for the gateway: the permission to call, and attempts that are measured and traced.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -71,30 +71,30 @@ impl Endpoint {
         &self.tempo
     }
 
-    /// How many calls of this process wait for their slots.
+    /// The calls of this process that wait for their slots.
     #[must_use]
     pub fn queue(&self) -> u64 {
         self.queued.load(Relaxed)
     }
 
-    /// Waits for a slot, and is counted meanwhile.
+    /// Waits for a slot. The call counts as queued meanwhile.
     pub async fn queue_for(&self, wait: Duration) {
         self.queued.fetch_add(1, Relaxed);
         let _queued = Queued(&self.queued);
         tokio::time::sleep(wait).await;
     }
 
-    /// Leave for one call.
+    /// The permission for one call.
     ///
     /// # Errors
-    /// How long until the next probe, while the circuit is open.
+    /// The time until the next probe, while the circuit is open.
     pub fn enter(&self) -> Result<Pass, Duration> {
         self.breaker.enter(Instant::now())
     }
 
-    /// The tenant's retry budget, with one call more in it. A fifth of the calls of the last ten
-    /// seconds may be retries, and ten a second besides: an outage is not multiplied, a quiet
-    /// gateway still retries, and one tenant does not use up another's retries.
+    /// The tenant's retry budget, with one more call in it. Retries may be a fifth of the calls of
+    /// the last ten seconds, and ten a second besides. An outage is then not multiplied, and a
+    /// quiet gateway can still retry. One tenant cannot use up another's retries.
     #[must_use]
     pub fn retry_budget(&self, tenant: &Name) -> Arc<TpsBudget> {
         let mut budgets = lock(&self.budgets);
@@ -105,7 +105,7 @@ impl Endpoint {
         Arc::clone(budget)
     }
 
-    /// The attempts of one call begin.
+    /// Begins the attempts of one call.
     #[must_use]
     pub fn attempts<'a>(&'a self, notes: &'a Notes, caller: &Span) -> Attempts<'a> {
         let span = caller.connect(&self.region);
@@ -125,7 +125,7 @@ impl Attempts<'_> {
     /// Makes one attempt, of `timeout` at most.
     ///
     /// # Errors
-    /// What Connect answered, or how far the request got.
+    /// The error that Connect answered, or how far the request got.
     pub async fn next(
         &mut self,
         request: &CreateParticipant,
@@ -151,7 +151,7 @@ impl Attempts<'_> {
             .map_err(|error| UpstreamError { repeatable: request.client_token.is_some(), ..error })
     }
 
-    /// Tells the log of the last attempt. `wait`: before the next, if there may be one.
+    /// Logs the last attempt. `wait`: the time before the next attempt, if there may be one.
     pub fn log(&self, wait: Option<Duration>) {
         tracing::debug!(
             upstream = self.endpoint.upstream.as_str(),

@@ -1,5 +1,5 @@
-//! The SDK's HTTP client, with three things that it lacks: a limit on what a response may hold, word
-//! of how far a request got, and headers of one request.
+//! The SDK's HTTP client, with three additions: a limit on the size of a response, the progress of
+//! a request, and headers for one request.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -21,16 +21,16 @@ use aws_smithy_types::config_bag::ConfigBag;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Limited;
 
-/// Headers of a request beside those of its operation.
+/// Additional headers of a request.
 pub type Headers = Arc<HashMap<String, String>>;
 
-/// How far an attempt got: never back, so the furthest point is what counts.
+/// How far an attempt got. It never goes back: the furthest point counts.
 #[derive(Debug, Clone, Default)]
 pub struct Progress(Arc<Trail>);
 
 #[derive(Debug, Default)]
 struct Trail {
-    /// What the request hands on.
+    /// The headers that the request hands on.
     headers: Headers,
     reached: AtomicU8,
     answer: OnceLock<(u16, Option<String>)>,
@@ -39,9 +39,9 @@ struct Trail {
 /// The points of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reached {
-    /// Loading credentials, signing.
+    /// Credentials are loading, or the request is being signed.
     Nothing,
-    /// Waiting for a connection.
+    /// The request waits for a connection.
     Connecting,
     /// A connection has begun to take the request.
     Sending,
@@ -53,7 +53,7 @@ tokio::task_local! {
 }
 
 impl Progress {
-    /// Of an attempt whose request hands these headers on.
+    /// The progress of an attempt whose request hands these headers on.
     #[must_use]
     pub fn handing_on(headers: Headers) -> Self {
         Self(Arc::new(Trail { headers, ..Trail::default() }))
@@ -69,7 +69,7 @@ impl Progress {
         }
     }
 
-    /// The answer's status, and AWS's id of the request.
+    /// The answer's status, and AWS's request id.
     #[must_use]
     pub fn answer(&self) -> Option<&(u16, Option<String>)> {
         self.0.answer.get()
@@ -80,9 +80,8 @@ impl Progress {
     }
 }
 
-/// Puts the headers of [`Progress::handing_on`] into the request before it is signed, so that the
-/// signature covers them. The SDK's own way is a config for each request, with everything that
-/// follows from it.
+/// Puts the headers of [`Progress::handing_on`] into the request before it is signed: the signature
+/// then covers them. The SDK's own way would build a config for each request.
 #[derive(Debug)]
 pub struct HandsOn;
 
@@ -99,7 +98,7 @@ impl Intercept for HandsOn {
     ) -> Result<(), BoxError> {
         let headers = PROGRESS.try_with(|progress| Arc::clone(&progress.0.headers));
         for (name, value) in headers.unwrap_or_default().iter() {
-            // A value that HTTP does not allow is not worth the call.
+            // A header value that HTTP does not allow is left out. The call goes on.
             let _ = context.request_mut().headers_mut().try_insert(name.clone(), value.clone());
         }
         Ok(())
@@ -139,8 +138,8 @@ impl HttpConnector for BoundedConnector {
     }
 }
 
-/// A request body that notes when a connection begins to take it: hyper asks for it only once it
-/// has one.
+/// A request body that notes when a connection begins to take it: hyper asks for the body only
+/// after it has a connection.
 struct Watched {
     body: SdkBody,
     progress: Progress,

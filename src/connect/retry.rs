@@ -1,8 +1,8 @@
-//! What is tried again, when, and how often: pure, without I/O.
+//! Whether, when and how often a call is tried again: pure, without I/O.
 //!
 //! Lost connections, timeouts and 5xx are tried again with jittered backoff. A throttle is tried
 //! once more, after the wait that Connect asks for. A refused signature is tried once more if the
-//! clocks differ: the SDK has then learnt the difference.
+//! clocks differ: the SDK then knows the difference.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::error::{Fault, Sent, UpstreamError};
 
-/// What the attempts of one call have come to, and so what may happen next.
+/// The results of the attempts of one call so far.
 #[derive(Debug)]
 pub struct Retry {
     backoff: backon::ExponentialBackoff,
@@ -41,14 +41,14 @@ impl Retry {
         }
     }
 
-    /// Notes that an attempt failed: adds to its error what earlier attempts have come to, and
-    /// returns how long to wait before the next. `None`: there is no next.
+    /// Notes that an attempt failed. Adds the results of earlier attempts to its error, and returns
+    /// the wait before the next attempt. `None`: there is no next attempt.
     pub fn after(&mut self, failed: &mut UpstreamError) -> Option<Duration> {
         self.made += 1;
         (failed.earlier_uncertain, failed.earlier_sent) = (self.uncertain, self.sent);
         self.uncertain |= failed.may_have_executed();
         self.sent |= failed.sent != Sent::No;
-        // Asked in any case: it counts the throttles and the skews.
+        // Always computed: `wait` also counts the throttles and the skews.
         let wait = self.wait(failed);
         wait.filter(|_| self.made < self.max_attempts)
     }
@@ -89,7 +89,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 /// The wait after a throttle that does not say how long to wait.
 const THROTTLE_WAIT: Duration = Duration::from_secs(1);
 
-/// With less left before the deadline, an attempt is not worth its charge.
+/// The least time before the deadline that is worth the charge of an attempt.
 pub const LEAST_LEFT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

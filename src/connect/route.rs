@@ -1,7 +1,7 @@
-//! Which way the SDK's requests go: through the proxy, or directly.
+//! The route of the SDK's requests: through the proxy, or direct.
 //!
-//! The SDK has one HTTP client for everything. Metadata services of containers and instances are on
-//! the host's own network, where no proxy reaches.
+//! The SDK has one HTTP client for all requests. The metadata services of containers and instances
+//! are on the host's own network. A proxy cannot reach them.
 
 use std::sync::Arc;
 
@@ -20,10 +20,10 @@ use super::sdk::POOL_IDLE;
 use crate::egress::Egress;
 use crate::error::Cause;
 
-/// The SDK's client, by the way out.
+/// The SDK's client, over the egress.
 ///
 /// # Errors
-/// Where the certificates of `AWS_CA_BUNDLE` are none.
+/// If `AWS_CA_BUNDLE` holds no usable certificates.
 pub(super) fn client(egress: &Arc<Egress>) -> Result<SharedHttpClient, Cause> {
     let mut trusted = TrustStore::default();
     if let Some(bundle) = egress.ca_bundle() {
@@ -103,7 +103,7 @@ impl HttpConnector for RoutedConnector {
     }
 }
 
-/// A host, and a port where one is meant.
+/// A host, and its port where only one port counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     host: String,
@@ -117,7 +117,7 @@ impl Place {
     }
 }
 
-/// Where container and instance metadata is: AWS's own addresses, and what the environment names
+/// The addresses of the metadata services: AWS's own, or the ones that the environment names
 /// instead (AWS SDKs and Tools Reference Guide, "Container credential provider" and "IMDS
 /// credential provider").
 fn metadata(variable: impl Fn(&str) -> Option<String>) -> Vec<Place> {

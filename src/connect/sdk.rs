@@ -1,7 +1,7 @@
 //! The AWS client of one upstream.
 //!
-//! The SDK signs, sends and parses. It does not retry (its retries cannot be charged to the budget)
-//! and it does not time attempts (it cannot say what was sent): both are ours.
+//! The SDK signs, sends and parses. It does not retry, because its retries cannot be charged to the
+//! budget. It does not time attempts, because it cannot tell what was sent. The gateway does both.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,7 +26,7 @@ use crate::domain::{
 use crate::egress::Egress;
 use crate::error::{Cause, Fault, Sent, UpstreamError};
 
-/// A pair of keys that needs no chain: the simulator's.
+/// A pair of keys that is used without the credential chain, for the simulator.
 #[derive(Clone)]
 pub struct StaticCredentials {
     /// The access key id.
@@ -43,10 +43,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Builds the client. Credentials are loaded with the first call, not here.
+    /// Builds the client. The first call loads the credentials.
     ///
     /// # Errors
-    /// Where the certificates of `AWS_CA_BUNDLE` are none.
+    /// If `AWS_CA_BUNDLE` holds no usable certificates.
     pub async fn new(
         upstream: &Upstream,
         egress: &Arc<Egress>,
@@ -72,7 +72,8 @@ impl Client {
             config = config.endpoint_url(url);
         }
         if upstream.endpoint_url.is_some() || aws::has_endpoint("CONNECT") {
-            // The SDK's rules refuse them together, and an endpoint is the more exact wish.
+            // The SDK refuses FIPS or dual-stack beside an endpoint. The endpoint is the more exact
+            // setting.
             config = config.use_fips(false).use_dual_stack(false);
         }
         Ok(Self { sdk: aws_sdk_connect::Client::from_conf(config.build()), credentials })
@@ -87,7 +88,7 @@ impl Client {
     /// One attempt, of `timeout` at most.
     ///
     /// # Errors
-    /// What Connect answered, or how far the request got.
+    /// The error that Connect answered, or how far the request got.
     pub async fn attempt(
         &self,
         request: &CreateParticipant,
@@ -97,10 +98,10 @@ impl Client {
         self.noted_attempt(request, token, timeout, &Progress::default()).await
     }
 
-    /// The same, with a note of what came of it.
+    /// The same as [`Client::attempt`], with a note of its result.
     ///
     /// # Errors
-    /// What Connect answered, or how far the request got.
+    /// The error that Connect answered, or how far the request got.
     pub async fn noted_attempt(
         &self,
         request: &CreateParticipant,
@@ -168,7 +169,7 @@ fn participant(output: CreateParticipantOutput) -> Result<Participant, UpstreamE
     })
 }
 
-/// Below the 20 s or more after which load balancers in front of AWS's services close an idle
-/// connection: a request on a connection that is just being closed would have to be repeated
-/// (aws-sdk-rust#1417).
+/// Load balancers in front of AWS's services close an idle connection after 20 s or more. This
+/// value is below that. Otherwise a request could meet a connection that is being closed, and would
+/// have to be repeated (aws-sdk-rust#1417).
 pub(super) const POOL_IDLE: Duration = Duration::from_secs(15);

@@ -34,7 +34,7 @@ impl Tempo {
         let at = latest.count % WINDOW;
         latest.micros[at] = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         latest.count += 1;
-        // The first few count at once; later a few more or less make no difference.
+        // The first few attempts count at once. Later a few attempts make no difference.
         if latest.count > WINDOW && !latest.count.is_multiple_of(REFRESH_EVERY) {
             return;
         }
@@ -46,12 +46,13 @@ impl Tempo {
         self.median_us.store(sorted[known.div_ceil(2) - 1], Relaxed);
     }
 
-    /// What nine of ten attempts take at most: 20 ms at least.
+    /// The time that nine of ten attempts need at most; at least 20 ms.
     pub fn p90(&self) -> Duration {
         Duration::from_micros(self.p90_us.load(Relaxed)).max(LEAST_P90)
     }
 
-    /// What half of the attempts take at most: 50 ms to 1 s; 250 ms while nothing is known.
+    /// The time that half of the attempts need at most: 50 ms to 1 s, and 250 ms without any
+    /// measurement.
     pub fn median(&self) -> Duration {
         match self.median_us.load(Relaxed) {
             0 => UNKNOWN_MEDIAN,
@@ -60,18 +61,18 @@ impl Tempo {
     }
 }
 
-/// How many attempts are looked at.
+/// The number of attempts that count.
 const WINDOW: usize = 64;
 
-/// Sorting once in so many attempts is enough.
+/// The quantiles are computed once per this many attempts.
 const REFRESH_EVERY: usize = 8;
 
 const LEAST_P90: Duration = Duration::from_millis(20);
 const LEAST_MEDIAN: Duration = Duration::from_millis(50);
 const MOST_MEDIAN: Duration = Duration::from_secs(1);
 
-/// Connect takes 100 to 300 ms. A guess that is too short burns the attempts of all who are refused
-/// before the first call ends; one that is too long delays them once.
+/// Connect takes 100 to 300 ms. If this guess is too short, refused calls use up their attempts
+/// before the first call ends. If it is too long, they are delayed once.
 const UNKNOWN_MEDIAN: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! IAM authentication at a cache: a signed URL that serves as the password.
+//! IAM authentication at a cache: a presigned URL serves as the password.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -38,19 +38,19 @@ pub struct CacheTokens {
 }
 
 impl CacheTokens {
-    /// Credentials are loaded with the first token, not here.
+    /// The first token loads the credentials.
     ///
     /// # Errors
-    /// Where the certificates of `AWS_CA_BUNDLE` are none.
+    /// If `AWS_CA_BUNDLE` holds no usable certificates.
     pub async fn new(cache: Cache, egress: &Arc<Egress>) -> Result<Self, Cause> {
         let (config, _) = aws::config(&cache.region, egress, None, None).await?;
         Ok(Self { credentials: config.credentials_provider(), cache })
     }
 
-    /// A fresh token, good for 15 minutes.
+    /// A new token, valid for 15 minutes.
     ///
     /// # Errors
-    /// Where there are no credentials, or the cache's name is none.
+    /// If there are no credentials, or the cache's name is not valid.
     pub async fn token(&self) -> Result<String, Cause> {
         let provider = self.credentials.as_ref().ok_or("no credentials are configured")?;
         let credentials = provider.provide_credentials().await?;
@@ -87,5 +87,5 @@ fn signed(cache: &Cache, credentials: Credentials, now: SystemTime) -> Result<St
     Ok(signed.strip_prefix("http://").unwrap_or(&signed).to_owned())
 }
 
-/// The most that ElastiCache and MemoryDB take.
+/// The longest life that ElastiCache and MemoryDB accept.
 const LIFE: Duration = Duration::from_secs(15 * 60);

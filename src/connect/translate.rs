@@ -1,7 +1,7 @@
-//! From the SDK's errors to ours.
+//! Translates the SDK's errors into the gateway's own.
 //!
-//! AWS's error code decides, whatever the HTTP status; the status decides only where no code is
-//! known. Where there was no answer, how far the request got decides.
+//! AWS's error code decides, whatever the HTTP status is. The status decides only if no code is
+//! known. Without an answer, the progress of the request decides.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ use crate::error::{Cause, Fault, Sent, Source, UpstreamError, chain};
 
 type Failure = SdkError<CreateParticipantError, HttpResponse>;
 
-/// An attempt that the SDK ended with an error at `now`.
+/// The error of an attempt that the SDK ended with an error at `now`.
 pub fn failed(
     error: Failure,
     reached: Reached,
@@ -48,7 +48,7 @@ pub fn failed(
     UpstreamError { code, request_id, retry_after, source, ..UpstreamError::new(fault, sent) }
 }
 
-/// An attempt that had to be given up.
+/// The error of an attempt that reached its timeout.
 pub fn timed_out(reached: Reached) -> UpstreamError {
     match reached {
         Reached::Nothing => UpstreamError::new(Fault::CredentialsUnavailable, Sent::No),
@@ -57,7 +57,7 @@ pub fn timed_out(reached: Reached) -> UpstreamError {
     }
 }
 
-/// AWS's id of a request, where its answer holds one.
+/// AWS's request id, if the answer holds one.
 pub fn request_id(answer: &impl RequestId) -> Option<String> {
     answer.request_id().map(ToOwned::to_owned)
 }
@@ -72,15 +72,15 @@ fn unanswered(error: &Failure, reached: Reached) -> (Fault, Sent) {
         ) => Fault::CredentialsMissing,
         Some(_) => Fault::CredentialsUnavailable,
         None if matches!(error, SdkError::ConstructionFailure(_)) => Fault::NotBuilt,
-        // All that the SDK waits for before it connects: it has its own timeout, whose error names
-        // nothing.
+        // The SDK waits only for credentials before it connects. That wait has its own timeout, and
+        // its error does not name the cause.
         None if reached == Reached::Nothing => Fault::CredentialsUnavailable,
         None => Fault::Unreachable,
     };
     (fault, Sent::No)
 }
 
-/// A success whose body could not be had: cut off on the way, or not Connect's.
+/// A success with an unusable body: it was cut off, or is not Connect's.
 fn broken_success(error: &Failure) -> (Fault, Sent) {
     let cut_off = find::<hyper::Error>(error).is_some() || find::<std::io::Error>(error).is_some();
     if cut_off { (Fault::Unreachable, Sent::Maybe) } else { (Fault::BadResponse, Sent::Answered) }
@@ -108,7 +108,7 @@ fn refusal(code: Option<&str>, status: u16, skewed: bool) -> Fault {
     }
 }
 
-/// Without a code that is known, only these statuses say enough.
+/// Without a known code, only these statuses are clear.
 fn refusal_by_status(status: u16) -> Fault {
     match status {
         408 | 500.. => Fault::Internal,
@@ -171,7 +171,7 @@ fn is_throttle(code: &str) -> bool {
     )
 }
 
-/// The code alone: some services put a namespace before it, or a URL behind it.
+/// The code alone: some services put a namespace before it, or a URL after it.
 fn plain_code(code: &str) -> String {
     let code = code.rsplit('#').next().unwrap_or(code);
     code.split(':').next().unwrap_or(code).to_owned()
@@ -192,8 +192,8 @@ fn is_skewed(date: &str, now: SystemTime) -> bool {
     apart > SKEW
 }
 
-/// For the log. Nothing of the SDK's is printed by Debug: that would show the body, with whatever
-/// credential it holds.
+/// For the log. No error of the SDK is printed by Debug: Debug would show the body, with any
+/// credential in it.
 fn describe(
     error: &Failure,
     status: Option<u16>,
@@ -210,13 +210,13 @@ fn describe(
     }
 }
 
-/// AWS's sentences name what they refuse; the log shall not.
+/// AWS's messages repeat the values that they refuse. The log must not show them.
 fn redact(message: &str, request: &CreateParticipant, token: &UpstreamToken) -> String {
     let callers = request.client_token.as_ref().map(|token| token.as_str());
     let (contact, name) = (request.contact_id.as_str(), request.display_name.as_str());
     let secrets = [Some(contact), Some(name), callers, Some(token.as_str())];
     let secrets = || secrets.iter().flatten();
-    // What is this short may stand anywhere in a sentence.
+    // So short a value may stand by chance anywhere in a sentence.
     if secrets().any(|secret| secret.len() < 4) {
         return "its message is withheld".to_owned();
     }
@@ -230,6 +230,6 @@ fn find<'a, T: std::error::Error + 'static>(
         .find_map(|error| error.downcast_ref())
 }
 
-/// Beyond this, AWS refuses a signature for its time (it allows 5 minutes), so a refusal may be the
-/// clock's fault.
+/// Beyond this difference, a refused signature may be caused by the clock: AWS refuses a signature
+/// that is 5 minutes off.
 const SKEW: Duration = Duration::from_secs(4 * 60);
