@@ -1,8 +1,8 @@
-//! What the gateway is about, and nothing of how it is carried: validated calls, tenants,
-//! upstreams, participants.
+//! The subject of the gateway, without its transport: validated calls, tenants, upstreams,
+//! participants.
 //!
-//! Pure: no I/O, no clock, no framework. A value of these types has passed every rule that the
-//! contract names for it, so nothing downstream checks again.
+//! Pure: no I/O, no clock, no framework. A value of these types keeps every rule of the contract,
+//! so other modules need not check it again.
 
 mod participant;
 mod request;

@@ -1,7 +1,7 @@
-//! The way out: proxies and certificates that hold for AWS and for key sets alike.
+//! The egress: the proxies and certificates for requests to AWS and for key sets.
 //!
-//! Both come from the environment's usual variables. The names in the environment are read once, at
-//! start; `AWS_CA_BUNDLE`'s file, too.
+//! Both come from the environment's usual variables. The variables are read once, at start, and so
+//! is the file of `AWS_CA_BUNDLE`.
 
 mod client;
 mod no_proxy;
@@ -18,18 +18,18 @@ use rustls::pki_types::pem::PemObject;
 
 pub use client::{HttpClient, http_client};
 
-/// How requests leave: directly, or through a proxy; and whom they trust besides the system's
-/// roots.
+/// How requests leave: direct, or through a proxy; and which certificates they trust besides the
+/// system's roots.
 #[derive(Default)]
 pub struct Egress {
     proxies: Option<Matcher>,
-    /// Each proxy's whole URL, by the scheme of what it is for.
+    /// The whole URL of each proxy, by the scheme of the requests that it serves.
     urls: BTreeMap<&'static str, String>,
     named: Vec<Named>,
     bundle: Option<Bundle>,
 }
 
-/// A proxy, for whoever reads the log.
+/// A proxy, as the log shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     /// The variable that names it.
@@ -43,7 +43,7 @@ pub struct Named {
 pub struct Unusable {
     /// The variable.
     pub variable: &'static str,
-    /// What was expected of it.
+    /// The form that was expected.
     pub expected: String,
 }
 
@@ -63,8 +63,8 @@ struct Bundle {
 }
 
 impl Egress {
-    /// By the values of `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` (lower case goes first, as in curl)
-    /// and `AWS_CA_BUNDLE`. An empty value is as good as none.
+    /// The egress by the values of `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY` and `AWS_CA_BUNDLE`. A
+    /// lower-case name has priority, as in curl. An empty value counts as absent.
     ///
     /// # Errors
     /// Every variable that cannot be honoured.
@@ -107,20 +107,20 @@ impl Egress {
         }
     }
 
-    /// Every proxy in use.
+    /// Every proxy that is used.
     #[must_use]
     pub fn proxies(&self) -> &[Named] {
         &self.named
     }
 
-    /// The proxy for this URI; none where it is reached directly.
+    /// The proxy for this URI; `None` if the connection is direct.
     #[must_use]
     pub fn proxy_for(&self, uri: &Uri) -> Option<Proxy> {
         let proxy = self.proxies.as_ref()?.intercept(uri)?;
         Some(Proxy { uri: proxy.uri().clone(), authorization: proxy.basic_auth().cloned() })
     }
 
-    /// The whole URL of the proxy for a scheme, perhaps with a password.
+    /// The whole URL of the proxy for a scheme, which may hold a password.
     #[must_use]
     pub fn proxy_url(&self, scheme: &str) -> Option<&str> {
         self.urls.get(scheme).map(String::as_str)
@@ -132,8 +132,8 @@ impl Egress {
         self.bundle.as_ref().map(|bundle| bundle.pem.as_slice())
     }
 
-    /// The system's roots and those of `AWS_CA_BUNDLE`. What cannot be loaded is missed where it is
-    /// needed: without any root, `http://` still works.
+    /// The system's roots and those of `AWS_CA_BUNDLE`. A root that cannot be loaded is not an
+    /// error here: without any root, `http://` still works.
     #[must_use]
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
@@ -158,7 +158,7 @@ impl Bundle {
     }
 }
 
-/// Without what may hold a password.
+/// Leaves out the URLs that may hold a password.
 impl fmt::Debug for Egress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { proxies: _, urls: _, named, bundle } = self;
@@ -169,8 +169,8 @@ impl fmt::Debug for Egress {
     }
 }
 
-/// The whole URL, with a scheme, and the same without user and password. The matcher leaves out in
-/// silence what it does not understand.
+/// The whole URL with its scheme, and the same without user and password. The check is here because
+/// the matcher ignores in silence any text that it cannot read.
 fn proxy(value: &str) -> Option<(String, String)> {
     let url = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let url = with_user_escaped(url);

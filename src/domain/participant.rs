@@ -1,4 +1,4 @@
-//! What Connect hands back.
+//! The participant that Connect returns.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -10,14 +10,14 @@ pub struct Participant {
     pub id: String,
     /// The credential that the participant connects with.
     pub token: ParticipantToken,
-    /// When the credential ends; absent where Connect's answer holds no ISO 8601 time.
+    /// When the credential ends; `None` if Connect's answer holds no ISO 8601 time.
     pub expiry: Option<SystemTime>,
     /// When the gateway first received this participant from Connect.
     pub create_time: SystemTime,
 }
 
-/// The credential of a participant. It cannot be printed; only [`ParticipantToken::expose`] hands
-/// it out.
+/// The credential of a participant. It cannot be printed: only [`ParticipantToken::expose`] returns
+/// it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ParticipantToken(String);
 

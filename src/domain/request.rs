@@ -11,13 +11,13 @@ pub struct CreateParticipant {
     pub instance_id: InstanceId,
     /// The contact that gets the participant.
     pub contact_id: ContactId,
-    /// The caller's idempotency key; absent means that no retry of this call is recognised.
+    /// The caller's idempotency key. `None`: no retry of this call is recognised.
     pub client_token: Option<ClientToken>,
-    /// What the participant is to be.
+    /// The role of the participant.
     pub role: Role,
-    /// What the others see.
+    /// The name that the other participants see.
     pub display_name: DisplayName,
-    /// What a WebRTC participant may send; an empty message means the same as none.
+    /// The media that a WebRTC participant may send; an empty message means the same as none.
     pub capabilities: Option<Capabilities>,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// What a WebRTC participant may send.
+/// The media that a WebRTC participant may send.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// The participant may send video.

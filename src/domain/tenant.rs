@@ -1,4 +1,4 @@
-//! Who calls, and what they may do.
+//! The tenants: who calls, and what each may do.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ pub struct Tenant {
     pub instances: Instances,
     /// The roles it may ask for.
     pub roles: BTreeSet<Role>,
-    /// A call without a `client_token` is refused, since a repeat of it could make a second
+    /// Whether a call without a `client_token` is refused: a repeat of it could create a second
     /// participant.
     pub requires_client_token: bool,
     /// Its limits, which count per upstream, over all replicas.
@@ -32,12 +32,12 @@ pub struct TenantLimits {
     pub committed: Rate,
     /// The most calls it may have in flight; at least 1.
     pub max_in_flight: u32,
-    /// Whether rate and in-flight limits refuse or only report.
+    /// Whether the rate and in-flight limits refuse calls, or only report.
     pub enforcement: Enforcement,
 }
 
-/// bᵢ, the most that a committed share can save up, in calls: one second of its rate, at least a
-/// whole call; nothing without a share (docs/design/admission.md, "The budget").
+/// bᵢ, the most calls that a committed share can save up: one second of its rate, and at least one
+/// call. Without a share it is zero (docs/design/admission.md, "The budget").
 #[must_use]
 pub fn share_burst(committed: Rate) -> u32 {
     let rate = committed.per_second();
@@ -45,7 +45,7 @@ pub fn share_burst(committed: Rate) -> u32 {
 }
 
 impl TenantLimits {
-    /// What the committed share can save up: see [`share_burst`].
+    /// The most calls that the committed share can save up: see [`share_burst`].
     #[must_use]
     pub fn committed_burst(&self) -> u32 {
         share_burst(self.committed)
@@ -55,9 +55,9 @@ impl TenantLimits {
 /// Whether a tenant's own limits refuse calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enforcement {
-    /// They refuse.
+    /// The limits refuse calls.
     Enforce,
-    /// They are decided, counted and logged, but the call goes on.
+    /// The limits are decided, counted and logged, but the call goes on.
     Shadow,
 }
 
@@ -66,7 +66,7 @@ pub enum Enforcement {
 pub enum Instances {
     /// Every instance: `["*"]` in the config.
     Any,
-    /// These, exactly.
+    /// Exactly these instances.
     Only(BTreeSet<InstanceId>),
 }
 
@@ -86,7 +86,7 @@ impl Instances {
 pub struct Rate(f64);
 
 impl Rate {
-    /// The rate, or nothing where the figure is negative or not finite.
+    /// The rate; `None` if the figure is negative or not finite.
     #[must_use]
     pub fn new(per_second: f64) -> Option<Self> {
         (per_second.is_finite() && per_second >= 0.0).then_some(Self(per_second))

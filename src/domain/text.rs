@@ -35,7 +35,7 @@ macro_rules! bounded_text {
             /// Takes the text as it is, byte for byte.
             ///
             /// # Errors
-            /// [`OutOfBounds`] where its length in characters is outside the bounds.
+            /// [`OutOfBounds`] if the length in characters is outside the bounds.
             pub fn new(text: impl Into<Arc<str>>) -> Result<Self, OutOfBounds> {
                 let text = text.into();
                 let actual = text.chars().count();
@@ -67,12 +67,12 @@ bounded_text! {
     InstanceId, 1..=100, CLEAR
 }
 bounded_text! {
-    /// Names a live contact: 1 to 256 characters. Personal data by Connect's own reckoning, so not
-    /// printed.
+    /// Identifies a live contact: 1 to 256 characters. Connect counts it as personal data, so it is
+    /// not printed.
     ContactId, 1..=256, REDACTED
 }
 bounded_text! {
-    /// What the other participants see: 1 to 256 characters. Not printed.
+    /// The name that the other participants see: 1 to 256 characters. Not printed.
     DisplayName, 1..=256, REDACTED
 }
 bounded_text! {
@@ -80,8 +80,8 @@ bounded_text! {
     ClientToken, 1..=500, REDACTED
 }
 bounded_text! {
-    /// The `ClientToken` that goes to Connect, which takes 1 to 500 characters: the same over all
-    /// attempts of a call.
+    /// The `ClientToken` that Connect gets, 1 to 500 characters: the same for all attempts of a
+    /// call.
     UpstreamToken, 1..=500, REDACTED
 }
 
@@ -93,8 +93,8 @@ impl InstanceId {
     }
 }
 
-/// The name of a tenant or an upstream: `[a-z0-9][a-z0-9-]{0,62}`, so that it fits a label, a key
-/// and a host name.
+/// The name of a tenant or an upstream: `[a-z0-9][a-z0-9-]{0,62}`. It fits into a label, a key and
+/// a host name.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
 
@@ -102,7 +102,7 @@ impl Name {
     /// The form of every name, as a regular expression.
     pub const PATTERN: &'static str = "^[a-z0-9][a-z0-9-]{0,62}$";
 
-    /// The name, or nothing where the text is not of the form [`Name::PATTERN`].
+    /// The name; `None` if the text is not of the form [`Name::PATTERN`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let fits = (1..=63).contains(&text.len())

@@ -1,4 +1,4 @@
-//! Where calls go.
+//! The upstreams: the accounts that calls go to.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Upstream {
     pub region: String,
     /// The instances it owns.
     pub instances: Instances,
-    /// Another endpoint than AWS's own: a simulator or a VPC endpoint.
+    /// An endpoint instead of AWS's own: a simulator or a VPC endpoint.
     pub endpoint_url: Option<String>,
     /// A role to assume before calling.
     pub role_arn: Option<String>,
@@ -21,13 +21,13 @@ pub struct Upstream {
     pub external_id: Option<String>,
     /// The account's quota for `CreateParticipant`.
     pub rate: Rate,
-    /// The account's burst for it; at least 1.
+    /// The account's burst for `CreateParticipant`; at least 1.
     pub burst: u32,
-    /// How long an admitted call may queue for its slot; may be zero.
+    /// The longest time that an admitted call may queue for its slot; may be zero.
     pub max_wait: Duration,
-    /// For establishing a connection, TLS included.
+    /// The most time to establish a connection, TLS included.
     pub connect_timeout: Duration,
-    /// For one attempt, from its first byte to the answer's last.
+    /// The most time for one attempt, from its first byte to the last byte of the answer.
     pub attempt_timeout: Duration,
     /// The most attempts of one call; at least 1.
     pub max_attempts: u32,

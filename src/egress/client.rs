@@ -1,4 +1,4 @@
-//! An HTTP client that goes the way out, for what is not the AWS SDK's.
+//! An HTTP client over the egress, for requests outside the AWS SDK.
 
 use std::future::Future;
 use std::io;
@@ -23,18 +23,18 @@ use tower::{Service, ServiceExt};
 
 use super::Egress;
 
-/// Sends requests without a body, by HTTP/1.1. Keeps no connection: what it is for happens minutes
-/// apart, so that a kept one would only grow stale.
+/// Sends requests without a body, by HTTP/1.1. It keeps no connection: its requests are minutes
+/// apart, and a kept connection would be stale.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
     client: Client<Connector, Empty<Bytes>>,
     egress: Arc<Egress>,
 }
 
-/// A client that trusts these roots: [`Egress::roots`], and perhaps more.
+/// A client that trusts these roots: [`Egress::roots`], perhaps with more.
 ///
 /// # Errors
-/// Where the crypto library does not speak TLS: a bug of the build.
+/// If the crypto library does not support TLS: a bug of the build.
 pub fn http_client(
     egress: &Arc<Egress>,
     roots: RootCertStore,
@@ -49,15 +49,16 @@ pub fn http_client(
 }
 
 impl HttpClient {
-    /// Sends it. Redirects are not followed.
+    /// Sends the request. Redirects are not followed.
     ///
     /// # Errors
-    /// Where no answer's head comes back.
+    /// If the head of an answer does not arrive.
     pub async fn request(
         &self,
         mut request: Request<Empty<Bytes>>,
     ) -> Result<Response<Incoming>, Error> {
-        // A tunnel's proxy hears of it with CONNECT; of a request in the open, here.
+        // A tunnel authenticates at its proxy with CONNECT. A plain `http` request carries the
+        // header itself.
         if request.uri().scheme() == Some(&Scheme::HTTP)
             && let Some(proxy) = self.egress.proxy_for(request.uri())
             && let Some(authorization) = proxy.authorization
@@ -68,7 +69,8 @@ impl HttpClient {
     }
 }
 
-/// Connects directly or through the proxy: by CONNECT for `https`, in the open for `http`.
+/// Connects direct or through the proxy: by CONNECT for `https`, as a plain proxy request for
+/// `http`.
 #[derive(Debug, Clone)]
 struct Connector {
     egress: Arc<Egress>,
@@ -130,10 +132,10 @@ trait Io: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Io for T {}
 
-/// A connection, to whomever.
+/// A connection to a server or to a proxy.
 struct Stream {
     io: Pin<Box<dyn Io>>,
-    /// The proxy reads the requests, and wants their whole URI.
+    /// The proxy reads the requests, and needs the whole URI in each.
     in_the_open: bool,
 }
 

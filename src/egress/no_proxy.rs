@@ -1,10 +1,10 @@
-//! `NO_PROXY` as curl reads it, for a matcher that differs in details.
+//! Translates `NO_PROXY`, as curl reads it, for a matcher that reads it differently.
 
-/// The list in the matcher's own form: curl takes blanks between entries, too, ignores a dot at an
-/// entry's end and brackets around an address, and knows `*` only as the whole value.
+/// The list in the matcher's own form. curl also takes blanks between entries. It ignores a dot at
+/// the end of an entry and brackets around an address. It knows `*` only as the whole value.
 pub(super) fn as_curl_reads(list: &str) -> String {
     if list.trim() == "*" {
-        // The matcher's `*` stands for names alone.
+        // The matcher's `*` matches names only, so every address is added.
         return "*,0.0.0.0/0,::/0".to_owned();
     }
     let entries = list.split([',', ' ', '\t']).map(|entry| {
