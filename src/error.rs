@@ -1,10 +1,10 @@
-//! Everything that can go wrong with a call, as one closed set.
+//! Every error of a call, as one closed set.
 //!
-//! Policy. A variant says *what happened*, whether the request *was sent*, and *how long to wait*;
-//! it never says how it looks on the wire. [`crate::grpc::status`] is the one table from here to
-//! gRPC's codes, and it matches without a wildcard, so that a new variant does not compile until
-//! somebody has chosen its code, reason and sentence. The text of a source (AWS, Redis, the
-//! network) is for the log. It never reaches a caller.
+//! Policy. A variant says *what happened*, whether the request *was sent*, and *how long to wait*.
+//! It never says how it looks on the wire. [`crate::grpc::status`] holds the one table from these
+//! errors to gRPC's codes. The table matches without a wildcard: a new variant compiles only with a
+//! code, a reason and a sentence. The text of a source (AWS, Redis, the network) is for the log,
+//! and never reaches a caller.
 
 mod refusal;
 
@@ -17,14 +17,14 @@ use crate::domain::OutOfBounds;
 
 pub use refusal::{Refusal, RefusalKind};
 
-/// The text and chain of a failure below us: for the log only. Shared, since duplicates of a call
-/// get the same error.
+/// The text and the causes of a failure in a lower layer: for the log only. Shared, because
+/// duplicates of a call get the same error.
 pub type Source = Arc<dyn std::error::Error + Send + Sync>;
 
-/// A failure below us that is still on its way up.
+/// A failure of a lower layer, before it becomes an [`Error`].
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// An error with all that is below it, in one line of a log.
+/// An error with all its causes, in one line of the log.
 #[must_use]
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
@@ -34,57 +34,58 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 /// Why a call has no participant.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// No credentials of the caller, or bad ones.
+    /// The caller's credentials are missing or bad.
     #[error("unauthenticated: {0}")]
     Unauthenticated(Refusal),
-    /// Good credentials of nobody we know.
+    /// The caller's credentials are good, but belong to no tenant.
     #[error("no such tenant: {0}")]
     TenantUnknown(Refusal),
     /// Larger than `server.max_request_bytes`.
     #[error("request too large")]
     RequestTooLarge,
-    /// Not readable as protobuf, or a `grpc-timeout` that is none.
+    /// The message is no protobuf of its type, or the `grpc-timeout` is not valid.
     #[error("malformed request: {0}")]
     MalformedRequest(&'static str),
-    /// Compressed in a way that is not spoken here; compression is off.
+    /// The message is compressed. The gateway supports no compression.
     #[error("unsupported encoding of the request")]
     UnsupportedEncoding,
     /// No such method or service.
     #[error("unknown method")]
     UnknownMethod,
-    /// The request breaks rules of the contract: all of them are listed.
+    /// The request breaks rules of the contract: the list holds all of them.
     #[error("{} field violations", .0.len())]
     InvalidRequest(Vec<Violation>),
-    /// Not on the tenant's list, or on nobody's: callers cannot tell which.
+    /// The instance is not on the tenant's list, or on no list: callers cannot tell which.
     #[error("instance not allowed")]
     InstanceNotAllowed,
-    /// Not on the tenant's list.
+    /// The role is not on the tenant's list.
     #[error("role not allowed")]
     RoleNotAllowed,
-    /// The same `client_token` came with other content before.
+    /// An earlier call used the same `client_token` with other content.
     #[error("client token reused with other content")]
     ClientTokenReused,
-    /// The result's credentials have expired within the retention.
+    /// The credentials of the stored result have expired within the retention.
     #[error("result expired")]
     ResultExpired,
-    /// A duplicate was still in flight when the wait ended.
+    /// The first call with this `client_token` was still in flight when the wait of the duplicate
+    /// ended.
     #[error("duplicate in progress, its lease ends in {retry_after:?}")]
     RequestInProgress {
         /// The rest of the lease, at most 1 s.
         retry_after: Duration,
     },
-    /// A limit of ours.
+    /// A limit of the gateway refused the call.
     #[error("{limit:?} exhausted for {retry_after:?}")]
     Limited {
-        /// Which one.
+        /// The limit that refused it.
         limit: Limit,
-        /// That limit's own wait, without jitter.
+        /// The wait of that limit, without jitter.
         retry_after: Duration,
     },
-    /// Too many calls in this process.
+    /// Too many calls are in flight in this process.
     #[error("overloaded")]
     Overloaded,
-    /// `server.drain_timeout` ran out.
+    /// `server.drain_timeout` ended.
     #[error("shutting down")]
     ShuttingDown {
         /// Whether Connect may have seen the call.
@@ -98,10 +99,10 @@ pub enum Error {
     /// The upstream's circuit is open.
     #[error("circuit open, next probe in {retry_after:?}")]
     CircuitOpen {
-        /// Until the next probe.
+        /// The time until the next probe.
         retry_after: Duration,
     },
-    /// The caller's deadline passed in the gateway.
+    /// The caller's deadline passed while the gateway had the call.
     #[error("deadline exceeded, sent: {sent:?}")]
     DeadlineExceeded {
         /// Whether Connect may have seen the call.
@@ -109,20 +110,20 @@ pub enum Error {
         /// The call has a `client_token`: a repeat makes no second participant.
         repeatable: bool,
     },
-    /// Connect, or the way to it, failed.
+    /// Connect, or the connection to it, failed.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
-    /// A bug of ours.
+    /// A bug of the gateway.
     #[error("bug: {detail}")]
     GatewayBug {
-        /// For the log.
+        /// The text for the log.
         detail: String,
         /// Whether Connect may have seen the call.
         sent: Sent,
     },
 }
 
-/// Which limit of ours refused a call.
+/// The limit of the gateway that refused a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// The tenant's rate.
@@ -145,27 +146,27 @@ impl Limit {
     }
 }
 
-/// Whether a request was sent: the fact that a safe retry needs.
+/// Whether a request was sent: a safe retry depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sent {
-    /// Not a byte of it.
+    /// No byte of the request was sent.
     No,
-    /// Some of it, or all, and no answer that settles what became of it.
+    /// Some bytes were sent, or all, and no answer says what happened.
     Maybe,
-    /// All of it, and Connect's answer says what became of it.
+    /// All bytes were sent, and Connect's answer says what happened.
     Answered,
 }
 
-/// What an ended call means for its idempotency record.
+/// The effect of an ended call on its idempotency record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aftermath {
-    /// Provably not executed: forget the record. `unsent`: not a byte went out, so the tenant's
-    /// charge goes back too.
+    /// Provably not executed: the record is forgotten. `unsent`: no byte was sent, so the tenant
+    /// also gets its charge back.
     Release {
         /// Nothing was sent.
         unsent: bool,
     },
-    /// It may have been executed: keep fingerprint and upstream token.
+    /// It may have been executed: the record keeps its fingerprint and its upstream token.
     Uncertain,
 }
 
@@ -184,24 +185,24 @@ impl Violation {
         Self { field, description: description.into() }
     }
 
-    /// A text of the wrong length.
+    /// A text of the wrong length, in characters.
     #[must_use]
     pub fn length(field: &'static str, bounds: OutOfBounds) -> Self {
         Self::new(field, bounds.to_string())
     }
 }
 
-/// A failure of Connect, or of the way to it.
+/// A failure of Connect, or of the connection to it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("upstream failed: {fault:?}, sent: {sent:?}, code: {code:?}, request id: {request_id:?}")]
 pub struct UpstreamError {
-    /// What it was.
+    /// The kind of the failure.
     pub fault: Fault,
     /// Whether Connect may have seen the attempt.
     pub sent: Sent,
-    /// An earlier attempt of the same call may have been executed, whatever became of this one.
+    /// An earlier attempt of the same call may have been executed, whatever the result of this one.
     pub earlier_uncertain: bool,
-    /// Something was sent in an earlier attempt of the same call, even where this one sent nothing.
+    /// An earlier attempt of the same call sent bytes, even if this one sent none.
     pub earlier_sent: bool,
     /// The time of the next attempt, if only the caller's deadline or hang-up prevented it.
     pub due: Option<Instant>,
@@ -211,14 +212,14 @@ pub struct UpstreamError {
     pub code: Option<String>,
     /// AWS's request id, where the answer held one.
     pub request_id: Option<String>,
-    /// How long Connect asks to wait (`x-amz-retry-after`), where it says so.
+    /// The wait that Connect asks for (`x-amz-retry-after`), where it does.
     pub retry_after: Option<Duration>,
-    /// For the log.
+    /// The causes, for the log.
     #[source]
     pub source: Option<Source>,
 }
 
-/// The kinds of upstream failure, a row each of docs/design/contract.md, "The table".
+/// The kinds of upstream failure, one for each row of docs/design/contract.md, "The table".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// `InvalidRequestException`, `ValidationException`.
@@ -227,9 +228,9 @@ pub enum Fault {
     NotFound,
     /// `ConflictException`.
     Conflict,
-    /// `ServiceQuotaExceededException`: a limit that waiting does not mend.
+    /// `ServiceQuotaExceededException`: a limit that waiting does not lift.
     QuotaExceeded,
-    /// `ThrottlingException` and its like.
+    /// `ThrottlingException` and similar codes.
     Throttled,
     /// `InternalServiceException`, 5xx and 408.
     Internal,
@@ -237,18 +238,18 @@ pub enum Fault {
     AuthMisconfigured,
     /// AWS says that the credentials are out of date.
     CredentialsStale,
-    /// AWS refuses the signature, and its clock and ours differ: the next attempt is signed with
-    /// the right time.
+    /// AWS refuses the signature, and the two clocks differ: the next attempt is signed with the
+    /// right time.
     ClockSkew,
     /// There are no credentials at all.
     CredentialsMissing,
     /// A provider of credentials failed or timed out.
     CredentialsUnavailable,
-    /// Refused, DNS, TLS (nothing sent), or lost after sending.
+    /// Refused, DNS or TLS (no byte sent), or lost after sending.
     Unreachable,
     /// The request could not be built: a bug of ours.
     NotBuilt,
-    /// A success that cannot be read, or that lacks the participant's id or token.
+    /// A success that cannot be read, or without the participant's id or token.
     BadResponse,
     /// The attempt timed out.
     TimedOut,
@@ -257,7 +258,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 16] = [
         Self::InvalidRequest,
         Self::NotFound,
@@ -302,7 +303,7 @@ impl Fault {
 }
 
 impl UpstreamError {
-    /// A failure of which nothing else is known.
+    /// A failure without any further facts.
     #[must_use]
     pub const fn new(fault: Fault, sent: Sent) -> Self {
         Self {
@@ -319,7 +320,7 @@ impl UpstreamError {
         }
     }
 
-    /// The same, with what is below it.
+    /// The same failure, with its cause.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Cause>) -> Self {
         self.source = Some(source.into().into());
@@ -352,7 +353,7 @@ impl UpstreamError {
 }
 
 impl Error {
-    /// Why the caller was refused for its identity, if it was.
+    /// Why the caller was refused for its identity; `None` for other errors.
     #[must_use]
     pub const fn refusal(&self) -> Option<&Refusal> {
         match self {
@@ -361,7 +362,7 @@ impl Error {
         }
     }
 
-    /// What the error means for the idempotency record of its call.
+    /// The effect of the error on the idempotency record of its call.
     #[must_use]
     pub fn aftermath(&self) -> Aftermath {
         match self {

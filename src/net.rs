@@ -1,7 +1,8 @@
 //! The accept loop under the gRPC port.
 //!
-//! tonic's own server has one age for all connections, no bound on a handshake and none on the
-//! number of connections; so its routes are served over hyper here, a task a connection.
+//! tonic's own server has one age for all connections, no bound on a handshake, and no bound on the
+//! number of connections. Its routes are therefore served over hyper here, in one task per
+//! connection.
 
 pub mod listen;
 mod preface;
@@ -32,17 +33,17 @@ use preface::Preface;
 pub use refused::REASONS as REFUSED;
 use tls::Tls;
 
-/// What bounds a connection.
+/// The bounds of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Calls in flight on one connection.
+    /// The most calls in flight on one connection.
     pub max_concurrent_streams: u32,
     /// The largest header list of a request that is read, in bytes as HTTP/2 counts them (RFC 9113,
     /// section 6.5.2). A larger one is answered 431, or its stream is reset.
     pub max_header_list_bytes: u32,
-    /// After this (±10 %), a connection is told to go away.
+    /// The age (±10 %) at which a connection gets GOAWAY.
     pub max_age: Duration,
-    /// How long calls in flight may take after that, before the connection is closed.
+    /// The time that calls in flight have to end after GOAWAY.
     pub grace: Duration,
 }
 
@@ -58,26 +59,25 @@ pub trait Handler: Clone + Send + Sync + 'static {
         peer: Arc<Peer>,
     ) -> impl Future<Output = Response<Self::Body>> + Send + use<Self>;
 
-    /// Hears that a connection was refused before there was a request on it. `reason`: one of
-    /// [`REFUSED`].
+    /// Called when a connection was refused before its first request. `reason`: one of [`REFUSED`].
     fn refused(&self, reason: &'static str);
 }
 
-/// What a connection is served with.
+/// The settings of a connection.
 #[derive(Clone)]
 pub struct Service<H> {
     /// Everything behind the connection.
     pub handler: H,
-    /// What bounds it.
+    /// The bounds of each connection.
     pub limits: Limits,
     /// `None`: plaintext.
     pub tls: Option<Arc<Tls>>,
-    /// Makes of a verified client certificate what [`Peer::shown`] carries.
+    /// Turns a verified client certificate into the extensions of [`Peer::shown`].
     pub client: fn(&[u8], &mut Extensions),
 }
 
-/// Serves connections until `draining`; then tells every connection to go away and returns once all
-/// have ended, or `closing` closes them.
+/// Serves connections until `draining`; then sends GOAWAY on every connection. Returns after all
+/// have ended, or after `closing` has closed them.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     service: Service<H>,
@@ -100,7 +100,7 @@ pub async fn serve<H: Handler>(
                 };
                 connections.spawn(connection.accept(stream, service.clone(), place));
             }
-            // That one connection's end, which must not hold up the others.
+            // The error of one connection must not stop the others.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -123,7 +123,7 @@ async fn accept(
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    // Without it, an answer waits up to 40 ms for the acknowledgement of the one before.
+    // Without it, an answer waits up to 40 ms for the acknowledgement of the answer before it.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection ended as it began");
     }
@@ -135,7 +135,7 @@ async fn accept(
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// What its certificate showed.
+    /// The result of reading its certificate.
     pub shown: Extensions,
 }
 
@@ -153,9 +153,9 @@ impl Connection {
         _place: OwnedSemaphorePermit,
     ) {
         let Service { handler, tls, client, .. } = service;
-        // A peer without an address has gone already.
+        // A peer without an address has already left.
         let Ok(address) = stream.peer_addr() else { return };
-        // On a socket for both families, IPv4 comes as `::ffff:10.0.0.1`.
+        // On a socket for both families, an IPv4 address arrives as `::ffff:10.0.0.1`.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         let mut peer = Peer { address, shown: Extensions::new() };
         let Some(tls) = tls else { return self.serve(stream, handler, peer).await };
@@ -186,7 +186,8 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let peer = Arc::new(peer);
-        // Boxed at once: hyper and tokio hand a call on several times, and each would move all of it.
+        // Boxed at once: hyper and tokio hand a call on several times, and would move all of it
+        // each time.
         let (answers, shown) = (handler.clone(), Arc::clone(&peer));
         let service = service_fn(move |request| {
             let answered = answers.answer(request, Arc::clone(&shown));
@@ -217,8 +218,8 @@ impl Connection {
         }
     }
 
-    /// When a connection that was told to go away is closed all the same. The pause lets the last
-    /// answers out.
+    /// When a connection is closed although calls are in flight on it. The pause lets the last
+    /// answers leave.
     async fn over(&self) {
         let closed = async {
             self.closing.cancelled().await;
@@ -247,24 +248,24 @@ fn builder(limits: Limits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-/// Beyond it, new connections wait in the kernel's queue.
+/// The most connections. Further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 8192;
 
-/// For the HTTP/2 preface to arrive.
+/// The most time until the HTTP/2 preface has arrived.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a peer may send before it is read, on a stream and on all of a connection: requests are
-/// small, and connections are many.
+/// The bytes that a peer may send before they are read, on one stream and on the connection.
+/// Requests are small, and connections are many.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// How often a silent connection is asked whether it lives, and how long it may take to say so.
+/// How often a silent connection gets a PING, and how long it has to answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// After an accept failed, as for want of file descriptors: long enough not to spin, short enough
-/// to recover at once.
+/// The pause after an accept failed, for example without free file descriptors. It prevents a busy
+/// loop, and recovery is still fast.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// From the word to close a connection until it is: for the last answers on it.
+/// The time from the decision to close a connection until it is closed: for the last answers.
 const LAST_BYTES: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Places that are counted by whom they are for, and the permits of calls in flight.
+//! Places that are counted per key, and the permits of calls in flight.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,14 +9,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::sync::lock;
 
 /// A place among the calls in flight of this process. Every future that works for the call holds
-/// one, also after its caller has left.
+/// one, even after its caller has left.
 pub type Permit = Arc<OwnedSemaphorePermit>;
 
-/// How many places are taken, by key. A key without any costs nothing.
+/// The number of taken places per key. A key without a taken place uses no memory.
 #[derive(Debug)]
 pub struct Places<K>(Arc<Mutex<HashMap<K, u32>>>);
 
-/// A place, until it is dropped.
+/// A place, which is free again when this is dropped.
 #[derive(Debug)]
 pub struct Place<K: Hash + Eq> {
     places: Places<K>,
@@ -24,7 +24,7 @@ pub struct Place<K: Hash + Eq> {
 }
 
 impl<K: Hash + Eq + Clone> Places<K> {
-    /// Takes a place, unless as many as `most` are taken for this key.
+    /// Takes a place; `None` if `most` places of this key are already taken.
     #[must_use]
     pub fn enter(&self, key: &K, most: u32) -> Option<Place<K>> {
         let mut places = lock(&self.0);

@@ -10,7 +10,7 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// A sentence for the log. It is static: nothing that the caller sent is in it.
     pub detail: &'static str,
-    /// Who called, where the credential was verified; for the log.
+    /// The caller's subject, if its credential was verified; for the log.
     pub subject: Option<String>,
 }
 
@@ -23,9 +23,9 @@ pub enum RefusalKind {
     Duplicate,
     /// A credential that cannot be read.
     Malformed,
-    /// A token of an algorithm that is not allowed, or not its key's.
+    /// A token with an algorithm that is not allowed, or that is not its key's.
     Algorithm,
-    /// A token of a key that the key set lacks.
+    /// A token with a key that the key set lacks.
     UnknownKey,
     /// No key set is loaded yet.
     NoKeys,
@@ -43,9 +43,9 @@ pub enum RefusalKind {
     Subject,
     /// No client certificate.
     NoCertificate,
-    /// A good credential of no tenant.
+    /// A good credential that belongs to no tenant.
     UnknownTenant,
-    /// A good credential whose names belong to two tenants, or cannot be told apart.
+    /// A good credential with names of two tenants, or with names that leave the tenant open.
     Ambiguous,
 }
 
@@ -56,7 +56,7 @@ impl Refusal {
         Self { kind, detail, subject: None }
     }
 
-    /// The same, of a verified subject.
+    /// The same refusal, of a verified subject.
     #[must_use]
     pub fn of(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
@@ -65,8 +65,8 @@ impl Refusal {
 }
 
 impl From<Refusal> for Error {
-    /// A good credential of nobody is [`Error::TenantUnknown`]; any other refusal is
-    /// [`Error::Unauthenticated`].
+    /// A good credential that belongs to no tenant is [`Error::TenantUnknown`]. Any other refusal
+    /// is [`Error::Unauthenticated`].
     fn from(refusal: Refusal) -> Self {
         match refusal.kind {
             RefusalKind::UnknownTenant | RefusalKind::Ambiguous => Self::TenantUnknown(refusal),
@@ -88,7 +88,7 @@ impl From<Refusal> for Error {
 }
 
 impl RefusalKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 15] = [
         Self::Missing,
         Self::Duplicate,
@@ -129,8 +129,8 @@ impl RefusalKind {
         }
     }
 
-    /// Its name in `ErrorInfo`, if the caller may know it: the token's signature was good, and its
-    /// client must fetch a new one (docs/design/contract.md, "Errors").
+    /// Its name in `ErrorInfo`, if the caller may know it. The token's signature was good, and the
+    /// client must fetch a new token (docs/design/contract.md, "Errors").
     #[must_use]
     pub const fn shown(self) -> Option<&'static str> {
         match self {

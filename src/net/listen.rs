@@ -1,4 +1,4 @@
-//! The sockets that listen.
+//! The sockets that the gateway listens on.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,11 +6,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-/// Listens there. `[::]` means every address of both families, whatever the system's own default;
-/// where the host has no IPv6, every IPv4 address. To be called inside a tokio runtime.
+/// Listens on the address. `[::]` means every address of both families, whatever the system's
+/// default is. On a host without IPv6 it means every IPv4 address. Must be called inside a tokio
+/// runtime.
 ///
 /// # Errors
-/// Where the address cannot be bound.
+/// If the address cannot be bound.
 pub fn on(address: SocketAddr) -> io::Result<TcpListener> {
     by(address, open)
 }
@@ -31,7 +32,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     if address.ip() == Ipv6Addr::UNSPECIFIED {
         socket.set_only_v6(false)?;
     }
-    // As tokio does: a port that a process has just left is free.
+    // As in tokio: the port of a process that has just ended is free.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -39,12 +40,12 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// The kernel was built or started without it, or it is disabled on every interface.
+/// Whether the kernel lacks IPv6, or no interface has it.
 fn lacks_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(EAFNOSUPPORT) || error.kind() == io::ErrorKind::AddrNotAvailable
 }
 
-/// What tokio and std take: the system cuts it down to its own most.
+/// The backlog of tokio and std; the system may reduce it.
 const BACKLOG: i32 = 1024;
 
 /// "Address family not supported by protocol", of Linux.

@@ -1,5 +1,5 @@
-//! A connection that says nothing is closed: until its HTTP/2 preface has come, reading has a
-//! deadline.
+//! Closes a connection that sends nothing: reading has a deadline until the HTTP/2 preface has
+//! arrived.
 
 use std::io;
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A stream whose first bytes must come in time.
+/// A stream whose first bytes must arrive in time.
 pub struct Preface<S> {
     stream: S,
-    /// What is still to come, and until when; nothing once it has.
+    /// The bytes that must still arrive, and the deadline; `None` after they have arrived.
     awaited: Option<(usize, Pin<Box<Sleep>>)>,
 }
 

@@ -1,14 +1,14 @@
-//! Why a connection was refused before there was a call on it, as far as the libraries tell.
+//! Why a connection was refused before its first call, as far as the libraries report it.
 
 use std::error::Error;
 use std::io;
 
 use h2::Reason;
 
-/// Why the gateway's HTTP/2 ended a connection; nothing where the peer or the network did.
+/// Why the gateway's HTTP/2 ended a connection; `None` if the peer or the network ended it.
 ///
-/// A single stream that HTTP/2 refuses, as for a malformed `:authority`, ends in silence: h2 resets
-/// it, and tells nobody.
+/// HTTP/2 may also refuse a single stream, for example for a malformed `:authority`. h2 resets it,
+/// and reports nothing.
 pub(super) fn by_http2(error: &hyper::Error) -> Option<&'static str> {
     let mut source = Error::source(error);
     while let Some(cause) = source {
@@ -25,7 +25,7 @@ pub(super) fn by_http2(error: &hyper::Error) -> Option<&'static str> {
     None
 }
 
-/// The preface did not come in time: nothing else of ours times a read.
+/// The preface did not arrive in time: the gateway sets no other deadline for a read.
 fn is_late(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
 }
@@ -44,7 +44,7 @@ fn name(reason: Reason) -> &'static str {
     }
 }
 
-/// Every reason there is.
+/// All reasons.
 pub const REASONS: [&str; 11] = [
     CERTIFICATE,
     HANDSHAKE,
@@ -62,5 +62,5 @@ pub const REASONS: [&str; 11] = [
 /// A certificate that is not trusted, and any other handshake that failed.
 pub(super) const CERTIFICATE: &str = "certificate";
 pub(super) const HANDSHAKE: &str = "handshake";
-/// No HTTP/2 preface in time.
+/// The HTTP/2 preface did not arrive in time.
 const PREFACE: &str = "preface";

@@ -1,8 +1,8 @@
-//! TLS on the gRPC port: TLS 1.2 and 1.3, HTTP/2 only, certificates that change while it serves.
+//! TLS on the gRPC port: TLS 1.2 and 1.3, only HTTP/2, and certificates that can change at runtime.
 //!
-//! tonic's own TLS settings are fixed at start and have no bound on the handshake; so rustls serves
-//! here by itself. The certificate of a client is optional at the handshake, so that health and
-//! reflection stay open; one that is given must be good.
+//! tonic's own TLS settings are fixed at start, and have no bound on the handshake. rustls is
+//! therefore used directly here. The client certificate is optional in the handshake, so that
+//! health and reflection stay open. A certificate that a client sends must be valid.
 
 mod files;
 mod handshake;
@@ -22,19 +22,19 @@ pub use files::TlsFiles;
 use files::{Digest, Loaded};
 pub use handshake::HandshakeError;
 
-/// What the files last said, and what accepts connections by it.
+/// The last good content of the files, and the acceptor that serves it.
 #[derive(Debug)]
 pub struct Tls {
     files: TlsFiles,
     current: ArcSwap<Loaded>,
 }
 
-/// What came of changed files.
+/// The result of changed files.
 #[derive(Debug)]
 pub enum TlsReloaded {
-    /// They are in use for new connections.
+    /// The files are in use for new connections.
     Applied,
-    /// They have problems: the old ones stay in use.
+    /// The files have problems: the old ones stay in use.
     Refused(Vec<Problem>),
 }
 
@@ -42,20 +42,20 @@ impl Tls {
     /// Loads the files.
     ///
     /// # Errors
-    /// Every problem of them.
+    /// Every problem of the files.
     pub fn load(files: TlsFiles) -> Result<Self, Vec<Problem>> {
         let loaded = files.load()?;
         Ok(Self { files, current: ArcSwap::from_pointee(loaded) })
     }
 
-    /// When the certificate that is served ends.
+    /// When the served certificate expires.
     #[must_use]
     pub fn not_after(&self) -> SystemTime {
         self.current.load().not_after
     }
 
-    /// Shakes hands within 10 s. To be awaited in the connection's own task: a slow client must not
-    /// hold up others.
+    /// Completes the handshake within 10 s. Must be awaited in the connection's own task: a slow
+    /// client must not delay others.
     ///
     /// # Errors
     /// [`HandshakeError`], with a reason for the log.
@@ -70,8 +70,8 @@ impl Tls {
         }
     }
 
-    /// Looks at the files every two seconds, for as long as it is polled; tells `observe` of every
-    /// change. They are compared by content, which sees the swap of a Kubernetes link, too.
+    /// Looks at the files every two seconds, for as long as it is polled. Tells `observe` of every
+    /// change. The content is compared, which also notices the swap of a Kubernetes link.
     pub async fn run(&self, mut observe: impl FnMut(TlsReloaded)) {
         let mut seen = self.seen();
         loop {
@@ -100,8 +100,8 @@ impl Tls {
                 seen.judged = digest;
                 Some(TlsReloaded::Applied)
             }
-            // A certificate and its key are two files: between their changes they do not match,
-            // which is no problem yet.
+            // A certificate and its key are two files. While only one of them has changed, they do
+            // not match, which is no problem yet.
             Err(_) if !is_settled => None,
             Err(problems) => {
                 seen.judged = digest;
@@ -111,22 +111,22 @@ impl Tls {
     }
 }
 
-/// The client's certificate, verified; nothing where it gave none.
+/// The client's verified certificate; `None` if it sent none.
 #[must_use]
 pub fn client_certificate<S>(stream: &TlsStream<S>) -> Option<&CertificateDer<'static>> {
     stream.get_ref().1.peer_certificates().and_then(<[_]>::first)
 }
 
-/// What the files have said.
+/// The digests of the files.
 #[derive(Debug)]
 struct Seen {
-    /// When they were last taken or refused.
+    /// The digest at the last time that they were applied or refused.
     judged: Digest,
-    /// When they were last looked at.
+    /// The digest at the last look.
     last: Digest,
 }
 
-/// For a handshake: docs/design/contract.md, "Network".
+/// The most time for a handshake: docs/design/contract.md, "Network".
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Changes are in use within 10 s: docs/design/contract.md, "Reload".

@@ -1,4 +1,4 @@
-//! The files behind TLS: read, checked against each other, and made into what rustls serves by.
+//! The files of TLS: reads them, checks them against each other, and makes rustls's config of them.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,18 +20,19 @@ use crate::config::Problem;
 /// The files of `server.tls`, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// `cert_file`: the certificate, and those between it and its CA.
+    /// `cert_file`: the certificate, and the certificates between it and its CA.
     pub cert: PathBuf,
     /// `key_file`: its key, as PKCS #8, PKCS #1 or SEC 1.
     pub key: PathBuf,
-    /// `client_ca_file`: who signs client certificates; absent: none is asked for.
+    /// `client_ca_file`: the CA of client certificates. `None`: the gateway asks for no
+    /// certificate.
     pub client_ca: Option<PathBuf>,
 }
 
-/// What the files said, good or bad, without the key in it.
+/// A digest of the files' content, good or bad. It does not reveal the key.
 pub(super) type Digest = [u8; 32];
 
-/// Files that are fit to serve by.
+/// Files that can be served.
 #[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) config: Arc<ServerConfig>,
@@ -39,14 +40,14 @@ pub(super) struct Loaded {
     pub(super) digest: Digest,
 }
 
-/// The files' bytes at one time.
+/// The content of the files at one time.
 pub(super) struct Texts {
     cert: Text,
     key: Text,
     client_ca: Option<Text>,
 }
 
-/// A file's bytes, or why there are none.
+/// A file's content, or why it has none.
 type Text = Result<Vec<u8>, String>;
 
 impl TlsFiles {
@@ -137,8 +138,8 @@ fn serving(
         error => format!("an RSA, ECDSA or Ed25519 key that can serve: {error}"),
     })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed session would not have its client certificate verified again, and connections here
-    // live for long.
+    // A resumed session would skip the verification of its client certificate, and connections here
+    // live long.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
@@ -169,7 +170,7 @@ fn certificates(text: &Text) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 fn private_key(text: &Text) -> Result<PrivateKeyDer<'static>, String> {
-    // The library's own words could hold a line of the file.
+    // The library's own message could hold a line of the file.
     PrivateKeyDer::from_pem_slice(text.as_ref()?)
         .map_err(|_| "a file with a private key, PEM".to_owned())
 }
@@ -209,5 +210,5 @@ const KEY: &str = "server.tls.key_file";
 const CLIENT_CA: &str = "server.tls.client_ca_file";
 const CERTIFICATES: &str = "a file with certificates, PEM";
 
-/// Beyond it, a file is no certificate's: what follows is not read.
+/// The most bytes of a certificate file; the rest of a longer file is not read.
 const MAX_BYTES: u64 = 1024 * 1024;

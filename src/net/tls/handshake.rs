@@ -1,16 +1,16 @@
-//! Why a handshake ended before it was done.
+//! Why a handshake failed.
 
 use std::io;
 
 use rustls::{CertificateError, Error as TlsError};
 
-/// A connection that did not come to be.
+/// A handshake that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     /// It took over 10 s.
     #[error("the handshake timed out")]
     TimedOut,
-    /// The client left, spoke something else, or was refused.
+    /// The client left, sent no TLS, or was refused.
     #[error(transparent)]
     Failed(#[from] io::Error),
 }
@@ -37,7 +37,7 @@ impl HandshakeError {
         }
     }
 
-    /// Whether a client certificate was given and refused.
+    /// Whether the client sent a certificate that was refused.
     #[must_use]
     pub fn is_of_certificate(&self) -> bool {
         let Self::Failed(error) = self else { return false };
