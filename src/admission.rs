@@ -1,8 +1,8 @@
-//! Admission: one round trip decides, one settles.
+//! Admission: one round trip decides a call, and one settles it.
 //!
-//! Rate limits, the upstream's budget, calls in flight and the idempotency record are decided
-//! together, atomically, by [`Store::admit`], and closed by [`Store::settle`]. Every store is held
-//! to one contract suite. The design, with its reasons: docs/design/admission.md.
+//! [`Store::admit`] decides together, atomically, over the rate limits, the upstream's budget, the
+//! calls in flight and the idempotency record. [`Store::settle`] closes the call. One contract
+//! suite tests every store. The design and its reasons are in docs/design/admission.md.
 
 mod clock;
 mod fingerprint;
@@ -28,19 +28,18 @@ pub use keys::{KeyFault, KeyFile, KeyProblem, Keys, NoRandomness, keygen};
 pub use seal::OpenError;
 pub use store_error::{ServerWord, StoreError};
 
-/// Where claims, levels and leases live. Every answer is atomic over all that it decides.
+/// The store of claims, levels and leases. Every answer is atomic over all that it decides.
 pub trait Store: Send + Sync + 'static {
-    /// Decides a call, a waiting call's next ask, or a further attempt.
+    /// Decides a call, the next ask of a queued call, or a further attempt.
     ///
     /// # Errors
-    /// [`StoreError`] where no answer was had in time: the claim may or may not stand. Asking again
-    /// with the same nonce gives the same grant, uncharged.
+    /// [`StoreError`] if no answer came in time: the claim may or may not stand. A second ask with
+    /// the same nonce gets the same grant without a charge.
     fn admit(&self, ask: &Ask) -> impl Future<Output = Result<Answer, StoreError>> + Send;
 
     /// Closes a granted call. Idempotent: acts only where the claim is still this nonce's.
     ///
-    /// # Errors
-    /// [`StoreError`] where no answer was had in time; settling again is harmless.
+    /// [`StoreError`] if no answer came in time. Settling again is harmless.
     fn settle(
         &self,
         settlement: &Settlement,
@@ -63,17 +62,17 @@ pub trait Store: Send + Sync + 'static {
         async { Ok(self.levels_of(scope).await?.quota) }
     }
 
-    /// Whether the reply of one of the call's asks was lost, so that something of it may stand: then
-    /// the call is settled, however it ends. A store that cannot be lost loses no reply.
+    /// Whether the reply to one of the call's asks was lost, so that a claim may stand. The call is
+    /// then settled, however it ends. A store that cannot be lost loses no reply.
     fn may_stand(&self, _ask: &Ask) -> bool {
         false
     }
 
-    /// Whether the store answers and takes writes; cheap, and touches no key of a call. A store
-    /// that cannot be lost always does.
+    /// Whether the store answers and accepts writes. It is cheap, and uses no key of a call. A
+    /// store that cannot be lost always succeeds.
     ///
     /// # Errors
-    /// [`StoreError`] where no answer was had in time.
+    /// [`StoreError`] if no answer came in time.
     fn probe(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
     }
@@ -101,8 +100,8 @@ impl<S: Store> Store for Arc<S> {
     }
 }
 
-/// Whose limits and which budget: the same for every call of a tenant to an upstream under one
-/// config.
+/// The tenant, the upstream and their limits: the same for every call of a tenant to an upstream
+/// under one config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scope {
     /// The tenant.
@@ -115,8 +114,8 @@ pub struct Scope {
     pub rate: Rate,
     /// The upstream's burst: B, at least 1.
     pub burst: u32,
-    /// Σbᵢ over all tenants that may use the upstream: the tokens that the committed shares may
-    /// hold together.
+    /// Σbᵢ over all tenants that may use the upstream: the most tokens that the committed shares
+    /// can save up together.
     pub committed_burst: u32,
 }
 
@@ -125,10 +124,10 @@ pub struct Scope {
 pub struct Nonce(pub u128);
 
 impl Nonce {
-    /// A fresh one.
+    /// A new nonce.
     ///
     /// # Errors
-    /// Where the system has no randomness to give.
+    /// If the system has no randomness.
     pub fn random() -> Result<Self, NoRandomness> {
         let mut bytes = [0; 16];
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
@@ -139,31 +138,33 @@ impl Nonce {
 /// A call asks to be admitted.
 #[derive(Debug, Clone)]
 pub struct Ask {
-    /// Whose, and where.
+    /// The tenant and the upstream.
     pub scope: Scope,
-    /// The call's fence, the same over its asks and attempts.
+    /// The fence of the call, the same for all its asks and attempts.
     pub nonce: Nonce,
-    /// The idempotency record, where the call has a client token.
+    /// The idempotency record, if the call has a client token.
     pub record: Option<RecordAsk>,
-    /// How long the claim and the place in flight hold, unless they are renewed.
+    /// How long the claim and the place in flight last, unless they are renewed.
     pub lease: Duration,
-    /// The longest that the call may still queue: what is left of `max_wait`, deadline permitting.
+    /// The longest time that the call may still queue: the rest of `max_wait`, and not beyond its
+    /// deadline.
     pub wait: Duration,
-    /// The longest that its caller can wait for a store that is well, but asks to be asked again.
+    /// The longest time that the caller can wait for a store that is well, but must be asked again.
     pub patience: Duration,
-    /// What a call to the upstream usually takes: the hint for the limit of calls in flight.
+    /// The usual time of a call to the upstream: the hint for the limit of calls in flight.
     pub typical: Duration,
-    /// Which ask of the call this is.
+    /// The stage of the call.
     pub stage: Stage,
-    /// The call's last attempt was throttled by Connect; it had been granted at this time of the
+    /// Set if Connect throttled the call's last attempt: when that attempt was granted, by the
     /// upstream's clock.
     pub throttled: Option<Moment>,
 }
 
-/// Which ask of a call it is.
+/// The stage of a call at which it asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The first, or once more after [`Decision::AskAgain`]: the store knows the call's place.
+    /// The first ask, or a later one after [`Decision::AskAgain`]: the store knows the call's
+    /// place.
     Call,
     /// A further attempt of a granted call: charges the budget only and renews the lease.
     Attempt {
@@ -172,12 +173,12 @@ pub enum Stage {
     },
     /// Renews the leases of a granted call, and charges nothing.
     Renew,
-    /// Only the record: the call may not be sent for now, as its upstream's circuit is open. If the
-    /// record has no answer, the decision is [`Decision::Lost`].
+    /// Reads the record only: the call may not be sent now, because its upstream's circuit is open.
+    /// If the record has no answer, the decision is [`Decision::Lost`].
     Look,
 }
 
-/// What identifies an idempotency record, and what it must hold.
+/// The identity and the required content of an idempotency record.
 #[derive(Debug, Clone)]
 pub struct RecordAsk {
     /// The record's name: a keyed hash of tenant, upstream and client token.
@@ -188,14 +189,14 @@ pub struct RecordAsk {
     pub fingerprint: String,
     /// The derived `ClientToken` for Connect.
     pub upstream_token: UpstreamToken,
-    /// A keyed hash over the four above, kept in the record so that a foreign or corrupt one is
-    /// recognised.
+    /// A keyed hash over the four fields above. The record keeps it, so that a foreign or corrupt
+    /// record is recognised.
     pub mac: String,
-    /// From the first claim until the record is forgotten.
+    /// The time from the first claim until the record is forgotten.
     pub retention: Duration,
-    /// The last answer's record could not be trusted: take it over, where it still answers the
-    /// same. After [`Decision::Replay`] that could not be opened, its `sealed`; after
-    /// [`Decision::Mismatch`] that could not be verified, its `mac`.
+    /// The record of the last answer was not trusted: take it over if it still answers the same. It
+    /// is the `sealed` of a [`Decision::Replay`] that could not be opened, or the `mac` of a
+    /// [`Decision::Mismatch`] that could not be verified.
     pub distrust: Option<Vec<u8>>,
 }
 
@@ -203,7 +204,7 @@ pub struct RecordAsk {
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Moment(pub f64);
 
-/// What [`Store::admit`] decided, and the tenant's levels after it.
+/// The decision of [`Store::admit`], and the tenant's levels after it.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The decision.
@@ -214,77 +215,77 @@ pub struct Answer {
     pub quota: Quota,
 }
 
-/// The ways an ask can end. An answer that is neither granted nor "ask again" has charged, claimed
+/// The possible answers to an ask. An answer other than a grant or "ask again" has charged, claimed
 /// and leased nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Decision {
-    /// Go ahead.
+    /// The call may go on.
     Granted {
-        /// When, by the upstream's clock.
+        /// The time of the grant, by the upstream's clock.
         at: Moment,
-        /// The token for Connect: the record's own, which a takeover must keep; nothing without a
+        /// The token for Connect: the record's own, which a takeover must keep. `None` without a
         /// record.
         upstream_token: Option<UpstreamToken>,
         /// An earlier claim of the record, or an earlier attempt of this one, may have been
         /// executed: the sticky bit.
         takeover: bool,
-        /// The record that stood there was not of the shape that a gateway writes.
+        /// Whether the stored record was not of the form that a gateway writes.
         distrusted: bool,
     },
-    /// The call has run: its sealed result.
+    /// The call has already run: this is its sealed result.
     Replay {
-        /// As it was handed to [`Verdict::Done`].
+        /// The bytes of [`Verdict::Done`].
         sealed: Vec<u8>,
     },
     /// The record holds another fingerprint.
     Mismatch {
-        /// The record's own mac, over its own fingerprint and token (which are handed back to be
-        /// verified).
+        /// The record's own MAC. It covers the fingerprint and the token below, by which it can be
+        /// verified.
         mac: String,
         /// The record's fingerprint.
         fingerprint: String,
         /// The record's upstream token.
         upstream_token: String,
-        /// The version of its encoding.
+        /// The version of the record's encoding.
         version: u8,
     },
     /// Another claim is in flight.
     Busy {
-        /// What is left of its lease.
+        /// The rest of its lease.
         lease: Duration,
     },
-    /// The result is gone for good.
+    /// The result has expired, and cannot come back.
     Tombstone,
-    /// To [`Stage::Look`]: the record has no answer. To [`Stage::Attempt`] and [`Stage::Renew`]: the
-    /// claim is not this call's any more, and nobody else's either. Send nothing: end the call with
-    /// its last attempt's error. A stale attempt whose record has a live owner or a result gets what
-    /// any duplicate gets: busy, replay, tombstone, mismatch.
+    /// For [`Stage::Look`]: the record has no answer. For [`Stage::Attempt`] and [`Stage::Renew`]:
+    /// the claim is no longer this call's, and no other call holds it. Send nothing: end the call
+    /// with the error of its last attempt. If the record has a live owner or a result, the stale
+    /// attempt gets the answer of a duplicate: busy, replay, tombstone or mismatch.
     Lost,
-    /// A limit refuses.
+    /// A limit refuses the call.
     Refused(Refused),
-    /// The call has a place in the queue: ask again after this long, not later than 250 ms after
-    /// that. Whoever does not ask again settles with [`Verdict::Release`].
+    /// The call has a place in the queue. It asks again after this time, at most 250 ms later than
+    /// that. A call that does not ask again is settled with [`Verdict::Release`].
     AskAgain {
         /// How long to wait.
         after: Duration,
     },
 }
 
-/// A limit, and how long until it would admit.
+/// A limit that refused, and the time until it would admit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Refused {
-    /// Which.
+    /// The limit.
     pub limit: crate::error::Limit,
-    /// Rounded up to a millisecond, never zero.
+    /// The time until it would admit: rounded up to a millisecond, never zero.
     pub retry_after: Duration,
 }
 
 /// A tenant's levels on an upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quota {
-    /// Calls that the tenant's rate admits now.
+    /// The calls that the tenant's rate admits now.
     pub remaining: u32,
-    /// Until the tenant's bucket is full.
+    /// The time until the tenant's bucket is full.
     pub until_full: Duration,
     /// The tenant's calls in flight, over all replicas.
     pub in_flight: u32,
@@ -310,63 +311,63 @@ pub struct StoreLevels {
 /// How a granted call ended.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    /// Whose, and where.
+    /// The tenant and the upstream.
     pub scope: Scope,
-    /// The call's fence.
+    /// The fence of the call.
     pub nonce: Nonce,
-    /// The record's name, where the call has one.
+    /// The record's name, if the call has a record.
     pub record: Option<String>,
-    /// What becomes of the record.
+    /// The effect on the record.
     pub verdict: Verdict,
-    /// The call's last attempt was throttled by Connect; it had been granted at this moment.
+    /// Set if Connect throttled the call's last attempt: when that attempt was granted, by the
+    /// upstream's clock.
     pub throttled: Option<Moment>,
 }
 
-/// What becomes of a claim.
+/// The effect of a call's end on its claim.
 #[derive(Debug, Clone)]
 pub enum Verdict {
     /// The call has a result.
     Done {
         /// The sealed response.
         sealed: Vec<u8>,
-        /// When the credentials in it end, by absolute time: the result ends [`EXPIRY_SKEW`]
-        /// earlier, and the tombstone begins. Never: the result ends with the retention.
+        /// When the credentials in the response expire. The result ends [`EXPIRY_SKEW`] earlier,
+        /// and the tombstone begins. `None`: the result ends with the retention.
         expires: Option<SystemTime>,
     },
-    /// Provably not executed: forget the record, unless anything of it was ever uncertain.
+    /// Provably not executed: forget the record, unless an attempt was ever uncertain.
     Release {
-        /// Give the tenant's rate back: nothing was sent, and it was not the caller who hung up.
+        /// Gives the tenant's charge back: nothing was sent, and the caller did not hang up.
         refund: bool,
     },
-    /// It may have been executed: the next caller takes over at once, with the same upstream token.
+    /// It may have been executed: the next call takes over at once, with the same upstream token.
     Uncertain,
 }
 
-/// What settling found.
+/// The state of the claim when it was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
-    /// The claim was still this nonce's, and is closed.
+    /// The claim was still this nonce's. It is now closed.
     Closed,
-    /// The claim had passed to somebody else, or was closed before; the lease is freed all the
-    /// same.
+    /// The claim had passed to another call, or was already closed. The lease is freed in both
+    /// cases.
     NotOurs,
 }
 
-/// A result ends this long before its credentials do, so that nobody is handed one that is about to
-/// end.
+/// A result ends this long before its credentials: no caller gets credentials that are about to
+/// expire.
 pub const EXPIRY_SKEW: Duration = Duration::from_secs(30);
 
-/// How long a claim and a place in flight hold: a gateway that died is taken over from within this
-/// time.
+/// How long a claim and a place in flight last. Another gateway can take over from a dead one after
+/// this time.
 pub const LEASE: Duration = Duration::from_secs(3);
 
 /// How often a lease is renewed while its call runs.
 pub const RENEW_EVERY: Duration = Duration::from_secs(1);
 
-/// Beyond the caller's deadline and one attempt, a lease may be renewed for this much longer: for
-/// the settlement.
+/// How long a lease may be renewed after the caller's deadline and one attempt: for the settlement.
 pub const SETTLE_ALLOWANCE: Duration = Duration::from_secs(2);
 
-/// The longest lease a store grants; longer ones are cut to it. What is in flight for longer is a
-/// broken clock's doing.
+/// The longest lease that a store grants; longer ones are cut to it. Only a broken clock keeps a
+/// call in flight for longer.
 pub const MAX_LEASE: Duration = Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! Time, for stores that keep it themselves.
+//! Time, for the stores that keep it themselves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::rounding::micros;
 
-/// Where the in-memory store gets its time.
+/// The clocks of the in-memory store.
 pub trait Clock: Send + Sync + 'static {
-    /// Microseconds since any fixed point. Levels, leases and lives are in these; a step back
+    /// Microseconds since any fixed point. Levels, leases and lives are measured by it. A step back
     /// counts as no time.
     fn now(&self) -> u64;
 
-    /// Microseconds since the Unix epoch: for the credentials' absolute expiry only.
+    /// Microseconds since the Unix epoch: only for the absolute expiry of credentials.
     fn wall(&self) -> u64;
 }
 
-/// The process's own clocks: a monotonic one, and the wall's.
+/// The process's own clocks: a monotonic one, and the wall clock.
 #[derive(Debug)]
 pub struct SystemClock(Instant);
 
@@ -36,7 +36,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that is set by hand, for tests: one time for both, as Redis `TIME` is.
+/// A clock that tests set by hand: both times are the same, as with Redis `TIME`.
 #[derive(Debug, Clone)]
 pub struct ManualClock(Arc<AtomicU64>);
 
@@ -47,12 +47,12 @@ impl ManualClock {
         Self(Arc::new(AtomicU64::new(micros)))
     }
 
-    /// Goes forward.
+    /// Advances the clock.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(micros(by), Ordering::SeqCst);
     }
 
-    /// Steps to any time, back too.
+    /// Sets the clock to any time, also an earlier one.
     pub fn set(&self, micros: u64) {
         self.0.store(micros, Ordering::SeqCst);
     }
@@ -68,7 +68,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Microseconds since the Unix epoch; nothing before it.
+/// Microseconds since the Unix epoch; `None` before it.
 pub(super) fn unix_micros(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, micros)
 }

@@ -1,11 +1,12 @@
-//! What identifies a call: the record's name, the fingerprint of its content, and the token that
-//! Connect sees.
+//! The identity of a call: the record's name, the fingerprint of its content, and the token that
+//! Connect gets.
 //!
-//! All three are keyed hashes of validated fields, never of protobuf bytes, which differ between
-//! encoders. A caller's retry therefore reaches Connect with the same token even where every record
-//! is lost: the store makes it fast and observable, the token makes it safe. **A change of any
-//! value made here makes second participants**; the tests pin them. New content gets a new version
-//! beside the old, because live records are compared at their own.
+//! All three are keyed hashes of validated fields. They are never hashes of protobuf bytes, which
+//! differ between encoders. A caller's retry therefore reaches Connect with the same token, even if
+//! every record is lost. The store makes a retry fast and observable, and the token makes it safe.
+//! **A change of any value made here causes second participants**; the tests fix these values. New
+//! content gets a new version beside the old, because live records are compared at their own
+//! version.
 
 use std::slice::from_ref;
 use std::time::Duration;
@@ -20,9 +21,9 @@ use super::keys::{Keys, NoRandomness, Purpose, random};
 use crate::domain::{ClientToken, CreateParticipant, Name, UpstreamToken};
 
 impl Keys {
-    /// The record of a call, or nothing where it has no client token.
+    /// The record of a call; `None` if the call has no client token.
     ///
-    /// `retention`: from the first claim until the record is forgotten.
+    /// `retention`: the time from the first claim until the record is forgotten.
     #[must_use]
     pub fn record(
         &self,
@@ -34,9 +35,9 @@ impl Keys {
         self.record_at(VERSION, tenant, upstream, call, retention)
     }
 
-    /// The record of a call as a gateway of that version wrote it: what a record found is compared
-    /// with. Nothing where the call has no client token, or where the version is none that this
-    /// gateway knows.
+    /// The record of a call as a gateway of that version wrote it, for the comparison with a stored
+    /// record. `None` if the call has no client token, or if this gateway does not know the
+    /// version.
     #[must_use]
     pub fn record_at(
         &self,
@@ -64,7 +65,7 @@ impl Keys {
         })
     }
 
-    /// The name of the record of a tenant's `client_token` on an upstream: a keyed hash, of which
+    /// The name of the record of a tenant's `client_token` on an upstream: a keyed hash, from which
     /// nothing can be read back.
     #[must_use]
     pub fn record_name(
@@ -77,8 +78,8 @@ impl Keys {
         text(self.hash(Purpose::RecordName, &parts.map(str::as_bytes)))
     }
 
-    /// Whether a record found holds what a gateway with this root wrote under that name: false for
-    /// whatever is corrupt, foreign, moved from another name, or older than the root.
+    /// Whether a stored record is what a gateway with this root wrote under that name. It is false
+    /// for a record that is corrupt, foreign, moved from another name, or older than the root.
     #[must_use]
     pub fn verify(
         &self,
@@ -98,8 +99,8 @@ impl Keys {
         self.hash(Purpose::RecordMac, &parts)
     }
 
-    /// The keyed hash over the content, in the canonical encoding of that version. It holds what
-    /// the participant is to be, not who asks: scope and client token are in the record's name.
+    /// The keyed hash over the content, in the canonical encoding of that version. It covers the
+    /// participant, not the caller: scope and client token are in the record's name.
     fn fingerprint(&self, version: u8, call: &CreateParticipant) -> Option<Tag> {
         match version {
             1 => {
@@ -120,10 +121,11 @@ impl Keys {
     }
 }
 
-/// A token for a call without a client token: the same over the call's attempts, and never again.
+/// A token for a call without a client token: the same for all attempts of the call, and never used
+/// again.
 ///
 /// # Errors
-/// [`NoRandomness`] where the system has none.
+/// [`NoRandomness`] if the system has none.
 pub fn random_token() -> Result<UpstreamToken, NoRandomness> {
     random::<32>().map(|bytes| token(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
 }
@@ -176,7 +178,7 @@ mod tests {
             .unwrap()
     }
 
-    /// If this fails, calls that are retried over the release get a second participant: add a
+    /// If this fails, calls that are retried across the release get a second participant: add a
     /// version instead.
     #[test]
     fn names_fingerprints_and_tokens_are_what_they_always_were() {

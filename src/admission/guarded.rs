@@ -1,10 +1,10 @@
-//! A store that can be lost, and what decides while it is.
+//! A store that can be lost, and the decisions while it is lost.
 //!
-//! A lost primary costs three timeouts at most, once, and not one a call: after three failures in a
-//! row a guard closes the way to it. Calls are then decided locally or rejected without a wait, and
-//! one background probe a second looks for its return. A call stays with the store that granted it;
-//! what cannot be settled in time is settled in the background. A primary that moves a slot to
-//! another node is not lost: its calls wait for it, as long as their callers can.
+//! A lost primary costs three timeouts once, and not one per call: a guard stops the asks after
+//! three failures in a row. Calls are then decided locally or refused without a wait, and one
+//! background probe a second looks for the primary's return. A call stays with the store that
+//! granted it. A settlement that does not succeed in time goes on in the background. A primary that
+//! moves a slot to another node is not lost: its calls wait for it within their deadlines.
 
 mod guard;
 mod health;
@@ -34,9 +34,9 @@ use local::Local;
 
 /// What happens to calls while the primary store is lost.
 pub enum OnLoss<L> {
-    /// They are decided by a store of this process's own, at its share of every limit.
+    /// A store of this process decides them, at its share of every limit.
     Local {
-        /// The most replicas that run: each enforces 1/replicas.
+        /// The most replicas that run: each applies 1/replicas of every limit.
         replicas: NonZeroU32,
         /// Makes the store of one outage.
         fresh: Fresh<L>,
@@ -47,8 +47,8 @@ pub enum OnLoss<L> {
 
 /// A [`Store`] over a primary that can be lost.
 ///
-/// An error of [`Store::settle`] here means that settling goes on in the background, or that
-/// nothing is left to settle it on: there is no use in repeating it.
+/// An error of [`Store::settle`] means that settling goes on in the background, or that no store
+/// holds the claim any more. A repeat has no use.
 pub struct Guarded<P, L>(Arc<Inner<P, L>>);
 
 struct Inner<P, L> {
@@ -58,17 +58,17 @@ struct Inner<P, L> {
     guard: Guard,
     holdings: Holdings<L>,
     health: Arc<StoreHealth>,
-    /// Something was asked of the primary since the last idle look.
+    /// Whether the primary was asked since the last idle look.
     asked: AtomicBool,
     tasks: TaskTracker,
 }
 
 impl<P: Store, L: Store> Guarded<P, L> {
-    /// Takes the primary into use; never fails, and takes one timeout at most. A primary that is
-    /// not there yet counts as lost, so that not even the first call waits for it.
+    /// Begins to use the primary. It never fails, and takes at most one timeout. A primary that
+    /// does not answer yet counts as lost, so that even the first call does not wait for it.
     ///
-    /// `timeout`: for one operation on the primary, whatever the connection is doing. The primary
-    /// keeps it itself; one that does not is cut off a fifth later.
+    /// `timeout`: for one operation on the primary, whatever the state of the connection. The
+    /// primary applies it itself. If it does not, it is cut off a fifth later.
     pub async fn start(primary: P, timeout: Duration, on_loss: OnLoss<L>) -> Self {
         let local = match on_loss {
             OnLoss::Local { replicas, fresh } => Some(Local::new(replicas, fresh)),
@@ -97,21 +97,21 @@ impl<P: Store, L: Store> Guarded<P, L> {
         Self(inner)
     }
 
-    /// For telemetry.
+    /// The counters and gauges for telemetry.
     #[must_use]
     pub fn health(&self) -> Arc<StoreHealth> {
         Arc::clone(&self.0.health)
     }
 
-    /// Calls can be served: the primary was reached once, or is not needed. Stays true when it is
-    /// lost later.
+    /// Whether calls can be served: the primary was reached once, or is not needed. It stays true
+    /// if the primary is lost later.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.local.is_some() || self.0.health.reached()
     }
 
-    /// Waits until everything is settled that still goes on in the background, at most for `limit`.
-    /// Returns how many settlements were left open.
+    /// Waits until every background settlement has ended, at most for `limit`. Returns how many are
+    /// still open.
     pub async fn drain(&self, limit: Duration) -> usize {
         self.0.tasks.close();
         let _unfinished = timeout(limit, self.0.tasks.wait()).await;
@@ -123,7 +123,7 @@ impl<P: Store, L: Store> Store for Guarded<P, L> {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
         let inner = &self.0;
         let held = inner.holdings.find(ask.nonce);
-        // What a granted call says or asks goes to the store that granted it.
+        // A granted call asks the store that granted it.
         let is_granted = matches!(ask.stage, Stage::Attempt { .. } | Stage::Renew | Stage::Look);
         let stays_local = is_granted && held.as_ref().is_some_and(Holding::is_local);
         let gives_up = Instant::now() + ask.patience;
@@ -178,13 +178,13 @@ impl<P: Store, L: Store> Inner<P, L> {
         ask: &Ask,
         held: Option<&Holding<L>>,
     ) -> Result<Answer, StoreError> {
-        // A throttle is told by the clock of the store that granted the attempt.
+        // The time in a throttle is of the clock of the store that granted the attempt.
         let foreign = held.is_some_and(Holding::is_local);
         let own = foreign.then(|| Ask { throttled: None, ..ask.clone() });
         let lease_ends = Instant::now() + ask.lease;
         let local = || held.and_then(|holding| holding.local.clone());
         let last = Last::Primary;
-        // Boxed: it is handed on three times, and each of these would move all of it.
+        // Boxed: it is handed on three times, and would be moved as a whole each time.
         let asked = Box::pin(self.primary.admit(own.as_ref().unwrap_or(ask)));
         match self.ask(leave, asked).await {
             Ok(answer) => {
@@ -195,7 +195,7 @@ impl<P: Store, L: Store> Inner<P, L> {
                 Ok(answer)
             }
             Err(error) => {
-                // The claim may stand. Whoever asked will settle it.
+                // The claim may stand. The caller will settle it.
                 if held.is_none() && ask.stage != Stage::Look {
                     let holding = Holding { primary: Hold::Maybe, local: None, last, lease_ends };
                     self.holdings.put(ask.nonce, holding);
@@ -205,7 +205,8 @@ impl<P: Store, L: Store> Inner<P, L> {
         }
     }
 
-    /// `None` if calls are to be rejected. `primary`: what this ask may have left there.
+    /// `None` if `on_loss` is reject. `primary`: the claim that this ask may have left on the
+    /// primary.
     async fn admit_locally(
         &self,
         ask: &Ask,
@@ -218,8 +219,8 @@ impl<P: Store, L: Store> Inner<P, L> {
         let store = match same {
             Some(store) if ask.stage != Stage::Call => store,
             _ => {
-                // The claim is another store's, and so is the clock: an attempt there is a first
-                // ask here.
+                // The claim and the clock are another store's. An attempt is a first ask for the
+                // local store.
                 ask.throttled = None;
                 if matches!(ask.stage, Stage::Attempt { .. }) {
                     ask.stage = Stage::Call;
@@ -229,7 +230,7 @@ impl<P: Store, L: Store> Inner<P, L> {
         };
         let lease_ends = Instant::now() + ask.lease;
         let answer = store.admit(&ask).await;
-        // A place in the local queue is held there, too, until the call starts or leaves.
+        // The local store also holds a place in its queue, until the call starts or leaves.
         let is_held = |answer: &Answer| {
             matches!(answer.decision, Decision::Granted { .. } | Decision::AskAgain { .. })
         };
@@ -242,8 +243,8 @@ impl<P: Store, L: Store> Inner<P, L> {
     }
 
     async fn settle(self: &Arc<Self>, settlement: &Settlement) -> Result<Settled, StoreError> {
-        // Unknown here: settled before, or so long ago that its lease has ended. One try does no
-        // harm.
+        // Unknown here: the call was settled before, or its lease has ended. One more settlement is
+        // harmless.
         let held = self.holdings.take(settlement.nonce).unwrap_or_else(|| Holding {
             primary: Hold::Maybe,
             local: None,
@@ -255,7 +256,7 @@ impl<P: Store, L: Store> Inner<P, L> {
         let on_primary = Settlement { throttled, ..settlement.clone() };
 
         if let (Some(store), Some(local)) = (&held.local, &self.local) {
-            // The primary has failed this call before: the answer does not wait for it again.
+            // The primary has already failed this call, so the answer does not wait for it again.
             if held.primary != Hold::No {
                 self.settle_later(&on_primary, held.primary, held.lease_ends);
             }
@@ -276,5 +277,5 @@ impl<P: Store, L: Store> Inner<P, L> {
     }
 }
 
-/// Between two asks of a store that moves a slot; jittered.
+/// The time between two asks of a store that moves a slot; jittered.
 const PASSING_POLL: Duration = Duration::from_millis(40);

@@ -1,20 +1,20 @@
-//! What operators may see of a store: levels that nothing is charged for, and what a record says.
+//! The operator's view of a store: levels, read without a charge, and the content of a record.
 
 use std::time::SystemTime;
 
 /// An upstream's levels, and those of some tenants on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UpstreamLevels {
-    /// When, by the store's own clock.
+    /// The time, by the store's own clock.
     pub now: SystemTime,
-    /// V, the level of the budget's bucket, in calls. It may be below 0, where committed calls have
+    /// V, the level of the budget's bucket, in calls. It may be below 0 if committed calls have
     /// started ahead of it.
     pub level: f64,
     /// The factor f: 1/16 to 1.
     pub factor: f64,
-    /// Calls that wait for their slot, over all replicas and tenants.
+    /// The calls that wait for their slots, over all replicas and tenants.
     pub queue: u32,
-    /// One for each tenant that was asked for, in that order.
+    /// The tenants that were asked for, in that order.
     pub tenants: Vec<TenantLevels>,
 }
 
@@ -23,7 +23,7 @@ pub struct UpstreamLevels {
 pub struct TenantLevels {
     /// The level of its ceiling's bucket, in calls.
     pub level: f64,
-    /// cᵢ, what its committed share has saved up, in calls.
+    /// cᵢ, the calls that its committed share has saved up.
     pub share: f64,
     /// Its calls in flight, over all replicas.
     pub in_flight: u32,
@@ -31,23 +31,23 @@ pub struct TenantLevels {
     pub queue: u32,
 }
 
-/// A record, as it stands in the store.
+/// A record in the store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordSeen {
-    /// When, by the store's own clock.
+    /// The time, by the store's own clock.
     pub now: SystemTime,
-    /// What became of the call.
+    /// The state of the call.
     pub state: RecordState,
-    /// When the record is forgotten; `None` where there is none, or none that can be read.
+    /// When the record is forgotten; `None` if there is no record, or none that can be read.
     pub ends: Option<SystemTime>,
-    /// Names just this state of the record.
+    /// Identifies this state of the record.
     pub stamp: Vec<u8>,
-    /// What proves that a gateway with the same root wrote it: absent where the shape says already
-    /// that none did.
+    /// Proves that a gateway with the same root wrote the record. `None` if the form of the record
+    /// already shows that no gateway wrote it.
     pub proof: Option<RecordProof>,
 }
 
-/// The parts of a record that its MAC goes over.
+/// The parts of a record that its MAC covers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordProof {
     /// The version of the encoding under the fingerprint.
@@ -60,38 +60,38 @@ pub struct RecordProof {
     pub mac: String,
 }
 
-/// What became of a call, as its record says.
+/// The state of a call, by its record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RecordState {
-    /// There is no record: a call with this token runs anew.
+    /// There is no record: a call with this token runs as a new one.
     Absent,
-    /// A gateway has the call.
+    /// A gateway works on the call.
     InFlight {
         /// When its lease ends, unless it is renewed.
         until: SystemTime,
     },
     /// The call has a result.
     Done {
-        /// Until when it is replayed.
+        /// When its replay ends.
         until: SystemTime,
-        /// The result, as it was sealed.
+        /// The sealed result.
         sealed: Vec<u8>,
     },
-    /// It may have been executed: the next call takes it over.
+    /// The call may have been executed: the next call takes it over.
     Uncertain,
-    /// The result is gone for good.
+    /// The result has expired, and cannot come back.
     Expired,
 }
 
-/// What came of the wish to forget a record.
+/// The result of forgetting a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Forgotten {
-    /// It is gone.
+    /// The record is deleted.
     Gone,
-    /// There was none.
+    /// There was no record.
     Absent,
-    /// A gateway has the call: the record stands.
+    /// A gateway works on the call: the record stays.
     InFlight,
-    /// It is not what was seen any more: the record stands.
+    /// The record has changed since it was read: it stays.
     Changed,
 }

@@ -1,9 +1,9 @@
-//! The operator's keys, and everything that is derived from them.
+//! The operator's keys, and every key that is derived from them.
 //!
-//! The *root* never changes: record names, fingerprints and upstream tokens come from it, so that a
-//! caller's retry meets the same token after any loss of the store. The *sealing* keys rotate: the
-//! first seals, all of them open. Every use has a key of its own, by HKDF-SHA256 with a label each,
-//! so that no value can serve in another's place.
+//! The *root* never changes. Record names, fingerprints and upstream tokens come from it, so that a
+//! caller's retry has the same token after any loss of the store. The *sealing* keys rotate: the
+//! first seals, and all of them open. HKDF-SHA256 derives a key of its own for every use, each with
+//! its own label. A value of one use is therefore never valid for another.
 
 mod file;
 
@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 pub use file::{KeyFault, KeyFile, KeyProblem};
 use file::{in_file, parse_lines, parse_root, read};
 
-/// All keys of one config: immutable and cheap to clone, so that a reload swaps the whole. Nothing
-/// of it can be printed.
+/// All keys of one config. They are immutable and cheap to clone, so that a reload replaces them
+/// all. They cannot be printed.
 #[derive(Clone)]
 pub struct Keys(Arc<Derived>);
 
@@ -38,13 +38,13 @@ struct Derived {
     opens_too: Vec<SealingKey>,
 }
 
-/// One key that seals results, with the id that stands in front of what it sealed.
+/// One key that seals results, with the id that precedes the results that it sealed.
 pub(super) struct SealingKey {
     pub(super) id: [u8; KEY_ID_BYTES],
     pub(super) cipher: RandomizedNonceKey,
 }
 
-/// What a keyed hash is for; each has a key of its own.
+/// The use of a keyed hash; each use has its own key.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Purpose {
     RecordName,
@@ -59,8 +59,8 @@ pub(super) enum Purpose {
 pub struct NoRandomness;
 
 impl Keys {
-    /// Reads the key files. Without a root file a built-in constant serves (see
-    /// [`Keys::built_in`]); without a sealing file, a key derived from the root.
+    /// Reads the key files. Without a root file, a built-in constant is used (see
+    /// [`Keys::built_in`]). Without a sealing file, a key is derived from the root.
     ///
     /// # Errors
     /// Every problem of both files.
@@ -68,8 +68,8 @@ impl Keys {
         Self::build(root.map(read).transpose(), sealing.map(read).transpose())
     }
 
-    /// The keys of the files' texts: one base64 key of 32 bytes a line. Blank lines, and spaces
-    /// around a key, are passed over.
+    /// The keys of the files' texts: one base64 key of 32 bytes per line. Blank lines, and spaces
+    /// around a key, are ignored.
     ///
     /// # Errors
     /// Every problem of both texts.
@@ -77,23 +77,23 @@ impl Keys {
         Self::build(Ok(root), Ok(sealing))
     }
 
-    /// No root file was given: the built-in constant serves, and record names and upstream tokens
-    /// are predictable to anybody who reads this program. For the in-memory store only, and worth a
-    /// warning.
+    /// Whether no root file was given. The built-in constant is then used, and anyone who reads
+    /// this program can predict record names and upstream tokens. This is for the in-memory store
+    /// only, and deserves a warning.
     #[must_use]
     pub fn built_in(&self) -> bool {
         self.0.built_in
     }
 
-    /// Both come from the same root. Where they do not, swapping one for the other is a reset of
-    /// idempotency.
+    /// Whether both come from the same root. If not, a change from one to the other loses every
+    /// idempotency record.
     #[must_use]
     pub fn same_root(&self, other: &Self) -> bool {
         self.0.root_id == other.0.root_id
     }
 
-    /// A keyed hash over the parts; each goes in behind its length, so that no two lists of parts
-    /// read the same.
+    /// A keyed hash over the parts. The length of each part precedes it, so that no two lists of
+    /// parts give the same bytes.
     pub(super) fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> hmac::Tag {
         let mut text = Vec::with_capacity(parts.iter().map(|part| LENGTH_BYTES + part.len()).sum());
         for part in parts {
@@ -103,12 +103,12 @@ impl Keys {
         hmac::sign(self.key(purpose), &text)
     }
 
-    /// The one key that seals.
+    /// The key that seals.
     pub(super) fn seals(&self) -> &SealingKey {
         &self.0.seals
     }
 
-    /// All keys that open, the one that seals first.
+    /// All keys that open, with the sealing key first.
     pub(super) fn opens(&self) -> impl Iterator<Item = &SealingKey> {
         std::iter::once(&self.0.seals).chain(&self.0.opens_too)
     }
@@ -156,8 +156,8 @@ impl Keys {
 }
 
 impl SealingKey {
-    // The cipher's key is derived too: a line that is also the root, by an operator's mistake, does
-    // no harm.
+    // The cipher's key is derived, too. It is then harmless if an operator puts the root into this
+    // file by mistake.
     fn derive(line: &Raw) -> Result<Self, Unspecified> {
         let cipher: Raw = derived(line, b"aes-256-gcm")?;
         let id: Zeroizing<[u8; KEY_ID_BYTES]> = derived(line, b"sealing-key-id")?;
@@ -165,22 +165,22 @@ impl SealingKey {
     }
 }
 
-/// A fresh key line for either file: 32 random bytes in base64.
+/// A new key line for either file: 32 random bytes in base64.
 ///
 /// # Errors
-/// [`NoRandomness`] where the system has none.
+/// [`NoRandomness`] if the system has none.
 pub fn keygen() -> Result<Zeroizing<String>, NoRandomness> {
     random::<KEY_BYTES>().map(|key| Zeroizing::new(STANDARD.encode(key.as_slice())))
 }
 
-/// Bytes that nobody can guess.
+/// Bytes that cannot be guessed.
 pub(super) fn random<const BYTES: usize>() -> Result<Zeroizing<[u8; BYTES]>, NoRandomness> {
     let mut bytes = Zeroizing::new([0; BYTES]);
     SystemRandom::new().fill(&mut *bytes).map_err(|Unspecified| NoRandomness)?;
     Ok(bytes)
 }
 
-/// A part's length, as it goes in front of the part in whatever is hashed or authenticated.
+/// The length of a part, as it precedes the part in hashed or authenticated bytes.
 pub(super) fn length(part: &[u8]) -> [u8; LENGTH_BYTES] {
     (part.len() as u64).to_be_bytes()
 }
@@ -191,7 +191,7 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// A file's text, where there is a file.
+/// The text of a file; `None` without a file.
 type Text<T> = Result<Option<T>, Vec<KeyFault>>;
 
 type Raw = Zeroizing<[u8; KEY_BYTES]>;
@@ -217,17 +217,17 @@ fn derived<const BYTES: usize>(
     Ok(key)
 }
 
-/// The bytes of every key.
+/// The length of every key, in bytes.
 const KEY_BYTES: usize = 32;
 
-/// The bytes of a part's length, in front of the part.
+/// The size of the length field before a part, in bytes.
 const LENGTH_BYTES: usize = 8;
 
-/// The bytes of a sealing key's id.
+/// The size of a sealing key's id, in bytes.
 pub(super) const KEY_ID_BYTES: usize = 8;
 const SALT: &[u8] = b"participant-gateway/v1";
 
-// The root of a store that needs no secrecy: it lives and dies with the process.
+// The root of a store that needs no secrecy: the store ends with the process.
 const BUILT_IN: &[u8; KEY_BYTES] = b"participant-gateway built-in key";
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The store of a single process: the same decisions as Redis makes, from a mutex an upstream.
+//! The store of a single process. It makes the same decisions as Redis does, with one mutex per
+//! upstream.
 
 mod budget;
 mod queue;
@@ -17,7 +18,8 @@ use crate::sync::lock;
 pub use snapshot::{Copied, RecordCopy, WaitingCopy};
 use upstream::UpstreamState;
 
-/// Claims, levels and leases in this process's memory. Gone with it; never unavailable.
+/// Claims, levels and leases in this process's memory. They end with it. The store is always
+/// available.
 pub struct MemoryStore {
     upstreams: Mutex<HashMap<Name, Arc<Mutex<UpstreamState>>>>,
     clock: Box<dyn Clock>,
@@ -104,8 +106,8 @@ impl Store for MemoryStore {
     }
 }
 
-/// The most records an upstream keeps: beyond it the one that ends first is lost, as a full Redis
-/// would lose it.
+/// The most records that an upstream keeps. Beyond it, the record that ends first is dropped, as in
+/// a full Redis.
 const MAX_RECORDS: usize = 250_000;
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The store that all replicas share: two scripts on Redis or Valkey, 6.2 or later, and two more
 //! for the operator's commands.
 //!
-//! An upstream is one hash slot, so that one script may decide over its budget, a tenant's levels
-//! and leases, and a record together, on a cluster too. The keys, their fields and the scripts'
-//! arguments are documented in `admit.lua`.
+//! An upstream has one hash slot, also on a cluster. One script can then decide over its budget, a
+//! tenant's levels and leases, and a record together. `admit.lua` documents the keys, their fields
+//! and the scripts' arguments.
 
 mod dial;
 mod figures;
@@ -32,7 +32,7 @@ pub use settings::{RedisSettings, SentinelLogin, SettingsError, TlsFiles, Tokens
 pub struct RedisStore {
     link: Link,
     prefix: String,
-    /// Whose slot is probed.
+    /// The upstream whose slot is probed.
     probed: String,
     admit: Prepared,
     settle: Prepared,
@@ -47,11 +47,10 @@ struct Prepared {
 }
 
 impl RedisStore {
-    /// A store by these settings. Connects when it is first asked; must be asked inside a tokio
-    /// runtime.
+    /// A store with these settings. The first ask connects, and must run inside a tokio runtime.
     ///
     /// # Errors
-    /// [`SettingsError`] where they can never work.
+    /// [`SettingsError`] for settings that can never work.
     pub fn new(settings: RedisSettings) -> Result<Self, SettingsError> {
         let (prefix, layout) = (settings.key_prefix.clone(), settings.layout);
         Ok(Self {
@@ -74,14 +73,14 @@ impl RedisStore {
         })
     }
 
-    /// The same store, whose probes go to the node that has this upstream's slot.
+    /// The same store; its probes go to the node that has this upstream's slot.
     #[must_use]
     pub fn probing(mut self, upstream: &Name) -> Self {
         self.probed = upstream.to_string();
         self
     }
 
-    /// For tests: the scripts take their time from here, not from Redis. No setting leads to this.
+    /// For tests: the scripts take their time from here, not from Redis. No setting uses this.
     #[doc(hidden)]
     #[must_use]
     pub fn with_clock(mut self, clock: impl Clock) -> Self {
@@ -109,7 +108,7 @@ impl RedisStore {
             command
         };
         let by_digest = command("EVALSHA", &script.digest);
-        // EVAL keeps the script, on the very node that forgot it.
+        // EVAL loads the script on the same node that did not have it.
         self.link.send(&by_digest, || command("EVAL", &script.source)).await
     }
 
@@ -180,13 +179,13 @@ impl Store for RedisStore {
         reply::levels(scope, self.read_quota(&keys, scope.tenant.as_str(), figures).await?)
     }
 
-    /// Runs the script on keys of its own in the upstream's slot: a PING is answered by a replica,
-    /// by a full server and by one that lets us run nothing, too.
+    /// Runs the script on its own keys in the upstream's slot. A PING is not enough: a replica, a
+    /// full server and a server without permissions answer it, too.
     async fn probe(&self) -> Result<(), StoreError> {
         let (prefix, upstream) = (&self.prefix, &self.probed);
         let keys = KEYS.map(|key| format!("{prefix}:{{{upstream}}}:probe:{key}"));
         self.read_quota(&keys, "", AdmitFigures::of_probe()).await?;
-        // A settlement of nobody's: so that the server knows both scripts before the first call.
+        // A settlement of no call: the server then knows both scripts before the first call.
         let figures = SettleFigures::of_probe().packed();
         let settled = self.run(&self.settle, &keys, |command| {
             command.arg("uncertain").arg(figures.as_slice()).arg(hex(Nonce(0))).arg("");
@@ -206,12 +205,12 @@ fn hex(nonce: Nonce) -> String {
     format!("{:032x}", nonce.0)
 }
 
-/// What a script answered.
+/// The reply of a script.
 type Reply = Result<Value, StoreError>;
 
-/// What a command takes, so that it is allocated once: arguments, and bytes beside the script's.
+/// The size of a command, so that it is allocated once: arguments, and bytes besides the script's.
 const ARGS: usize = 20;
 const BYTES: usize = 1024;
 
-/// The keys of every script but for the record's, in the order of `admit.lua`.
+/// The keys of every script except the record's, in the order of `admit.lua`.
 const KEYS: [&str; 6] = ["upstream", "tenant", "flights", "queue", "drops", "starts"];

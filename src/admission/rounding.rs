@@ -1,4 +1,4 @@
-//! The figures that every store must reckon alike.
+//! The calculations that every store must do in the same way.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::domain::Enforcement;
 use crate::error::Limit;
 
 impl Scope {
-    /// `res`: the tokens that are kept for the committed.
+    /// `res`: the tokens that are reserved for committed calls.
     pub(super) fn reserve(&self) -> f64 {
         f64::from(self.committed_burst.min(self.burst.saturating_sub(1)))
     }
@@ -32,7 +32,7 @@ impl Scope {
 }
 
 impl Refused {
-    /// Rounds up to a millisecond: a hint rounded down earns a second refusal.
+    /// Rounds up to a millisecond: a hint that is rounded down causes a second refusal.
     pub(super) fn micros(limit: Limit, wait_us: f64) -> Self {
         let millis = (bounded(wait_us / 1e6) * 1e3 - 1e-6).ceil().max(1.0);
         Self { limit, retry_after: Duration::from_millis(millis as u64) }
@@ -72,5 +72,5 @@ fn bounded(seconds: f64) -> f64 {
 /// never exact.
 pub(super) const TOLERANCE: f64 = 1e-6;
 
-/// Stands for "never" where a bucket has no rate.
+/// The wait where a bucket has no rate, which means "never".
 const FOREVER_S: f64 = 365.0 * 86_400.0;

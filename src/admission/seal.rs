@@ -1,9 +1,9 @@
-//! A finished call's result as the store keeps it: it holds a live credential, so it is sealed.
+//! Seals a finished call's result for the store, because it holds a live credential.
 //!
 //! `format version (1 byte) | key id (8) | nonce (12) | ciphertext and tag`, by AES-256-GCM with a
-//! random nonce. The associated data are the first two, the record's name and its fingerprint, so
-//! that a result opens in its own record only. A result that does not open is no error of the
-//! caller's: the record counts as uncertain and is taken over.
+//! random nonce. The associated data are the format version, the key id, the record's name and its
+//! fingerprint. A result therefore opens in its own record only. A result that does not open is not
+//! the caller's error: the record counts as uncertain and is taken over.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -19,13 +19,14 @@ use crate::domain::{Participant, ParticipantToken};
 /// Why a sealed result does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum OpenError {
-    /// Sealed by a key that is not on the list: dropped too early, or not yet here.
+    /// It was sealed by a key that is not on the list: the key was dropped too early, or is not yet
+    /// here.
     #[error("sealed by an unknown key")]
     UnknownKey,
-    /// Sealed for another record, by another key of the same id, or altered.
+    /// It was sealed for another record or by another key of the same id, or it was altered.
     #[error("not authentic")]
     NotAuthentic,
-    /// Not of a form that this gateway knows.
+    /// It is not of a form that this gateway knows.
     #[error("malformed")]
     Malformed,
 }
@@ -35,7 +36,7 @@ impl Keys {
     /// keys.
     ///
     /// # Errors
-    /// [`NoRandomness`] where no nonce was to be had: the call's verdict is then uncertain, not
+    /// [`NoRandomness`] if the system gave no nonce: the call's verdict is then uncertain, not
     /// lost.
     pub fn seal(
         &self,
@@ -49,10 +50,10 @@ impl Keys {
         self.seal_bytes(name, fingerprint, bytes)
     }
 
-    /// Opens what [`Keys::seal`] made, by whichever of the sealing keys.
+    /// Opens the result of [`Keys::seal`] with any of the sealing keys.
     ///
     /// # Errors
-    /// [`OpenError`], to be counted.
+    /// [`OpenError`], which the caller counts.
     pub fn open(
         &self,
         name: &str,
@@ -95,8 +96,8 @@ impl Keys {
     }
 }
 
-/// What is sealed. Fields may be added, never renumbered: results live for the retention, over
-/// releases.
+/// The sealed content. Fields may be added, but never renumbered: results last for the retention,
+/// across releases.
 #[derive(Clone, PartialEq, Message)]
 #[prost(skip_debug)]
 struct Payload {

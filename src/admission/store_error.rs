@@ -1,9 +1,9 @@
-//! The ways in which a store gives no answer, as one closed set.
+//! The reasons for a missing answer of the store, as one closed set.
 
 use crate::domain::Name;
 use crate::error::Source;
 
-/// No answer of the store.
+/// Why the store gave no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The answer did not come within the store's timeout.
@@ -12,7 +12,7 @@ pub enum StoreError {
     /// There is no connection, and none could be made in time.
     #[error("store: not connected")]
     NotConnected(#[source] Source),
-    /// The connection broke under the question.
+    /// The connection broke during the command.
     #[error("store: the connection broke")]
     Broken(#[source] Source),
     /// The store is known to be lost, and was not asked.
@@ -22,47 +22,47 @@ pub enum StoreError {
     /// answer for a moment.
     #[error("store: the slot is being moved")]
     Moving,
-    /// The answer is none of the forms that a script gives.
+    /// The answer has none of the forms that a script gives.
     #[error("store: unreadable answer")]
     Unreadable,
     /// No store was set up for this upstream: a bug.
     #[error("store: none for upstream {0}")]
     NoUpstream(Name),
-    /// The server refuses.
+    /// The server refuses the command.
     #[error("store: {}", .word.as_str())]
     Server {
-        /// The first word of its error.
+        /// The first word of the server's error.
         word: ServerWord,
-        /// All of it.
+        /// The server's whole error.
         #[source]
         source: Source,
     },
 }
 
-/// What a Redis server says first when it refuses, as far as it makes a difference to operators.
+/// The first word of a Redis error, as far as it makes a difference to operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerWord {
-    /// A replica, or a master that was demoted.
+    /// The server is a replica, or a master that was demoted.
     ReadOnly,
     /// `maxmemory` is reached, and nothing may be evicted.
     OutOfMemory,
-    /// It still loads its data.
+    /// The server still loads its data.
     Loading,
     /// A script runs for too long.
     Busy,
     /// The user may not run a command, or not on this key.
     NoPermission,
-    /// It wants a password.
+    /// The server wants a password.
     NoAuth,
-    /// It knows another password.
+    /// The server has another password.
     WrongPassword,
-    /// A replica without its master.
+    /// The server is a replica without its master.
     MasterDown,
     /// The cluster lacks slots.
     ClusterDown,
-    /// It cannot save its data, and so takes no writes.
+    /// The server cannot save its data, and so refuses writes.
     Misconfigured,
-    /// Too few replicas.
+    /// The master has too few replicas.
     NoReplicas,
     /// `ERR`: any error without a word of its own.
     Plain,
@@ -71,13 +71,13 @@ pub enum ServerWord {
 }
 
 impl StoreError {
-    /// The store is well, and cannot answer for a moment.
+    /// Whether the store is well, and only cannot answer for a moment.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
         matches!(self, Self::Moving)
     }
 
-    /// One of a closed set: the `error.type` of metrics and spans.
+    /// The `error.type` of metrics and spans, one of a closed set.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -100,7 +100,7 @@ impl ServerWord {
             .unwrap_or(Self::Other)
     }
 
-    /// As the server writes it; `_OTHER` for a word that makes no difference.
+    /// The word as the server writes it; `_OTHER` for a word that makes no difference.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -120,7 +120,7 @@ impl ServerWord {
         }
     }
 
-    /// All that make a difference.
+    /// All words that make a difference.
     pub(super) const ALL: [Self; 12] = [
         Self::ReadOnly,
         Self::OutOfMemory,

@@ -1,11 +1,11 @@
-//! Whether the primary store is asked at all.
+//! Decides whether the primary store is asked at all.
 
 use crate::sync::lock;
 use std::sync::Mutex;
 
-/// Opens after [`THRESHOLD`] failures in a row. A probe's success alone does not close it but puts
-/// it on trial, because a store can answer probes and still refuse every write (READONLY, OOM): on
-/// trial the first answer decides.
+/// Opens after [`THRESHOLD`] failures in a row. A successful probe does not close it, but puts it
+/// on trial. A store may answer probes and still refuse every write (READONLY, OOM). On trial, the
+/// first answer decides.
 #[derive(Debug)]
 pub(super) struct Guard(Mutex<Inner>);
 
@@ -22,21 +22,21 @@ enum State {
     Trial,
 }
 
-/// Leave to ask the primary. Belongs to an era, so that what was asked before an outage does not
-/// decide after it.
+/// The permission to ask the primary. It belongs to an era: an answer from before an outage does
+/// not count after it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leave {
     era: u64,
 }
 
-/// What an answer, or its absence, has changed.
+/// The change that an answer, or its absence, has caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
-    /// The store is lost: somebody must probe it from now on.
+    /// The store is lost: the caller must begin to probe it.
     Lost,
-    /// The same, where it had only been on trial.
+    /// The store is lost again, after a trial.
     LostOnTrial,
-    /// The store is back for good.
+    /// The store is back.
     Back,
 }
 
@@ -84,7 +84,7 @@ impl Guard {
         })
     }
 
-    /// A probe was answered: calls may try again.
+    /// The primary answered a probe: calls may ask it again.
     pub(super) fn try_again(&self) {
         self.with(|inner| {
             if inner.state == State::Open {

@@ -1,4 +1,4 @@
-//! What telemetry and readiness may know of the primary store.
+//! The facts about the primary store for telemetry and readiness.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use crate::sync::lock;
 
-/// Counters and gauges of a [`Guarded`](super::Guarded) store; plain atomics, read at any time.
+/// Counters and gauges of a [`Guarded`](super::Guarded) store: plain atomics, which can be read at
+/// any time.
 #[derive(Debug, Default)]
 pub struct StoreHealth {
     pub(super) reached: AtomicBool,
@@ -34,7 +35,7 @@ impl StoreHealth {
         self.reached.load(Relaxed)
     }
 
-    /// The primary is lost: calls are decided locally, or rejected.
+    /// Whether the primary is lost: calls are decided locally, or refused.
     #[must_use]
     pub fn degraded(&self) -> bool {
         self.degraded.load(Relaxed)

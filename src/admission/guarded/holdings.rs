@@ -1,4 +1,4 @@
-//! Which store holds a granted call: it is settled there, and nowhere else.
+//! Which store holds a granted call: only that store settles it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::admission::Nonce;
 use crate::sync::lock;
 
-/// The granted calls of this process, until they are settled or their leases have ended.
+/// The granted calls of this process, until they are settled or their leases end.
 pub(super) struct Holdings<L>(Mutex<Table<L>>);
 
 struct Table<L> {
@@ -16,7 +16,7 @@ struct Table<L> {
     sweep_at: usize,
 }
 
-/// Where one call's claims may stand.
+/// The stores on which a call's claims may stand.
 pub(super) struct Holding<L> {
     pub(super) primary: Hold,
     pub(super) local: Option<Arc<L>>,
@@ -25,7 +25,7 @@ pub(super) struct Holding<L> {
 }
 
 impl<L> Holding<L> {
-    /// The local store granted last.
+    /// Whether the local store gave the last grant.
     pub(super) fn is_local(&self) -> bool {
         self.last == Last::Local
     }
@@ -40,15 +40,15 @@ impl<L> Clone for Holding<L> {
 /// Whether the primary holds a claim of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Hold {
-    /// It was never asked.
+    /// The primary was never asked.
     No,
-    /// It was asked, and the reply was lost.
+    /// The primary was asked, and the reply was lost.
     Maybe,
-    /// It granted.
+    /// The primary granted.
     Yes,
 }
 
-/// Which store granted last. The clock that a grant is told by is that store's own.
+/// The store that gave the last grant. The time of the grant is of that store's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Last {
     Primary,
@@ -72,7 +72,7 @@ impl<L> Holdings<L> {
 
     pub(super) fn put(&self, nonce: Nonce, holding: Holding<L>) {
         self.with(|table| {
-            // A call that is never settled is a bug elsewhere; its entry must not stay for good.
+            // A call that is never settled is a bug elsewhere. Its entry must not stay for ever.
             if table.held.len() >= table.sweep_at {
                 let now = Instant::now();
                 table.held.retain(|_, holding| holding.lease_ends > now);

@@ -1,5 +1,5 @@
-//! What decides while the primary store is lost: a store of this process's own, at this replica's
-//! share of every limit.
+//! The store that decides while the primary is lost. It belongs to this process, and applies this
+//! replica's share of every limit.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::sync::lock;
 /// Makes the local store of an outage.
 pub type Fresh<L> = Box<dyn Fn() -> Arc<L> + Send + Sync>;
 
-/// The local stores, one an outage.
+/// The local stores, one per outage.
 pub(super) struct Local<L> {
     replicas: NonZeroU32,
     fresh: Fresh<L>,
@@ -31,7 +31,7 @@ impl<L> Local<L> {
         Self { replicas, fresh, outage: Mutex::new(None) }
     }
 
-    /// The outage's store; the first to ask begins it.
+    /// The store of the outage; the first ask creates it.
     pub(super) fn store(&self) -> Arc<L> {
         let mut outage = lock(&self.outage);
         let used = Instant::now();
@@ -40,8 +40,8 @@ impl<L> Local<L> {
         Arc::clone(&current.store)
     }
 
-    /// The primary has answered. Its word counts from here; the local state goes once it has been
-    /// idle for [`REST`].
+    /// The primary has answered, and decides from now on. The local state is dropped after it has
+    /// been idle for [`REST`].
     pub(super) fn primary_answered(&self) {
         let mut outage = lock(&self.outage);
         if outage.as_ref().is_some_and(|outage| outage.used.elapsed() >= REST) {
@@ -49,8 +49,8 @@ impl<L> Local<L> {
         }
     }
 
-    /// This replica's share of the limits. Rates are divided as they are. Counts are rounded down,
-    /// and are at least 1.
+    /// This replica's share of the limits. Rates are divided exactly. Counts are rounded down, and
+    /// are at least 1.
     ///
     /// `committed_burst` stays whole. The tenants' shares of it are ⌈bᵢ/replicas⌉ each, and their sum
     /// may be as large as the whole. A reserve that is too large delays spare calls; one that is too
@@ -74,6 +74,6 @@ impl<L> Local<L> {
     }
 }
 
-/// A store that comes and goes finds the same local buckets again: a fresh burst at each turn would
-/// add up.
+/// If the primary comes and goes, each outage finds the same local buckets. Otherwise each would
+/// begin with a full burst, and the bursts would add up.
 pub(super) const REST: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Asking the primary store, losing it, and finding it again.
+//! Asks the primary store, notices its loss, and finds it again.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::guard::{Change, Leave};
 use crate::admission::{Store, StoreError};
 
 impl<P: Store, L: Store> Inner<P, L> {
-    /// Asks the primary: bounded, counted, and told to the breaker.
+    /// Asks the primary: bounded in time, counted, and reported to the guard.
     pub(super) async fn ask<T>(
         self: &Arc<Self>,
         leave: Leave,
@@ -50,22 +50,22 @@ impl<P: Store, L: Store> Inner<P, L> {
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         self.asked.store(true, Relaxed);
-        // The primary keeps the timeout itself, and draws conclusions from it; to cut it off first
-        // would take them away.
+        // The primary applies the timeout itself, and learns from it. An earlier cut-off would
+        // prevent that.
         let answer = timeout(self.timeout + self.timeout / 5, answer).await;
         let answer = answer.unwrap_or(Err(StoreError::TimedOut))?;
         self.health.reached.store(true, Relaxed);
         Ok(answer)
     }
 
-    /// Probes once a second until the primary answers. One task at a time: only what opens the
-    /// breaker calls this.
+    /// Probes once a second until the primary answers. Only the opening of the guard starts this
+    /// task, so only one runs.
     pub(super) fn watch(self: &Arc<Self>) {
         let inner = Arc::downgrade(self);
         tokio::spawn(async move {
             let mut ticks = interval_at(Instant::now() + PROBE_EVERY, PROBE_EVERY);
-            // In tasks of their own: one that hangs must not put off the next, and a panic below
-            // must not end the watch.
+            // Each probe is a task of its own. A probe that hangs does not delay the next, and a
+            // panic in it does not end the watch.
             let mut probes = JoinSet::new();
             loop {
                 let probe = tokio::select! {
@@ -84,8 +84,7 @@ impl<P: Store, L: Store> Inner<P, L> {
         });
     }
 
-    /// Looks after a primary that nobody asks anything: its loss shall be known before the first
-    /// call of the morning.
+    /// Watches a primary without any calls: its loss must be known before the next call.
     pub(super) fn watch_idle(self: &Arc<Self>) {
         let inner = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -106,7 +105,7 @@ impl<P: Store, L: Store> Inner<P, L> {
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
         match self.bounded(self.primary.probe()).await {
-            // It answers, and its calls wait for it.
+            // The store answers, and its calls wait for it.
             Err(error) if error.is_passing() => {
                 self.health.reached.store(true, Relaxed);
                 Ok(())
@@ -129,8 +128,8 @@ impl<P: Store, L: Store> Inner<P, L> {
     }
 }
 
-/// The store is back in use within 2 s of its return.
+/// The store is used again within 2 s of its return.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// Three of them in a row say that an idle primary is lost.
+/// After three failed probes in a row, an idle primary counts as lost.
 const IDLE_PROBE_EVERY: Duration = Duration::from_secs(5);

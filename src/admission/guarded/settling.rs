@@ -1,4 +1,4 @@
-//! Settling that outlives its answer: retried in the background until the lease ends.
+//! Settlement after the answer to the caller: repeated in the background until the lease ends.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,15 +12,15 @@ use super::holdings::Hold;
 use super::{Inner, Leave};
 use crate::admission::{Settled, Settlement, Store, StoreError};
 
-/// One settlement that is still open. However its task ends, it is counted.
+/// One open settlement. It is counted, however its task ends.
 struct Open {
     health: Arc<StoreHealth>,
     counts: bool,
 }
 
 impl<P: Store, L: Store> Inner<P, L> {
-    /// Settles on the primary in the background. A claim that the primary never confirmed is tried
-    /// as well, because it may stand, but is not counted where that fails.
+    /// Settles on the primary in the background. A claim that the primary never confirmed may still
+    /// stand. It is settled as well, but not counted if that fails.
     pub(super) fn settle_later(
         self: &Arc<Self>,
         settlement: &Settlement,
@@ -85,6 +85,6 @@ impl Drop for Open {
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// Beyond this many the rest is given up and counted at once: a store that answers now and then
-/// must not fill memory.
+/// The most open settlements. Further ones are given up and counted at once: a store that answers
+/// only sometimes must not fill the memory.
 const SETTLING_MAX: u64 = 4096;

@@ -1,4 +1,4 @@
-//! The two key files: a base64 key of 32 bytes a line, and every problem named with its line.
+//! The two key files: one base64 key of 32 bytes per line. Every problem names its line.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{KEY_BYTES, Raw};
 
-/// Which of the two files of `idempotency` a problem is about.
+/// The file of `idempotency` that has a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFile {
     /// `idempotency.root_key_file`.
@@ -19,7 +19,7 @@ pub enum KeyFile {
     Sealing,
 }
 
-/// Why a key file does not serve. Never holds a byte of a key.
+/// Why a key file is refused. It never holds a byte of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}")]
 pub struct KeyProblem {
@@ -29,7 +29,7 @@ pub struct KeyProblem {
     pub fault: KeyFault,
 }
 
-/// What can be wrong with a key file. Lines count from 1.
+/// The possible faults of a key file. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
     /// The file cannot be read.
@@ -38,35 +38,35 @@ pub enum KeyFault {
     /// There is no key in it.
     #[error("holds no key; `participant-gateway keygen` prints one")]
     Empty,
-    /// The line is something else than base64.
+    /// The line is not base64.
     #[error("has a line {line} that is not standard base64 with its padding, {LINE_FORM}")]
     NotBase64 {
-        /// Where.
+        /// The line.
         line: usize,
     },
     /// The line's key is too long or too short.
     #[error("has a line {line} of {bytes} bytes instead of {LINE_FORM}")]
     WrongLength {
-        /// Where.
+        /// The line.
         line: usize,
-        /// How many bytes it holds.
+        /// The number of bytes in it.
         bytes: usize,
     },
     /// A root file with a second key.
     #[error("has a line {line}, one key too many")]
     OneTooMany {
-        /// Where.
+        /// The line.
         line: usize,
     },
-    /// The line repeats an earlier one, which is no rotation.
+    /// The line repeats an earlier one, so it is no rotation.
     #[error("has a line {line} that repeats the key of line {first}")]
     Repeated {
-        /// Where.
+        /// The line.
         line: usize,
-        /// Where the key stood first.
+        /// The line where the key stood first.
         first: usize,
     },
-    /// The cryptographic library refused to work.
+    /// The cryptographic library failed.
     #[error("makes the cryptographic library fail")]
     Library,
 }
@@ -117,7 +117,7 @@ fn key_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .filter(|(_, line)| !line.is_empty())
 }
 
-// base64's own error names the byte it stumbled over, which is a part of the key.
+// base64's own error names the byte that it could not read, which is a part of the key.
 fn parse_line(line: usize, text: &str) -> Result<Raw, KeyFault> {
     let bytes = STANDARD
         .decode(text)
@@ -131,5 +131,5 @@ fn parse_line(line: usize, text: &str) -> Result<Raw, KeyFault> {
 
 const LINE_FORM: &str = "32 bytes in base64 (44 characters)";
 
-/// More than a thousand keys: whatever is longer is no key file.
+/// More than a thousand keys: a longer file is no key file.
 const FILE_MAX_BYTES: u64 = 64 * 1024;

@@ -1,27 +1,28 @@
-//! One upstream's clock, factor and budget. The same arithmetic as `redis/common.lua`, in the same
-//! order.
+//! One upstream's clock, factor and budget. The arithmetic is that of `redis/common.lua`, in the
+//! same order.
 
 use crate::admission::rounding::TOLERANCE;
 
-/// The account's token bucket, and the clock that everything on this upstream is measured by.
+/// The account's token bucket, and the upstream's clock.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
-    /// The upstream's clock in µs: it goes forward by what `last` went forward, and stands still
-    /// where that steps back.
+    /// The upstream's clock in µs. It advances as `last` advances, and stands still if `last` steps
+    /// back.
     pub m: u64,
     last: u64,
     /// V, in calls.
     pub level: f64,
-    /// ∫f dm in seconds: levels refill with it, so that a long gap is not refilled at today's f.
+    /// ∫f dm in seconds. Levels refill with it, so that a long gap is not refilled at the present
+    /// f.
     pub phi: f64,
     /// f, 1/16 to 1.
     pub factor: f64,
     halved: Option<u64>,
-    /// Until when callers were sent away, in µs of m.
+    /// The end of the last hint to a refused caller, in µs of m.
     promised: f64,
 }
 
-/// The shape of an upstream's budget under the present config.
+/// The limits of an upstream's budget under the present config.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shape {
     pub rate: f64,
@@ -34,8 +35,8 @@ impl Budget {
         Self { m: now, last: now, level: burst, phi, factor, halved, promised }
     }
 
-    /// Brings everything up to date, then halves the factor if Connect throttled an attempt that
-    /// was granted since.
+    /// Updates the clock, the factor and the level. Then halves the factor if Connect throttled an
+    /// attempt that was granted after the last halving.
     pub fn advance(&mut self, now: u64, shape: Shape, throttled: Option<u64>) {
         let gone = now.saturating_sub(self.last);
         self.m += gone;
@@ -54,13 +55,13 @@ impl Budget {
         }
     }
 
-    /// How long until the budget holds that many tokens, in µs; `None`: it does now.
+    /// The time until the budget holds that many tokens, in µs; `None`: it holds them now.
     pub fn wait(&self, shape: Shape, needed: f64) -> Option<f64> {
         (self.level < needed - TOLERANCE).then(|| (needed - self.level) * self.each(shape))
     }
 
-    /// A call starts. What was promised to those who were sent away counts until there is enough to
-    /// spare beside the `reserve`, and nobody waits for it.
+    /// Charges a call that starts. Hints to refused callers stay reserved until the bucket has
+    /// enough beside the `reserve`, and no call waits.
     pub fn pay(&mut self, shape: Shape, reserve: f64, is_alone: bool) {
         if is_alone && has_spare(self.level - reserve, shape.burst - reserve) {
             self.promised = 0.0;
@@ -68,21 +69,22 @@ impl Budget {
         self.level -= 1.0;
     }
 
-    /// The hint for a call that is sent away, in µs: its exact wait, spread.
+    /// The hint for a refused call, in µs: its exact wait, spread.
     pub fn send_away(&mut self, shape: Shape, reserve: f64, exact: f64) -> f64 {
         let each = self.each(shape);
         let early = early(each, shape.burst - reserve);
         spread(exact, &mut self.promised, each, early, self.m)
     }
 
-    /// What one token takes, in µs.
+    /// The time in which one token refills, in µs.
     fn each(&self, shape: Shape) -> f64 {
         1e6 / (self.factor * shape.rate)
     }
 }
 
-/// An exact wait, spread: callers that are sent away together come back one after another. `each`:
-/// what one more caller takes. Whoever comes less than `early` too early keeps its turn. All in µs.
+/// An exact wait, spread: callers that are refused together come back one after another. `each`:
+/// the time that one more caller adds. A caller that comes less than `early` too soon keeps its
+/// turn. All times are in µs.
 pub(super) fn spread(exact: f64, promised: &mut f64, each: f64, early: f64, m: u64) -> f64 {
     if exact < early {
         return exact.min(MAX_HINT_US);
@@ -92,19 +94,19 @@ pub(super) fn spread(exact: f64, promised: &mut f64, each: f64, early: f64, m: u
     hint
 }
 
-/// Whether there is so much that those who were sent away have all they need, or do not come. Half a
-/// burst is the backlog of those who come late.
+/// Whether the level is enough for every refused caller, or they do not come back. Half a burst is
+/// the allowance for callers that come late.
 pub(super) fn has_spare(level: f64, size: f64) -> bool {
     level >= 1.0 + (size / 2.0).max(1.0) - TOLERANCE
 }
 
-/// How early a caller may come and keep its turn, in µs. `holds`: the most calls that the bucket
-/// gives out. One that holds a single call loses the next while nobody comes; others lose nothing.
+/// How much too soon a caller may come and keep its turn, in µs. `holds`: the most calls in the
+/// bucket. A bucket for a single call loses refill while no caller comes. Larger buckets lose none.
 pub(super) fn early(each: f64, holds: f64) -> f64 {
     if holds < 2.0 { each / 10.0 } else { 0.0 }
 }
 
 const SLOWEST: f64 = 1.0 / 16.0;
 
-/// The longest hint.
+/// The longest hint, in µs.
 const MAX_HINT_US: f64 = 30e6;

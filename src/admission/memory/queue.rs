@@ -1,8 +1,10 @@
-//! Spare calls that wait for their slots: start-time fair queueing between the tenants that wait.
+//! The queue of spare calls for their slots: start-time fair queueing between the tenants that
+//! wait.
 //!
-//! A tenant's waiting calls have tags: the tag after its last start, or the largest that has
-//! started, and one more for each of its calls before. The smallest tag goes first. So a tenant that
-//! sends most does not get most: docs/design/admission.md, "The queue".
+//! Each waiting call of a tenant has a tag. The first has the tag after the tenant's last start, or
+//! the largest started tag if that is larger. Each further call has the next tag. The smallest tag
+//! starts first. A tenant with the most calls therefore does not get the most slots:
+//! docs/design/admission.md, "The queue".
 
 use std::collections::HashMap;
 
@@ -14,13 +16,13 @@ use crate::error::Limit;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Queue {
     pub(super) waiting: Vec<Waiter>,
-    /// By tenant: the tag of its last start, while somebody waits.
+    /// By tenant: the tag of its last start, while any call waits.
     pub(super) starts: HashMap<Name, u64>,
-    /// The largest tag that has started, while somebody waits.
+    /// The largest tag that has started, while any call waits.
     pub(super) served: u64,
 }
 
-/// Who waits: a call, or a further attempt of it.
+/// A call that waits, or a further attempt of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Who<'a> {
     pub nonce: Nonce,
@@ -28,21 +30,21 @@ pub(super) struct Who<'a> {
     pub is_attempt: bool,
 }
 
-/// What a queued call holds.
+/// The resources that a queued call holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// It has paid at its tenant's ceiling, and has a place in flight.
     Call,
-    /// So has a committed call, which waits for the next token and for no other call.
+    /// It holds the same, but is committed: it waits for the next token, and not for other calls.
     Committed,
-    /// A granted call's.
+    /// A further attempt of a granted call.
     Attempt,
-    /// Shadow enforcement let it exceed this limit: it holds nothing.
+    /// Shadow enforcement let it exceed this limit, so it holds nothing.
     Shadowed(Limit),
 }
 
 impl Kind {
-    /// Whether it has paid at its tenant's ceiling.
+    /// Whether the call has paid at its tenant's ceiling.
     pub fn has_paid(self) -> bool {
         matches!(self, Self::Call | Self::Committed)
     }
@@ -53,22 +55,23 @@ pub(super) struct Waiter {
     pub nonce: Nonce,
     tenant: Name,
     pub kind: Kind,
-    /// When it is dropped unless it asks again, in µs of m.
+    /// When the call is dropped unless it asks again, in µs of m.
     pub dropped: u64,
 }
 
-/// A call's turn.
+/// The turn of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Turn {
     tag: u64,
-    /// How many start before it.
+    /// The number of calls that start before it.
     pub ahead: usize,
-    /// What it holds, if it waits already.
+    /// What it holds, if it already waits.
     pub kind: Option<Kind>,
 }
 
 impl Queue {
-    /// Forgets those that have not asked again in time. The last starts end with the queue.
+    /// Drops the calls that have not asked again in time. The last starts are forgotten when the
+    /// queue is empty.
     pub fn purge(&mut self, m: u64) {
         self.waiting.retain(|waiter| waiter.dropped > m);
         if self.waiting.is_empty() {
@@ -88,7 +91,7 @@ impl Queue {
         self.waiting.iter().filter(paid).count() as u32
     }
 
-    /// The call's turn: that of its place, or of the one that it would get.
+    /// The call's turn, in its place or in the one that it would get.
     pub fn turn(&self, who: Who<'_>) -> Turn {
         let (tags, tenant) = (self.tags(), who.tenant);
         let own = self.position(who);
@@ -104,17 +107,17 @@ impl Queue {
         Turn { tag, ahead, kind: own.map(|own| self.waiting[own].kind) }
     }
 
-    /// Whether nobody waits.
+    /// Whether no call waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Whether one more may join.
+    /// Whether one more call may join.
     pub fn has_room(&self) -> bool {
         self.waiting.len() < MAX_QUEUE
     }
 
-    /// Takes a place, or keeps the one that the call has.
+    /// Takes a place, or keeps the call's present one.
     pub fn join(&mut self, who: Who<'_>, kind: Kind, dropped: u64) {
         let Who { nonce, tenant, .. } = who;
         match self.position(who) {
@@ -123,13 +126,13 @@ impl Queue {
         }
     }
 
-    /// Gives the place up; returns what the call held there.
+    /// Gives the place up. Returns what the call held there.
     pub fn leave(&mut self, who: Who<'_>) -> Option<Kind> {
         let own = self.position(who)?;
         Some(self.waiting.remove(own).kind)
     }
 
-    /// A spare call starts at its turn, and is not in the queue any more.
+    /// Notes that a spare call starts at its turn. It has left the queue.
     pub fn started(&mut self, tenant: &Name, turn: Turn) {
         if !self.waiting.is_empty() {
             self.starts.insert(tenant.clone(), turn.tag);
@@ -137,7 +140,7 @@ impl Queue {
         }
     }
 
-    /// Of each call that waits, in order; a committed call has none.
+    /// The tag of each waiting call, in order; a committed call has none.
     fn tags(&self) -> Vec<Option<u64>> {
         let mut next: HashMap<&Name, u64> = HashMap::new();
         let mut tags = Vec::with_capacity(self.waiting.len());

@@ -1,4 +1,4 @@
-//! One idempotency record: what it says to an ask, and what becomes of it.
+//! One idempotency record: its answer to an ask, and its states.
 
 use super::super::{Decision, Nonce, RecordAsk, Verdict};
 use crate::domain::UpstreamToken;
@@ -13,9 +13,9 @@ pub(super) struct Record {
     mac: String,
     /// Once uncertain, always uncertain.
     pub sticky: bool,
-    /// When it is forgotten, in µs of m.
+    /// When the record is forgotten, in µs of m.
     pub until: u64,
-    /// The result; kept while it is only to be sealed anew.
+    /// The result. It is kept while a takeover only seals it anew.
     pub body: Option<Body>,
 }
 
@@ -33,21 +33,21 @@ pub(super) enum State {
     Uncertain,
 }
 
-/// What the record says to an ask.
+/// The record's position on an ask.
 #[derive(Debug)]
 pub(super) enum Standing {
-    /// The answer is the record's.
+    /// The record answers the ask.
     Answer(Decision),
-    /// The claim is this nonce's already; when its lease ends, and its sticky bit.
+    /// The claim is already this nonce's. The fields are the end of its lease, and its sticky bit.
     Ours { lease: u64, sticky: bool },
-    /// May be claimed, as it is.
+    /// The record may be claimed.
     Free,
-    /// May be claimed, and the claim is a takeover. `keep`: of this very record, whose body stays.
+    /// The record may be claimed by a takeover. `keep`: the record stays, with its body.
     Takeover { keep: bool },
 }
 
 impl Record {
-    /// What the record says to an ask; ends a body's life on the way.
+    /// The record's position on an ask. Drops a body that has expired.
     pub fn standing(&mut self, ask: &RecordAsk, nonce: Nonce, m: u64) -> Standing {
         if self.until <= m {
             return Standing::Free;
@@ -60,7 +60,7 @@ impl Record {
             };
         }
         if self.token != ask.upstream_token || self.mac != ask.mac {
-            // The same content has the same token and mac: this record was not written by us.
+            // The same content has the same token and MAC, so another program wrote this record.
             return Standing::Takeover { keep: false };
         }
         match (self.state, &self.body) {
@@ -70,7 +70,8 @@ impl Record {
             (State::InFlight { lease, .. }, _) if lease > m => Standing::Answer(Decision::Busy {
                 lease: std::time::Duration::from_micros(lease - m),
             }),
-            // Done; or taken over to be sealed anew, and that never ended: the body is what it was.
+            // The state is done, or a takeover to seal the body anew never ended: the body is still
+            // valid.
             (State::InFlight { .. } | State::Done | State::Uncertain, Some(body))
                 if body.until > m =>
             {
@@ -99,7 +100,7 @@ impl Record {
         }
     }
 
-    /// A claim of what was free, or in place of what is not ours.
+    /// A claim of a free record, or in place of a foreign one.
     pub fn claimed(ask: &RecordAsk, nonce: Nonce, lease: u64, until: u64, sticky: bool) -> Self {
         Self {
             state: State::InFlight { nonce, lease },
@@ -113,20 +114,21 @@ impl Record {
         }
     }
 
-    /// Claims it anew, or renews the claim. It lives as long as its lease at least.
+    /// Claims the record again, or renews the claim. The record lasts at least as long as its
+    /// lease.
     pub fn claim(&mut self, nonce: Nonce, lease: u64, sticky: bool) {
         self.state = State::InFlight { nonce, lease };
         self.sticky = sticky;
         self.until = self.until.max(lease);
     }
 
-    /// Whether the claim is this nonce's.
+    /// Whether this nonce holds the claim.
     pub fn is_held_by(&self, nonce: Nonce, m: u64) -> bool {
         self.until > m && matches!(self.state, State::InFlight { nonce: held, .. } if held == nonce)
     }
 
-    /// Ends a claim; `life` is what is left of the result's own, where it has an end. False: forget
-    /// the record.
+    /// Ends a claim. `life` is the rest of the result's own life, if it has an end. Returns false
+    /// if the record must be forgotten.
     pub fn settle(&mut self, verdict: &Verdict, life: Option<u64>, m: u64) -> bool {
         match verdict {
             Verdict::Done { sealed, .. } => {
@@ -146,14 +148,14 @@ impl Record {
         true
     }
 
-    /// Drops a body whose life is over; its record stays as a tombstone.
+    /// Drops an expired body. The record stays as a tombstone.
     pub fn expire(&mut self, m: u64) {
         if self.state == State::Done && self.body.as_ref().is_some_and(|body| body.until <= m) {
             self.bury();
         }
     }
 
-    /// When there is something to purge.
+    /// When the record next needs a purge.
     pub fn next_purge(&self) -> u64 {
         match (self.state, &self.body) {
             (State::Done, Some(body)) => body.until.min(self.until),

@@ -1,4 +1,4 @@
-//! One tenant on one upstream: its ceiling, its committed share, its calls in flight.
+//! One tenant on one upstream: its ceiling, its committed share, and its calls in flight.
 
 use std::collections::HashMap;
 
@@ -6,28 +6,28 @@ use super::budget::{Budget, early, has_spare, spread};
 use crate::admission::rounding::TOLERANCE;
 use crate::admission::{MAX_LEASE, Nonce, Scope};
 
-/// TenantLevels, and leases with their end.
+/// The levels, and the leases with their ends.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TenantState {
-    /// `None` as long as nothing was charged: all is full.
+    /// `None` until the first charge: every bucket is full.
     levels: Option<TenantLevels>,
     pub(super) flights: HashMap<Nonce, Lease>,
 }
 
-/// TenantLevels, with the time they were true at.
+/// The levels, and the time at which they were computed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TenantLevels {
-    /// Of the tenant's ceiling, in calls.
+    /// The level of the tenant's ceiling, in calls.
     pub ceiling: f64,
-    /// The same, as if there were no burst to bound it.
+    /// The same level without the bound of the burst.
     refilled: f64,
     at: u64,
-    /// Of its committed share, in calls.
+    /// The level of its committed share, in calls.
     pub share: f64,
     share_phi: f64,
-    /// Until when callers were sent away by the rate, in µs of m.
+    /// The end of the last hint that the rate gave, in µs of m.
     promised: f64,
-    /// Until when callers were sent away by the calls in flight, in µs of m.
+    /// The end of the last hint that the calls in flight gave, in µs of m.
     flights_promised: f64,
     /// Queued calls that have paid at the ceiling.
     pub queued: u32,
@@ -36,14 +36,14 @@ pub(super) struct TenantLevels {
 /// A place among the calls in flight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lease {
-    /// Its end, in µs of m.
+    /// The end of the lease, in µs of m.
     pub ends: u64,
     /// False for a call that shadow enforcement let through.
     pub is_counted: bool,
 }
 
 impl TenantState {
-    /// The levels, as of now.
+    /// The levels at present.
     pub fn levels(&self, scope: &Scope, budget: &Budget) -> TenantLevels {
         let burst = f64::from(scope.limits.burst);
         let share_burst = f64::from(scope.limits.committed_burst());
@@ -75,12 +75,12 @@ impl TenantState {
         }
     }
 
-    /// Keeps the levels, which a decision has changed.
+    /// Stores the levels after a decision has changed them.
     pub fn keep(&mut self, levels: TenantLevels) {
         self.levels = Some(levels);
     }
 
-    /// Gives one call back to the ceiling. `has_left`: it was a queued call's.
+    /// Gives one call back to the ceiling. `has_left`: whether it was a queued call.
     pub fn give_back(&mut self, scope: &Scope, budget: &Budget, has_left: bool) {
         if self.levels.is_none() {
             return;
@@ -93,7 +93,7 @@ impl TenantState {
         }
     }
 
-    /// Calls in flight and in the queue that count against the tenant's limit.
+    /// The calls in flight and in the queue that count against the tenant's limit.
     pub fn in_flight(&self, m: u64) -> u64 {
         let counts = |lease: &&Lease| lease.is_counted && lease.ends > m;
         self.flights.values().filter(counts).count() as u64
@@ -105,13 +105,13 @@ impl TenantState {
         self.flights.get(&nonce).copied().filter(runs)
     }
 
-    /// Takes or keeps a place, and forgets the leases that have run out.
+    /// Takes or keeps a place, and drops the leases that have ended.
     pub fn take(&mut self, nonce: Nonce, lease: Lease, m: u64) {
         self.flights.retain(|_, lease| lease.ends > m);
         self.flights.insert(nonce, lease);
     }
 
-    /// Frees a call's place; returns the lease if it still ran.
+    /// Frees a call's place. Returns the lease if it had not ended.
     pub fn free(&mut self, nonce: Nonce, m: u64) -> Option<Lease> {
         self.flights.remove(&nonce).filter(|lease| lease.ends > m)
     }
@@ -135,14 +135,15 @@ impl TenantLevels {
         spread((1.0 - self.ceiling) * each, &mut self.promised, each, early, m)
     }
 
-    /// The hint for a call that the calls in flight refuse, in µs. `typical`: what a call takes.
+    /// The hint for a call that the limit of calls in flight refuses, in µs. `typical`: the usual
+    /// time of a call.
     pub fn send_away_by_flights(&mut self, scope: &Scope, typical: f64, m: u64) -> f64 {
         let each = typical / f64::from(scope.limits.max_in_flight);
         spread(typical, &mut self.flights_promised, each, 0.0, m)
     }
 
-    /// A call is within both limits: what was promised to those who were sent away counts no more
-    /// once there is enough to spare. `others`: its tenant's calls in flight.
+    /// Called for a call within both limits. Hints to refused callers are forgotten as soon as
+    /// there is enough to spare. `others`: the tenant's calls in flight.
     pub fn forget_promises(&mut self, scope: &Scope, others: u64) {
         if has_spare(self.refilled, f64::from(scope.limits.burst)) {
             self.promised = 0.0;

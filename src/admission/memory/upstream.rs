@@ -1,4 +1,4 @@
-//! One upstream's share of the store: everything that one answer decides over, under one lock.
+//! One upstream's part of the store: all that one answer decides over, under one lock.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,27 +22,27 @@ pub(super) struct UpstreamState {
     pub(super) queue: Queue,
     pub(super) tenants: HashMap<Name, TenantState>,
     pub(super) records: HashMap<Arc<str>, Record>,
-    /// When each record wants purging, soonest first.
+    /// When each record next needs a purge, the soonest first.
     purges: BTreeSet<(u64, Arc<str>)>,
     max_records: usize,
 }
 
-/// What a grant does to the record.
+/// The effect of a grant on the record.
 enum Claimed {
     New { sticky: bool },
     Renew { sticky: bool },
 }
 
-/// An ask that the record lets through, as far as it is decided.
+/// The decision so far on an ask that the record lets through.
 struct Decided {
     levels: TenantLevels,
     /// When the granted lease ends, in µs of m.
     lease: u64,
     held: Option<Lease>,
     claim: Claimed,
-    /// The grant stands already; only its reply was lost.
+    /// The grant already stands, and only its reply was lost.
     is_mended: bool,
-    /// The call takes no counted place, and pays nothing at the ceiling.
+    /// The call takes no counted place, and does not pay at the ceiling.
     is_free: bool,
     shadowed: Option<Refused>,
 }
@@ -138,7 +138,7 @@ impl UpstreamState {
         self.tenants.entry(scope.tenant.clone()).or_default()
     }
 
-    /// Asks the record first: its answer, or the ask that it lets through.
+    /// Asks the record first. Returns its answer, or the ask that it lets through.
     fn consult_record(&mut self, ask: &Ask) -> Result<Decided, Decision> {
         let (scope, m) = (&ask.scope, self.budget.m);
         let is_attempt = matches!(ask.stage, Stage::Attempt { .. });
@@ -176,7 +176,7 @@ impl UpstreamState {
         }
         let tenant = &ask.scope.tenant;
         self.queue.purge(self.budget.m);
-        // Queued calls that never asked again are given back what they had paid.
+        // Queued calls that never asked again get back their charge.
         let paid = self.queue.paid(tenant);
         let gives_back = paid < decided.levels.queued;
         if gives_back {
@@ -186,8 +186,8 @@ impl UpstreamState {
             decided.levels.queued = paid;
         }
         let queued = self.queue.turn(who(ask)).kind;
-        // A call without a record is known by its lease alone. The place of a queued call ends
-        // with its turn; it is no grant.
+        // A call without a record is known only by its lease. The place of a queued call ends with
+        // its turn. It is no grant.
         if ask.record.is_none()
             && queued.is_none()
             && let Some(held) = decided.held
@@ -219,8 +219,8 @@ impl UpstreamState {
         (decision, shadowed)
     }
 
-    /// Asks the tenant's ceiling, then its calls in flight. What shadow enforcement lets through leaves
-    /// no trace in the tenant's figures, as if it had been refused.
+    /// Asks the tenant's ceiling, then its calls in flight. A call that shadow enforcement lets
+    /// through does not change the tenant's figures, like a refused one.
     fn over_own_limits(&mut self, ask: &Ask, decided: &mut Decided) -> Option<Refused> {
         let (scope, m) = (&ask.scope, self.budget.m);
         if matches!(ask.stage, Stage::Attempt { .. }) || decided.is_mended {
@@ -351,7 +351,7 @@ impl UpstreamState {
         granted(ask, m, takeover, distrusted)
     }
 
-    /// Renews the leases of a granted call, and nothing else.
+    /// Renews the leases of a granted call, and changes nothing else.
     fn renew(&mut self, ask: &Ask, mut decided: Decided) -> Decision {
         match (decided.held, &ask.record) {
             (None, None) => return Decision::Lost,
@@ -425,14 +425,15 @@ fn shape(scope: &Scope) -> Shape {
     Shape { rate: scope.rate.per_second(), burst: f64::from(scope.burst) }
 }
 
-/// What is left of a result's life by its credentials, in µs; `None`: they do not end.
+/// The rest of a result's life by its credentials, in µs; `None`: they do not end.
 fn life(verdict: &Verdict, wall: u64) -> Option<u64> {
     let Verdict::Done { expires: Some(expires), .. } = verdict else { return None };
     Some(unix_micros(*expires).saturating_sub(micros(EXPIRY_SKEW)).saturating_sub(wall))
 }
 
-/// A call's share of the purging: more than it can add, so that memory follows what lives.
+/// The records that one call purges. They are more than it can add, so that memory follows the live
+/// records.
 const PURGED_A_CALL: usize = 4;
 
-/// How much later than told a queued call may ask again, in µs.
+/// How much later than its hint a queued call may ask again, in µs.
 const GRACE_US: f64 = 250e3;

@@ -1,5 +1,6 @@
 -- Decides a call, a queued call's next ask or a further attempt; renews a lease; reads the levels:
--- see `Store::admit` and `Store::quota`. Why so: docs/design/admission.md, "What admit decides".
+-- see `Store::admit` and `Store::quota`. The reasons: docs/design/admission.md, "What admit
+-- decides".
 --
 -- KEYS  1 the upstream: its clock and budget, packed (common.lua)
 --       2 the tenant on it: levels and shares, packed (common.lua)
@@ -32,14 +33,15 @@
 -- An answer that is not `granted` claims nothing. `ask_again` holds a place in the queue.
 
 local MAX_QUEUE = 1024
--- How much later than told a queued call may ask again.
+-- How much later than its hint a queued call may ask again.
 local GRACE = 250e3
 
--- Whether there is so much that those who were sent away have all they need, or do not come: what
--- they were promised counts until then. Half a burst is the backlog of those who come late.
+-- Whether the level is enough for every refused caller, or they do not come back: hints count until
+-- then. Half a burst is the allowance for callers that come late.
 local function has_spare(level, size) return level >= 1 + max(1, size / 2) - TOLERANCE end
 
--- A version, fingerprint, token and mac as this program writes them, in any version of its own.
+-- Whether they are a version, fingerprint, token and mac as any version of this program writes
+-- them.
 local function is_written(version, ...)
   for _, text in ipairs({ ... }) do
     if not text:find('^[%w_-]+$') then return false end
@@ -62,7 +64,7 @@ local clock, -- in tests; else -1: TIME
   = struct.unpack('<dddddddddddddddd', ARGV[2])
 local is_attempt = ask == 'attempt'
 
--- MGET takes a key of another type for absent.
+-- MGET returns nil for a key of another type.
 local kept = redis.call('MGET', KEYS[1], KEYS[2])
 local up = advance(kept[1], clock, rate, burst, throttled)
 local m, phi = up.m, up.phi
@@ -74,8 +76,8 @@ if tenant then
   refilled = tenant.level + tenant_rate * max(0, m - tenant.at) / 1e6
   tenant.level = max(-1, min(tenant_burst, refilled))
   tenant.share = min(share_burst, tenant.share + committed * max(0, phi - tenant.share_phi))
-  -- Stamps ahead of the clock come from before a loss. They are taken as of now, or nothing would
-  -- refill until the clock catches up.
+  -- A stamp ahead of the clock is older than a loss of the clock. It is set to now. Otherwise
+  -- nothing would refill until the clock reaches it.
   dirty = tenant.at > m or tenant.share_phi > phi
 else
   tenant = { level = tenant_burst, share = share_burst, promised = 0, flights_promised = 0,
@@ -88,18 +90,18 @@ local flying = try('ZCOUNT', KEYS[3], after_m, last_lease)
 local flights_foreign = type(flying) == 'table'
 if flights_foreign then flying = 0 end
 
--- The bucket's own refill; the factor, which slows the share's, is back at 1 after 16 s.
+-- The bucket's own refill. The factor, which slows the share's refill, is back at 1 after 16 s.
 local tenant_life = max(MINUTE, refill(tenant_burst, tenant_rate))
 if committed > 0 then tenant_life = max(tenant_life, refill(share_burst, committed) + 16e6) end
 local life = max(tenant_life, refill(burst, rate) + 16e6)
 local shadowed, shadowed_wait = 'none', 0
 
--- Where nobody waits.
+-- The values if no call waits.
 local queue = { waiting = 0, paid = 0, tag = 0, ahead = 0, gone = {} }
 
--- An exact wait, spread: callers that are sent away together come back one after another. A bucket
--- that holds a single call loses the next while nobody comes: there, whoever comes only a little
--- early keeps its turn.
+-- An exact wait, spread: callers that are refused together come back one after another. A bucket
+-- for a single call loses refill while no caller comes. There, a caller that comes a little too
+-- soon keeps its turn.
 local function spread(exact, promised, each, holds)
   if holds < 2 and exact < each / 10 then return min(MAX_HINT, exact), promised end
   local hint = min(MAX_HINT, max(exact, promised - m + each))
@@ -111,7 +113,7 @@ local function close(word, ...)
   if dirty then
     redis.call('SET', KEYS[2], pack_tenant(tenant), 'PX', px(tenant_life))
   elseif is_kept and tenant_life > MINUTE then
-    -- The rate may have been lowered since: the key must outlive the new refill.
+    -- A lower rate may apply since: the key must outlive the new refill.
     redis.call('PEXPIRE', KEYS[2], px(tenant_life))
   end
   if queue.is_foreign then redis.call('DEL', KEYS[4], KEYS[5], KEYS[6]) end
@@ -167,7 +169,7 @@ if KEYS[7] then
     end
     standing, wipe = 'foreign', true
   elseif kept_token ~= token or kept_mac ~= own_mac then
-    -- The same content has the same token and mac: this record was not written by us.
+    -- The same content has the same token and mac, so another program wrote this record.
     standing, wipe = 'foreign', true
   elseif not is_sound then
     -- A place in flight has the same form in every layout: it tells whether the claim still runs.
@@ -184,7 +186,8 @@ if KEYS[7] then
     elseif state == 'tombstone' then
       return close('tombstone')
     elseif body_until ~= -1 then
-      -- Done; or taken over to be sealed anew, and that never ended: the body is what it was.
+      -- The state is done, or a takeover to seal the body anew never ended: the body is still
+      -- valid.
       if body_until <= m then
         local reply = close('tombstone')
         redis.call('HSET', KEYS[7], 'state', 'tombstone',
@@ -207,7 +210,7 @@ end
 
 if ask == 'look' then return close('lost') end
 
--- A call without a record is known by its lease alone.
+-- A call without a record is known only by its lease.
 local score = not flights_foreign and tonumber(redis.call('ZSCORE', KEYS[3], nonce))
 local running = score and runs(math.abs(score), m) and math.abs(score)
 local is_counted = score and score > 0
@@ -234,7 +237,7 @@ if try('ZCARD', KEYS[4]) ~= 0 then
 end
 if queue.waiting == 0 then up.served = 0 end
 
--- Queued calls that never asked again are given back what they had paid.
+-- Queued calls that never asked again get back their charge.
 if queue.paid < tenant.queued then
   tenant.level = min(tenant_burst, tenant.level + tenant.queued - queue.paid)
   tenant.queued, dirty = queue.paid, true
@@ -249,8 +252,8 @@ if not KEYS[7] and running and not is_queued then
 end
 
 -- 2. The tenant's ceiling; 3. its calls in flight. A further attempt has passed both, and so has a
--- queued call. What shadow enforcement lets through leaves no trace in the tenant's figures, as if
--- it had been refused.
+-- queued call. A call that shadow enforcement lets through does not change the tenant's figures,
+-- like a refused one.
 
 local is_free = is_attempt
 if is_queued and not is_attempt and not has_paid then shadowed, is_free = queue.kind, true end
@@ -292,7 +295,7 @@ end
 local is_committed = tenant.share >= 1 - TOLERANCE
 local needed = is_committed and 1 or reserved + 1 + queue.ahead
 local each = 1e6 / (up.factor * rate)
--- Until it may start, and what of that it cannot wait for.
+-- The time until the call may start, and the part of it beyond the time that it can wait.
 local wait, excess = 0, 0
 if not mended and up.level < needed - TOLERANCE then
   wait = (needed - up.level) * each
@@ -318,7 +321,7 @@ if excess > 0 then
   return reply
 end
 
--- It holds its places in flight and in the queue until its next ask.
+-- The call holds its places in flight and in the queue until its next ask.
 if wait > 0 then
   local dropped = floor(m + wait + GRACE)
   local kind = queue.kind or (is_attempt and 'attempt') or (shadowed ~= 'none' and shadowed)
@@ -333,11 +336,12 @@ if wait > 0 then
   life, tenant_life = max(life, wait + MINUTE), max(tenant_life, wait + MINUTE)
   local reply = close('ask_again', struct.pack('<d', wait / 1e6))
   local name = member(nonce, kind, tenant_name)
-  -- The last starts of an earlier queue count no more.
+  -- The last starts of an earlier queue no longer count.
   if queue.waiting == 0 then redis.call('DEL', KEYS[6]) end
   if not is_queued then redis.call('ZADD', KEYS[4], up.arrivals, name) end
   redis.call('ZADD', KEYS[5], dropped, name)
-  -- As long as anybody's wait: another call may wait for longer than this one.
+  -- The keys must last as long as any call's wait, and another call may wait for longer than this
+  -- one.
   for i = 4, 6 do redis.call('PEXPIRE', KEYS[i], (MAX_LEASE + MINUTE) / 1e3) end
   if not is_free then
     if flights_foreign then redis.call('DEL', KEYS[3]) end

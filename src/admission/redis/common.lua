@@ -1,10 +1,10 @@
--- Stands in front of every script: one upstream's clock, factor and budget, brought up to date
--- (docs/design/admission.md, "Levels and time", and docs/design/admission.md, "The factor").
+-- Precedes every script: updates one upstream's clock, factor and budget (docs/design/admission.md,
+-- "Levels and time" and "The factor").
 --
 -- Every time is in microseconds of the upstream's own clock m, except `now`, which is Redis TIME.
--- Figures travel and are kept as little-endian doubles: Redis takes longer over numbers as text
--- than over all the rest. Numbers passed to redis.call keep their digits. A number that becomes
--- part of a text goes through int(), since `..` and tostring() round to 14 digits.
+-- Figures are sent and stored as little-endian doubles: Redis needs more time for numbers as text
+-- than for the rest of a script. Numbers that are passed to redis.call keep their digits. A number
+-- that becomes part of a text goes through int(), since `..` and tostring() round to 14 digits.
 
 local TOLERANCE = 1e-6
 local MAX_LEASE = 3600e6
@@ -23,7 +23,7 @@ local WRITTEN = 1
 local floor, max, min = math.floor, math.max, math.min
 
 -- A command on a key that may be of another type: its error is the reply. Any other error ends the
--- script. A command that the user may not run must not pass for a key that somebody else wrote.
+-- script. A command that the user may not run must not look like a foreign key.
 local function try(...)
   local reply = redis.pcall(...)
   if type(reply) == 'table' and reply.err and not reply.err:find('WRONGTYPE', 1, true) then
@@ -42,19 +42,19 @@ end
 
 local function int(n) return string.format('%.0f', n) end
 
--- From microseconds to the milliseconds of PX, never less.
+-- From microseconds to the milliseconds of PX, rounded up.
 local function px(us) return floor(us / 1e3) + 1 end
 
--- Neither NaN nor infinite, and a double counts it exactly.
+-- Whether it is finite, not NaN, and exact as a double.
 local function is_time(n) return n >= 0 and n < 9e15 end
 
--- If the upstream's key was lost, m restarts, and old leases lie too far ahead. Such a lease does
--- not run.
+-- If the upstream's key was lost, m restarts, and the old leases are too far ahead. Such a lease
+-- counts as ended.
 local function runs(lease, m) return lease > m and lease <= m + MAX_LEASE end
 
--- m goes forward by what Redis TIME went forward, and stands still where TIME steps back. The
--- factor recovers by 1/16 a second. phi is the integral of the factor over m: levels refill with
--- it, so that a long gap is not refilled at today's factor.
+-- m advances as Redis TIME advances, and stands still where TIME steps back. The factor recovers by
+-- 1/16 a second. phi is the integral of the factor over m: levels refill with it, so that a long
+-- gap is not refilled at the present factor.
 local function advance(kept, clock, rate, burst, throttled)
   local now = clock
   if now < 0 then
@@ -95,9 +95,9 @@ local function advance(kept, clock, rate, burst, throttled)
   return up
 end
 
--- The first write of a script, always, and one that maxmemory refuses. After a first write that
--- only frees memory, Redis would refuse no later write. The key outlives everything that is
--- measured in its m.
+-- Always the first write of a script, and one that maxmemory refuses. After a first write that only
+-- frees memory, Redis would refuse no later write. The key outlives every key whose times are in
+-- its m.
 local function store(key, up, life)
   local m = up.m
   local keep = min(max(up.keep, m + life, m + MINUTE), m + FOREVER)
@@ -106,9 +106,9 @@ local function store(key, up, life)
   redis.call('SET', key, packed, 'PX', px(keep - m))
 end
 
--- A tenant on the upstream: the level of its ceiling and when that was true, its committed share
--- and the phi of that, until when callers were sent away by its rate and by its calls in flight,
--- and how many of its queued calls have paid. Nil: nothing is kept, all is full.
+-- A tenant on the upstream: the level of its ceiling and its time, its committed share and its phi,
+-- the ends of the last hints by its rate and by its calls in flight, and how many of its queued
+-- calls have paid. Nil: nothing is stored, and every bucket is full.
 local function read_tenant(kept)
   local _, level, at, share, share_phi, promised, flights_promised, queued =
     figures(kept, 'tenant')
@@ -132,27 +132,28 @@ local function pack_tenant(t)
     t.queued)
 end
 
--- A queued call, as a member of the queue's sets. The kind says what it holds: a `call` has paid at
--- the ceiling and has a place in flight; so has a `committed` call, which waits for the next token
--- and for no other call. An `attempt` is a granted call's. `rate` and `in_flight` name the limit
--- that shadow enforcement let the call exceed.
+-- A queued call, as a member of the queue's sets. The kind says what it holds. A `call` has paid at
+-- the ceiling and has a place in flight. A `committed` call holds the same, but waits for the next
+-- token and for no other call. An `attempt` belongs to a granted call. `rate` and `in_flight` name
+-- the limit that shadow enforcement let the call exceed.
 local function member(nonce, kind, tenant) return nonce .. '/' .. kind .. '/' .. tenant end
 
--- The times of a record: the end of its lease, its own end, and its body's (-1: no body).
+-- The times of a record: the end of its lease, the end of the record, and the end of its body (-1:
+-- no body).
 local function times(kept)
   local _, lease, ends_at, body_until = figures(kept, 'times')
   if not lease or not is_time(lease) or not is_time(ends_at) then return nil end
   if body_until == -1 or is_time(body_until) then return lease, ends_at, body_until end
 end
 
--- Whether a record is of the shape that a gateway writes. `held` and `body_until` are of times().
+-- Whether a record is of the form that a gateway writes. `held` and `body_until` are of times().
 local function is_whole(held, body_until, state, holder, version, print, token, mac, sticky)
   return held and version and print and token and mac and (sticky == '0' or sticky == '1')
     and (state == 'in_flight' and holder or state == 'done' and body_until ~= -1
       or state == 'tombstone' or state == 'uncertain')
 end
 
--- How long a bucket takes to fill.
+-- The time in which a bucket fills.
 local function refill(size, rate)
   if rate > 0 then return min(size / rate * 1e6, FOREVER) end
   return FOREVER

@@ -1,4 +1,4 @@
-//! New connections: what is dialled, and with what.
+//! New connections: their targets, their TLS and their logins.
 
 mod login;
 mod names;
@@ -38,14 +38,14 @@ impl Wire {
     }
 }
 
-/// Settings that have been looked through once, ready to be dialled any number of times.
+/// Settings that have been checked once, and can be dialled any number of times.
 pub(super) struct Dialer {
     settings: RedisSettings,
     nodes: Vec<ConnectionInfo>,
     tls: bool,
-    /// Which of its logins each sentinel took last.
+    /// The last login that each sentinel accepted.
     taken: Vec<AtomicUsize>,
-    /// What was last said of certificates that lack a node's name.
+    /// The last warning about certificates that lack a node's name.
     told: Arc<Mutex<String>>,
 }
 
@@ -75,7 +75,7 @@ impl Dialer {
             _ => {}
         }
         if secure > 0 {
-            // One TLS stack in the whole process; a provider that is installed already is as good.
+            // One TLS stack in the whole process. A provider that is already installed is as good.
             let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         }
         let taken = nodes.iter().map(|_| AtomicUsize::new(0)).collect();
@@ -86,17 +86,18 @@ impl Dialer {
         &self.settings
     }
 
-    /// The longest that all of a dial may take: some nodes may be silent.
+    /// The longest time for a whole dial: some nodes may be silent.
     pub fn patience(&self) -> Duration {
         self.connect_timeout() * 4
     }
 
-    /// The longest that one node may take: more round trips than a command, and a handshake.
+    /// The longest time for one node: a handshake, and more round trips than a command has.
     fn connect_timeout(&self) -> Duration {
         (self.settings.timeout * 3).max(Duration::from_millis(500))
     }
 
-    /// Whether other nodes' answers say nothing of a silent one.
+    /// Whether there are many nodes. The answers of other nodes then say nothing about a silent
+    /// one.
     pub fn has_many_nodes(&self) -> bool {
         self.settings.topology == Topology::Cluster
     }
@@ -149,13 +150,13 @@ impl Dialer {
             .connection_timeout(self.connect_timeout())
             .response_timeout(timeout)
             .overall_response_timeout(Some(timeout))
-            // The first redirection must not cost the caller's patience, nor a slot on its way the
-            // whole timeout.
+            // The first redirection must not use up the caller's deadline, and a slot that moves
+            // must not use up the timeout.
             .retries(5)
             .min_retry_wait(5)
             .max_retry_wait(50);
-        // The client connects to nodes by itself whenever one comes or comes back: each of these
-        // connections asks for the password of its day.
+        // The client connects to nodes by itself when one appears or returns. Each of these
+        // connections needs the password that is valid then.
         if let Some(login) = Login::of_servers(&self.settings) {
             builder = builder.set_credentials_provider(login);
         }
@@ -171,7 +172,7 @@ impl Dialer {
         if let Some(certificates) = certificates {
             let (watched, patience) = (connection.clone(), self.connect_timeout());
             let told = Arc::clone(&self.told);
-            // Beside the calls, which need not wait for a silent node.
+            // A task of its own: the calls need not wait for a silent node.
             tokio::spawn(async move {
                 let lacking = named.lacking(watched, &certificates, patience).await;
                 names::tell(&told, lacking);
@@ -180,7 +181,7 @@ impl Dialer {
         Ok(Wire::Cluster(connection))
     }
 
-    /// Every wait is ours: a timeout of the connection's own would only come second.
+    /// The gateway bounds every wait: a timeout of the connection's own would only come second.
     fn config(&self) -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
             .set_response_timeout(None)
@@ -211,8 +212,8 @@ fn open(node: ConnectionInfo, certificates: &Option<TlsCertificates>) -> RedisRe
     }
 }
 
-/// Without NODELAY two thirds of the throughput are gone; without the other two a half-open socket
-/// stays for minutes.
+/// Without NODELAY two thirds of the throughput are lost. Without the other two settings a
+/// half-open socket stays for minutes.
 fn tcp() -> TcpSettings {
     let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(5))

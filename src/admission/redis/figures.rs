@@ -1,5 +1,5 @@
-//! The figures that travel to the scripts: one struct a script, packed in the order of its fields.
-//! Each script unpacks them by the same names in the same order; a test compares the two.
+//! The figures for the scripts: one struct per script, packed in the order of its fields. Each
+//! script unpacks them by the same names in the same order; a test compares the two.
 
 use crate::admission::clock::unix_micros;
 use crate::admission::rounding::{lease_micros, micros};
@@ -15,7 +15,7 @@ macro_rules! figures {
         }
 
         impl $name {
-            /// Little-endian doubles, as `struct.unpack` reads them.
+            /// The figures as little-endian doubles, which `struct.unpack` reads.
             pub fn packed(&self) -> Vec<u8> {
                 [$(self.$field.to_le_bytes()),+].concat()
             }
@@ -93,7 +93,7 @@ impl AdmitFigures {
         }
     }
 
-    /// Without a call.
+    /// The figures without a call.
     pub fn of_scope(scope: &Scope, clock: Option<u64>) -> Self {
         let limits = &scope.limits;
         Self {
@@ -112,7 +112,7 @@ impl AdmitFigures {
         }
     }
 
-    /// Of a probe: a budget of one call a second.
+    /// The figures of a probe: a budget of one call a second.
     pub fn of_probe() -> Self {
         let (clock, throttled) = (NONE, NONE);
         let (rate, burst, tenant_rate, tenant_burst) = (1.0, 1.0, 1.0, 1.0);
@@ -139,7 +139,7 @@ impl SettleFigures {
         }
     }
 
-    /// Of a probe.
+    /// The figures of a probe.
     pub fn of_probe() -> Self {
         let (clock, throttled, expires) = (NONE, NONE, NONE);
         let (rate, burst, tenant_rate, tenant_burst) = (1.0, 1.0, 1.0, 1.0);
@@ -155,7 +155,7 @@ fn moment(moment: Option<Moment>) -> f64 {
     time(moment.map(Moment::micros))
 }
 
-/// Stands for an absent time.
+/// The value of an absent time.
 const NONE: f64 = -1.0;
 
 #[cfg(test)]

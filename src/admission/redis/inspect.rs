@@ -1,4 +1,4 @@
-//! The operator's commands: levels and records, read without a trace; a record, forgotten on demand.
+//! The operator's commands: reads levels and records without any write, and forgets a record.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ impl RedisStore {
     /// figures are of one moment.
     ///
     /// # Errors
-    /// [`StoreError`] where no answer was had in time.
+    /// [`StoreError`] if no answer came in time.
     pub async fn levels(
         &self,
         upstream: &Upstream,
@@ -44,20 +44,20 @@ impl RedisStore {
         levels(&reply.await?).ok_or(StoreError::Unreadable)
     }
 
-    /// What the record of that name says. Writes nothing.
+    /// The content of the record with that name. Writes nothing.
     ///
     /// # Errors
-    /// [`StoreError`] where no answer was had in time.
+    /// [`StoreError`] if no answer came in time.
     pub async fn record(&self, upstream: &Name, name: &str) -> Result<RecordSeen, StoreError> {
         let reply = self.run_record(upstream, name, "look", &[]).await?;
         record(reply).ok_or(StoreError::Unreadable)
     }
 
-    /// Forgets the record of that name, never one in flight. `stamp`: only if it is still what was
-    /// seen with this [`RecordSeen::stamp`]; empty: whatever it says.
+    /// Forgets the record of that name, but never one in flight. `stamp`: the [`RecordSeen::stamp`]
+    /// that the record must still have; empty: any state.
     ///
     /// # Errors
-    /// [`StoreError`] where no answer was had in time: the record may be gone.
+    /// [`StoreError`] if no answer came in time: the record may be gone.
     pub async fn forget(
         &self,
         upstream: &Name,
@@ -130,7 +130,7 @@ fn record(reply: Value) -> Option<RecordSeen> {
         b"expired" => RecordState::Expired,
         _ => return None,
     };
-    // What cannot be read was written by no gateway.
+    // Bytes that are not UTF-8 were written by no gateway.
     let text = |bytes| String::from_utf8(bytes).ok();
     let proof = || {
         Some(RecordProof {

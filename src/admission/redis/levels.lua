@@ -13,11 +13,11 @@ local clock, -- in tests; else -1: TIME
   rate, burst
   = struct.unpack('<ddd', ARGV[1])
 
--- MGET takes a key of another type for absent.
+-- MGET returns nil for a key of another type.
 local up = advance(redis.call('MGET', KEYS[1])[1], clock, rate, burst, -1)
 local m = up.m
 
--- A queued call that has not asked again in time waits no more.
+-- A queued call that has not asked again in time no longer waits.
 local waiting, of_tenant = 0, {}
 local members, gone = try('ZRANGE', KEYS[2], 0, -1), try('ZRANGEBYSCORE', KEYS[3], '-inf', m)
 if not members.err and not gone.err then

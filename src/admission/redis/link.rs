@@ -1,9 +1,9 @@
-//! One connection to Redis, replaced when it is of no more use.
+//! One connection to Redis, which is replaced after it has failed.
 //!
-//! What is different from a connection manager: every wait ends within the timeout, also while
-//! connecting; a connection that lets two answers in a row pass their time is replaced, since a
-//! half-open socket looks like nothing else; and a dial goes on when its callers have left, or a
-//! slow network would never connect at all.
+//! It differs from redis-rs's connection manager in three ways. Every wait ends within the timeout,
+//! also while connecting. A connection with two late answers in a row is replaced, since only that
+//! reveals a half-open socket. A dial goes on after its callers have left; otherwise a slow network
+//! would never connect.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,8 @@ use super::dial::{Dialer, Wire};
 use crate::error::{Cause, Source, chain};
 use crate::sync::lock;
 
-/// A connection, and how many answers in a row were late on it; of a cluster's, how many ever.
+/// A connection, the number of late answers in a row, and for a cluster the number of all late
+/// answers.
 struct Live {
     wire: Wire,
     late: AtomicU32,
@@ -27,15 +28,15 @@ struct Live {
 
 type Dialled = Option<Result<Arc<Live>, Arc<str>>>;
 
-/// The way to Redis.
+/// The connection to Redis, which outlives any single socket.
 pub(super) struct Link(Arc<Inner>);
 
 struct Inner {
     dialer: Dialer,
     live: ArcSwapOption<Live>,
-    /// The dial under way, for all who wait on it.
+    /// The dial that runs, for all callers that wait for it.
     dialling: Mutex<Option<watch::Receiver<Dialled>>>,
-    /// The cause that was logged last, since a command was last answered.
+    /// The last cause in the log since the last answer to a command.
     told: Mutex<String>,
     has_told: AtomicBool,
 }
@@ -51,10 +52,10 @@ impl Link {
         }))
     }
 
-    /// Sends what `command` makes of each try, and has the answer within the timeout.
+    /// Sends the command that `command` makes for each try. Its answer comes within the timeout.
     ///
-    /// A connection that turns out to be broken is replaced and the command sent once more:
-    /// whatever goes this way may be done twice. Dropping the future takes no command back.
+    /// A broken connection is replaced, and the command is sent once more. A command may therefore
+    /// run twice. A dropped future does not take its command back.
     pub async fn send(
         &self,
         command: &Cmd,
@@ -134,7 +135,7 @@ impl Inner {
         }
     }
 
-    /// Joins the dial under way, or starts one, which goes on by itself.
+    /// Joins the dial that runs, or starts one. The dial does not depend on its callers.
     fn dial(self: &Arc<Self>) -> watch::Receiver<Dialled> {
         let mut dialling = lock(&self.dialling);
         if let Some(dialled) = dialling.as_ref()
@@ -162,7 +163,7 @@ impl Inner {
                 }
                 Err(error) => inner.tell(error, "cannot connect to redis"),
             }
-            // Nobody may join an ended dial: its connection may be spoilt by then.
+            // No caller may join an ended dial: its connection may have failed since.
             *lock(&inner.dialling) = None;
             let _ = tell.send(Some(outcome));
         };
@@ -182,10 +183,10 @@ impl Inner {
         }
     }
 
-    /// A connection is silent.
+    /// Replaces a silent connection.
     fn give_up(self: &Arc<Self>, silent: &Arc<Live>) {
         if self.dialer.has_many_nodes() {
-            // Most of a cluster may be well: the old one serves until there is another.
+            // Most of a cluster may be well: the old connection serves until the new one is ready.
             tracing::warn!("a node of the redis cluster is silent, connecting anew");
             drop(self.dial());
         } else {
@@ -198,14 +199,15 @@ impl Inner {
         self.live.compare_and_swap(spoilt, None);
     }
 
-    /// The same cause is news again.
+    /// Forgets the last cause, so that the same cause is logged again.
     fn is_well(&self) {
         if self.has_told.load(Ordering::Relaxed) && self.has_told.swap(false, Ordering::Relaxed) {
             lock(&self.told).clear();
         }
     }
 
-    /// Names a cause once, and again only after another: an outage repeats itself every second.
+    /// Logs a cause once, and again only after another cause: an outage repeats the same cause
+    /// every second.
     fn tell(&self, why: &str, what: &'static str) {
         let mut told = lock(&self.told);
         if *told != why {
@@ -220,21 +222,21 @@ fn source(why: &str) -> Source {
     Source::from(Cause::from(why))
 }
 
-/// Whether a new connection may do what this one could not: it is broken, or leads to what is not
-/// the master any more.
+/// Whether a new connection may succeed where this one cannot: it is broken, or its server is no
+/// longer the master.
 fn spoils_connection(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Io
         | ErrorKind::Parse
         | ErrorKind::AuthenticationFailed
         | ErrorKind::ClusterConnectionNotFound => true,
-        // NOAUTH: after the server got a password.
+        // NOAUTH: the server got a password after the connection was made.
         _ => matches!(word(error), Some("READONLY" | "NOAUTH")) || error.is_unrecoverable_error(),
     }
 }
 
-/// The server's own word for its error. Before Redis 7 a script's error hides it: `ERR Error
-/// running script …: -OOM …`.
+/// The server's own word for its error. Before Redis 7 it stands inside a script's error: `ERR
+/// Error running script …: -OOM …`.
 fn word(error: &RedisError) -> Option<&str> {
     let code = error.code()?;
     let hidden = || error.detail()?.rsplit_once(": -")?.1.split(' ').next();
@@ -246,5 +248,5 @@ fn word(error: &RedisError) -> Option<&str> {
     }
 }
 
-/// Late answers in a row that a connection survives.
+/// The late answers in a row that a connection may have.
 const LATE_ANSWERS: u32 = 2;

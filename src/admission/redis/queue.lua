@@ -4,10 +4,10 @@
 -- last start, and at least the largest tag that has started. A `committed` call waits for no other
 -- call and has no tag.
 
--- A nonce's length in a member.
+-- The length of a nonce in a member.
 local NONCE = 32
 
--- The names that a call's place may have.
+-- The possible members for a call's place.
 local function own_names(nonce, tenant_name, is_attempt)
   if is_attempt then return { [member(nonce, 'attempt', tenant_name)] = 'attempt' } end
   local names = {}
@@ -17,8 +17,8 @@ local function own_names(nonce, tenant_name, is_attempt)
   return names
 end
 
--- From counts by the end of a member, which is its kind and tenant: by tenant, how many have a tag;
--- and how many of this tenant's have paid at its ceiling.
+-- Counts the ends of members, which are the kind and the tenant. Returns by tenant how many have a
+-- tag, and how many of this tenant's have paid at its ceiling.
 local function by_tenant(endings, tenant_name)
   local spare, paid = {}, 0
   for ending, count in pairs(endings) do

@@ -1,4 +1,4 @@
--- Reads what a record says, or forgets it: see `RedisStore::record` and `RedisStore::forget`.
+-- Reads a record, or forgets it: see `RedisStore::record` and `RedisStore::forget`.
 --
 -- KEYS  1 the upstream, 2 the record: as of admit.lua
 -- ARGV  1 figures, packed doubles in the order in which they are unpacked below
@@ -36,7 +36,7 @@ local function state()
   elseif kept == 'tombstone' then
     return 'expired'
   elseif body_until ~= -1 then
-    -- Done; or taken over to be sealed anew, and that never ended: the body is what it was.
+    -- The state is done, or a takeover to seal the body anew never ended: the body is still valid.
     if body_until <= m then return 'expired' end
     return body and 'done' or 'uncertain'
   end

@@ -1,4 +1,4 @@
-//! What the scripts answer, as the store's own types. The forms are documented in `admit.lua`.
+//! The scripts' replies, as the store's own types. `admit.lua` documents their forms.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ impl Parts {
         Some((parts, decision))
     }
 
-    /// What every reply begins with: the levels, and the limit that was let through.
+    /// The start of every reply: the levels, and the limit that was let through.
     fn head(&mut self, scope: &Scope) -> Option<(Quota, Option<Refused>)> {
         let [level, factor, wait] = self.figures()?;
         let quota = scope.quota(level, self.whole()?, factor);
@@ -105,7 +105,7 @@ impl Parts {
         self.figures().map(|[seconds]| seconds)
     }
 
-    /// Packed doubles, exactly so many. Not a number is no answer.
+    /// Packed doubles, exactly this many. NaN makes the reply unreadable.
     pub fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
         let packed = self.bytes()?;
         let (doubles, rest) = packed.as_chunks::<8>();
@@ -126,7 +126,7 @@ impl Parts {
     }
 }
 
-/// A limit's word; the outer `None` if it is none of them.
+/// The limit of a word; the outer `None` if the word is unknown.
 fn limit(word: &[u8]) -> Option<Option<Limit>> {
     match word {
         b"none" => Some(None),

@@ -1,4 +1,4 @@
-//! How to reach Redis.
+//! The settings of Redis.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use super::layout::Layout;
 use crate::error::Cause;
 
-/// Where Redis is, and how to talk to it. Files are read again for every new connection, so that
-/// they can rotate.
+/// The servers, and how to reach them. Files are read again for every new connection, so that they
+/// can rotate.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// What the URLs lead to.
+    /// The kind of servers behind the URLs.
     pub topology: Topology,
     /// `redis://host:port` or `rediss://host:port` for TLS, or the same with `valkey`: the server,
     /// the sentinels, or some nodes of the cluster.
@@ -24,23 +24,23 @@ pub struct RedisSettings {
     /// A file that holds the password; white space around it does not count.
     pub password_file: Option<PathBuf>,
     /// Makes a password for each connection, instead of the file. Only for a server or a cluster:
-    /// no sentinel knows such passwords.
+    /// sentinels do not support such passwords.
     pub tokens: Option<Arc<dyn Tokens>>,
-    /// What a sentinel asks for. Credentials in a sentinel's own URL go before it.
+    /// The sentinels' login. Credentials in a sentinel's own URL have priority.
     pub sentinel: SentinelLogin,
-    /// For `rediss://`.
+    /// The TLS files for `rediss://`.
     pub tls: TlsFiles,
-    /// In front of every key.
+    /// The prefix of every key.
     pub key_prefix: String,
-    /// For one round trip, whatever the connection is doing.
+    /// The most time for one round trip, whatever the state of the connection.
     pub timeout: Duration,
     /// For tests: the release that is to be. The config has no key for it.
     #[doc(hidden)]
     pub layout: Layout,
 }
 
-/// What a sentinel asks for. Where neither is set, the user and the password of Redis itself are
-/// tried at a sentinel that asks for any.
+/// The sentinels' login. If neither is set, a sentinel that asks for a login gets the user and the
+/// password of Redis.
 #[derive(Debug, Clone, Default)]
 pub struct SentinelLogin {
     /// The sentinels' user; absent: their default user.
@@ -49,22 +49,22 @@ pub struct SentinelLogin {
     pub password_file: Option<PathBuf>,
 }
 
-/// Makes passwords that are good for a short time only.
+/// Makes passwords that are valid for a short time only.
 #[async_trait]
 pub trait Tokens: Send + Sync {
-    /// A fresh one.
+    /// A new password.
     ///
     /// # Errors
-    /// Where none can be made now; the text is for the log.
+    /// If no password can be made now; the text is for the log.
     async fn token(&self) -> Result<String, Cause>;
 }
 
-/// What the URLs lead to.
+/// The kind of servers behind the URLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Topology {
-    /// One server, or a proxy or name that always leads to the present one.
+    /// One server, or a proxy or name that always leads to the present master.
     Standalone,
-    /// Sentinels, that know where the master of this name is.
+    /// Sentinels that know the address of the master with this name.
     Sentinel {
         /// The master's name.
         master: String,
@@ -73,11 +73,11 @@ pub enum Topology {
     Cluster,
 }
 
-/// PEM files. Without a CA file the system's own roots count; without a certificate and its key
-/// none is shown.
+/// PEM files. Without a CA file, the system's own roots apply. Without a certificate and its key,
+/// no client certificate is sent.
 #[derive(Debug, Clone, Default)]
 pub struct TlsFiles {
-    /// Who may have signed the server's certificate.
+    /// The CA that signed the server's certificate.
     pub ca_file: Option<PathBuf>,
     /// The client's certificate.
     pub cert_file: Option<PathBuf>,
@@ -86,7 +86,7 @@ pub struct TlsFiles {
 }
 
 impl RedisSettings {
-    /// What a URL may begin with, before `://`. Valkey speaks Redis's protocol.
+    /// The schemes of a URL, before `://`. Valkey speaks Redis's protocol.
     pub const SCHEMES: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
 
     /// Whether the URL is for TLS.
@@ -95,14 +95,14 @@ impl RedisSettings {
         url.starts_with("rediss://") || url.starts_with("valkeys://")
     }
 
-    /// Whether this is a URL that can be dialled: its scheme, its database, and nothing that would
-    /// be passed over.
+    /// Whether the URL can be dialled: its scheme and database are valid, and no part of it would
+    /// be ignored.
     #[must_use]
     pub fn is_url(url: &str) -> bool {
         let speaks_tcp = Self::SCHEMES
             .iter()
             .any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")));
-        // Behind `#insecure` the client would trust any certificate.
+        // With `#insecure` the client would trust any certificate.
         speaks_tcp
             && !url.contains('#')
             && redis::IntoConnectionInfo::into_connection_info(url).is_ok()
@@ -132,7 +132,7 @@ impl RedisSettings {
     }
 }
 
-/// Without the URLs, which may hold a password.
+/// Leaves out the URLs, which may hold a password.
 impl fmt::Debug for RedisSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -168,22 +168,22 @@ pub enum SettingsError {
     /// No URL at all.
     #[error("no url")]
     NoUrl,
-    /// Not a Redis URL. The text is not shown: it may hold a password.
+    /// The text is not a Redis URL. It is not shown, because it may hold a password.
     #[error("url {number} is not of the form redis://host:port or rediss://host:port")]
     Url {
-        /// Which, from 1.
+        /// The position of the URL, from 1.
         number: usize,
     },
     /// Some URLs are for TLS and some are not.
     #[error("urls mix redis:// and rediss:// (or valkey:// and valkeys://)")]
     MixedTls,
-    /// Braces would move the hash tag, and with it the slot.
+    /// Braces would change the hash tag, and so the slot.
     #[error("key_prefix holds a brace")]
     KeyPrefix,
-    /// A sentinel knows no tokens, and with them there is no password.
+    /// Sentinels support no tokens, and tokens replace a password file.
     #[error("tokens go with neither sentinels nor a password file")]
     Tokens,
-    /// A certificate without its key, or the reverse.
+    /// A certificate without its key, or a key without its certificate.
     #[error("tls.cert_file and tls.key_file go together")]
     HalfIdentity,
 }

@@ -1,5 +1,5 @@
--- Closes a granted call, or takes back an ask that ended without a grant: see `Store::settle`. Once
--- done, doing it again changes nothing.
+-- Closes a granted call, or undoes an ask that ended without a grant: see `Store::settle`. A repeat
+-- changes nothing.
 --
 -- KEYS  as of admit.lua
 -- ARGV  1 verdict: done | release | refund (release, and give the tenant's charge back) | uncertain
@@ -42,7 +42,7 @@ if releases and try('ZCARD', KEYS[4]) ~= 0 then
   try('ZREM', KEYS[5], paid[1], paid[2], unpack(unpaid))
 end
 
--- Where nothing is kept the bucket is full.
+-- If nothing is stored, the bucket is full.
 local tenant = (has_left or (removed and verdict == 'refund')) and read_tenant(kept[2])
 if tenant then
   local refilled = tenant.level + tenant_rate * max(0, m - tenant.at) / 1e6
@@ -63,7 +63,7 @@ if KEYS[7] then
     if expires >= 0 then body_until = min(ends_at, m + expires - up.now) end
   end
   if not ours then
-    -- The claim is another's, or was closed: only the lease was ours to free.
+    -- The claim is another call's, or was closed: only the lease was this call's.
   elseif releases and sticky == '0' and body_until == -1 then
     redis.call('DEL', KEYS[7])
   elseif verdict == 'done' and body_until > m then
@@ -72,7 +72,7 @@ if KEYS[7] then
   elseif verdict ~= 'done' and body_until == -1 then
     redis.call('HSET', KEYS[7], 'state', 'uncertain', 'sticky', '1')
   elseif body_until > m then
-    -- The claim was only to seal the body anew: the body is what it was.
+    -- The takeover was only to seal the body anew: the body is unchanged.
     redis.call('HSET', KEYS[7], 'state', 'done', 'sticky', '1')
   else
     redis.call('HSET', KEYS[7], 'state', 'tombstone',

@@ -1,4 +1,4 @@
-//! Who we say we are: anew for every connection, so that passwords can rotate.
+//! The user and the password, read again for every connection, so that passwords can rotate.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use super::super::settings::{RedisSettings, Tokens};
 use super::read;
 use crate::error::{Cause, chain};
 
-/// A user, and where its password comes from.
+/// A user, and the source of its password.
 #[derive(Clone)]
 pub(super) struct Login {
     username: Option<String>,
@@ -22,15 +22,14 @@ pub(super) struct Login {
 
 #[derive(Clone)]
 enum Secret {
-    /// A user without a password is a user all the same: unasked, the client would stay the default
-    /// one.
+    /// A user without a password. Without this, the client would stay the default user.
     None,
     File(PathBuf),
     Tokens(Arc<dyn Tokens>),
 }
 
 impl Login {
-    /// For the servers and the nodes of a cluster; none where nothing is configured.
+    /// The login at the servers and the nodes of a cluster; `None` if none is configured.
     pub fn of_servers(settings: &RedisSettings) -> Option<Self> {
         let username = settings.username.clone();
         match &settings.tokens {
@@ -39,7 +38,7 @@ impl Login {
         }
     }
 
-    /// By a file; none where neither is given.
+    /// A login by a password file; `None` if neither is given.
     pub fn new(username: Option<String>, password_file: Option<PathBuf>) -> Option<Self> {
         match (&username, password_file) {
             (None, None) => None,
@@ -56,7 +55,7 @@ impl Login {
         matches!(self.secret, Secret::Tokens(_))
     }
 
-    /// The password of now.
+    /// The password that is valid now.
     pub async fn password(&self) -> Result<String, Cause> {
         match &self.secret {
             Secret::None => Ok(String::new()),
@@ -77,7 +76,7 @@ impl Login {
         }
     }
 
-    /// When a connection should say anew who it is; never for a password that does not end.
+    /// Waits until a connection should authenticate again; for ever if the password does not end.
     async fn wait(&self, was_good: bool) {
         match (&self.secret, was_good) {
             (Secret::None | Secret::File(_), _) => std::future::pending().await,
@@ -101,14 +100,14 @@ impl StreamingCredentialsProvider for Login {
     }
 }
 
-/// Whom `AUTH password` means.
+/// The user of `AUTH password`.
 const DEFAULT_USER: &str = "default";
 
 /// ElastiCache and MemoryDB end a connection 12 h after its last IAM authentication (ElastiCache
-/// User Guide, "Authenticating with IAM", Limitations): an hour is left for tries.
+/// User Guide, "Authenticating with IAM", Limitations). One hour is left for further tries.
 const AUTHENTICATE_AGAIN: Duration = Duration::from_secs(11 * 60 * 60);
 
-/// After a token could not be made.
+/// The pause after a token could not be made.
 const TRY_AGAIN: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

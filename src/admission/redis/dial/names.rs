@@ -1,8 +1,8 @@
-//! TLS by names, where nodes announce addresses.
+//! TLS by names, if nodes announce addresses.
 //!
-//! A node of a cluster announces an IP address unless it is told otherwise, and its certificate
-//! often has names only. A node that stands in the URLs under its name is connected to by it. Of
-//! any other, the log says what its certificate has, and what the server should be told.
+//! By default, a node of a cluster announces an IP address, and its certificate often has names
+//! only. A node that the URLs name is dialled by that name. For any other node, the log says which
+//! names its certificate has, and how to configure the server.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -27,8 +27,8 @@ use crate::sync::lock;
 pub(super) struct Named(BTreeMap<(String, u16), String>);
 
 impl Named {
-    /// Looks the URLs' hosts up. A name with several addresses of one family leads to several
-    /// nodes, and is the name of none.
+    /// Looks up the hosts of the URLs. A name with several addresses of one family belongs to
+    /// several nodes, and is not used for any.
     pub async fn of(nodes: &[ConnectionInfo]) -> Self {
         let looked_up = nodes.iter().filter_map(|node| match node.addr() {
             ConnectionAddr::TcpTls { host, port, .. } => Some((host.as_str(), *port)),
@@ -50,7 +50,7 @@ impl Named {
         Self(join_all(looked_up).await.into_iter().flatten().collect())
     }
 
-    /// For the client: which address is connected to by which name.
+    /// The map for the client: the name that is dialled for each address.
     pub fn map(&self) -> HashMap<NodeAddress, NodeAddress> {
         let node = |((ip, port), name): (&(String, u16), &String)| {
             (NodeAddress::new(ip.as_str(), *port), NodeAddress::new(name.as_str(), *port))
@@ -58,8 +58,8 @@ impl Named {
         self.0.iter().map(node).collect()
     }
 
-    /// What is wrong with the certificates of nodes that the cluster announces by other names, in
-    /// the words of TLS: the client itself leaves such nodes out in silence.
+    /// The problems with the certificates of nodes that the cluster announces by other names, as
+    /// TLS reports them. The client itself drops such nodes in silence.
     pub async fn lacking(
         &self,
         mut connection: ClusterConnection,
@@ -76,7 +76,7 @@ impl Named {
             let node = format!("rediss://{shown}:{port}").into_connection_info().ok()?;
             let node = node.set_tcp_settings(tcp());
             let client = Client::build_with_tls(node, certificates.clone()).ok()?;
-            // Without a login: the handshake comes before it, and is all that counts here.
+            // Without a login: the handshake precedes it, and only the handshake matters here.
             let error = client.get_multiplexed_async_connection_with_config(&config).await.err()?;
             let error = error.to_string();
             error.contains(NOT_ITS_NAME).then(|| format!("{shown}:{port}: {error}"))
@@ -85,7 +85,7 @@ impl Named {
     }
 }
 
-/// Names the nodes once, and again only when they are others.
+/// Logs the nodes once, and again only if they change.
 pub(super) fn tell(told: &Mutex<String>, lacking: Vec<String>) {
     let lacking = lacking.join("; ");
     let mut told = lock(told);
@@ -97,7 +97,7 @@ pub(super) fn tell(told: &Mutex<String>, lacking: Vec<String>) {
     }
 }
 
-/// Adds what mends it, where a certificate lacks the name that was asked for.
+/// Adds the remedy to the error, if a certificate lacks the dialled name.
 pub(super) fn explain(error: Cause, topology: &Topology) -> Cause {
     let text = chain(error.as_ref());
     if !text.contains(NOT_ITS_NAME) {
@@ -111,7 +111,8 @@ pub(super) fn explain(error: Cause, topology: &Topology) -> Cause {
     format!("{text}; {mend}").into()
 }
 
-/// The masters of `CLUSTER SLOTS`: rows of first slot, last slot, and nodes of host and port.
+/// The masters of `CLUSTER SLOTS`. A row has the first slot, the last slot, and nodes of host and
+/// port.
 fn announced(slots: Value) -> Vec<(String, u16)> {
     let Value::Array(rows) = slots else { return Vec::new() };
     let mut nodes: Vec<_> = rows
@@ -132,7 +133,7 @@ fn announced(slots: Value) -> Vec<(String, u16)> {
     nodes
 }
 
-/// rustls's words for a certificate of another name; a test holds them.
+/// rustls's message for a certificate of another name; a test fixes it.
 const NOT_ITS_NAME: &str = "certificate not valid for name";
 
 const MEND_SERVER: &str = "name the server in store.redis.urls as its certificate does";

@@ -1,4 +1,4 @@
-//! By sentinels: the first that knows the master leads to it.
+//! Finds the master through sentinels: the first that knows it wins.
 
 use std::sync::atomic::Ordering;
 
@@ -11,11 +11,11 @@ use super::login::Login;
 use super::{Dialer, Wire, tcp};
 use crate::error::Cause;
 
-/// What is said at a sentinel: a user and a password, or nothing.
+/// The login at a sentinel: a user and a password, or nothing.
 type Said = Option<(Option<String>, String)>;
 
 impl Dialer {
-    /// All sentinels are asked at once; the errors of all are told where none leads on.
+    /// Asks all sentinels at once. If none knows the master, the error holds the errors of all.
     pub(super) async fn sentinel(
         &self,
         master: &str,
@@ -48,7 +48,7 @@ impl Dialer {
         Err(errors.join("; ").into())
     }
 
-    /// Asks one, with the login that it took last, or else with each.
+    /// Asks one sentinel, with the login that it accepted last, or else with each.
     async fn by_one(
         &self,
         index: usize,
@@ -68,7 +68,7 @@ impl Dialer {
                     return Ok(wire);
                 }
                 Err(error) if asks_for_login(&error) => {
-                    // What the first try met says most: the others are guesses.
+                    // The error of the first try is the most useful: the other tries are guesses.
                     refused.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
@@ -114,8 +114,8 @@ impl Dialer {
     }
 }
 
-/// What may be said at this sentinel. One password for both is a common default, but a sentinel
-/// without one refuses any; and it may know the password, but not the user.
+/// The possible logins at this sentinel. Often servers and sentinels share one password, but a
+/// sentinel without a password refuses any. A sentinel may also know the password and not the user.
 fn logins(
     node: &ConnectionInfo,
     own: Option<&(Option<String>, String)>,
