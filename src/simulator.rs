@@ -1,7 +1,7 @@
-//! An Amazon Connect of our own, as far as `CreateParticipant` goes: a real HTTP server, so that an
-//! AWS SDK's signing, retries and parsing run against it, on a laptop and in tests.
+//! A simulated Amazon Connect for `CreateParticipant`. It is a real HTTP server, so that an AWS SDK
+//! signs, retries and parses against it, on a laptop and in tests.
 //!
-//! It imports nothing of the gateway, so that it cannot share its bugs. Its rules come from the
+//! It imports nothing of the gateway, so that the two cannot share a bug. Its rules come from the
 //! service model in botocore (`connect/2017-08-08`), from AWS's Signature Version 4 documentation,
 //! and from docs/design/contract.md, "The simulator".
 //!
@@ -10,8 +10,8 @@
 //!                      └──────────────── every attempt ──────────────→ journal
 //! ```
 //!
-//! A call takes effect when it has been read; delays hold back only the answer. So a client that
-//! gives up on a slow answer has nevertheless created its participant, as with the real service.
+//! A call takes effect when it has been read; delays hold back only the answer. A client that gives
+//! up on a slow answer has therefore created its participant, as with the real service.
 
 mod account;
 mod answer;
@@ -39,11 +39,11 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-/// How the simulated Connect behaves. The default answers at once, never throttles and has the
-/// right time.
+/// The behaviour of the simulated Connect. The default answers at once, never throttles, and has
+/// the right time.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How long every answer to `CreateParticipant` is held back, refusals too.
+    /// How long every answer to `CreateParticipant` is delayed, refusals included.
     pub latency: Duration,
     /// The account's request quota; `None` never throttles.
     pub throttle: Option<Throttle>,
@@ -64,7 +64,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Binds `addr`; port 0 takes a free one, which [`Simulator::addr`] tells.
+    /// Binds `addr`. Port 0 takes a free port, which [`Simulator::addr`] returns.
     pub async fn bind(addr: SocketAddr, options: Options) -> io::Result<Simulator> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
@@ -77,12 +77,12 @@ impl Simulator {
         self.addr
     }
 
-    /// What a client on this machine configures as its endpoint: `http://HOST:PORT`.
+    /// The endpoint for a client on this machine: `http://HOST:PORT`.
     pub fn endpoint_url(&self) -> String {
         format!("http://{}", reachable(self.addr))
     }
 
-    /// The one access key id it knows: public and worthless.
+    /// The one access key id that it accepts: public and worthless.
     pub fn access_key_id(&self) -> &'static str {
         signature::ACCESS_KEY_ID
     }
@@ -92,7 +92,7 @@ impl Simulator {
         signature::SECRET_ACCESS_KEY
     }
 
-    /// Three lines of shell that point an AWS SDK at this simulator; the last has no line end.
+    /// Three lines of shell that point an AWS SDK at this simulator. The last line has no line end.
     pub fn exports(&self) -> String {
         format!(
             "export AWS_ACCESS_KEY_ID={}\nexport AWS_SECRET_ACCESS_KEY={}\nexport AWS_ENDPOINT_URL_CONNECT={}",
@@ -102,12 +102,12 @@ impl Simulator {
         )
     }
 
-    /// What it has seen and created so far; stays readable after [`Simulator::run`] has ended.
+    /// The journal of attempts and participants. It can be read after [`Simulator::run`] has ended.
     pub fn journal(&self) -> Journal {
         self.api.journal().clone()
     }
 
-    /// Serves until `shutdown` resolves, then drops every connection at once, answered or not.
+    /// Serves until `shutdown` resolves, then closes every connection at once, answered or not.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> io::Result<()> {
         tracing::info!(addr = %self.addr, "simulator listening");
         server::serve(self.listener, self.api, shutdown).await;
@@ -116,8 +116,8 @@ impl Simulator {
     }
 }
 
-/// Where a client finds what is bound to this address: an unspecified one can be bound, but is no
-/// destination that every client accepts.
+/// The address for clients of this listener. An unspecified address can be bound, but not every
+/// client accepts it as a destination.
 #[must_use]
 pub fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {

@@ -1,4 +1,4 @@
-//! The simulated AWS account: what becomes of a call that is signed and satisfies the model.
+//! The simulated AWS account: the result of a call that is signed and satisfies the model.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use super::participants::{Participant, Participants};
 use super::throttle::{Throttle, TokenBucket};
 use super::wire::Call;
 
-/// What the client gets, and how long that is held back.
+/// The answer for the client, and its delay.
 #[derive(Debug)]
 pub(super) struct Decision {
     pub(super) outcome: Outcome,
@@ -31,7 +31,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// `None` where the connection is to be reset.
+    /// `None` if the connection must be reset.
     pub(super) fn into_answer(self, retry_after: Option<Duration>) -> Option<Answer> {
         match self {
             Self::Created { participant, expiry } => {
@@ -45,7 +45,7 @@ impl Outcome {
     }
 }
 
-/// One lock over all of it: two calls with one ClientToken cannot both find it unused.
+/// One lock over the whole account: two calls with the same ClientToken cannot both find it unused.
 #[derive(Debug)]
 pub(super) struct Account(Mutex<State>);
 
@@ -66,7 +66,7 @@ impl Account {
         }))
     }
 
-    /// Whatever it decides has taken effect when it returns; the delay is for the answer alone.
+    /// The decision has taken effect when this returns. The delay is for the answer alone.
     pub(super) fn decide(&self, call: Call, now: Timestamp) -> Decision {
         let mut delay = Duration::ZERO;
         let mut state = self.lock();
@@ -117,7 +117,7 @@ impl Account {
 }
 
 impl State {
-    // AWS throttles before it looks at the request, so a repeated ClientToken is charged too.
+    // AWS throttles before it reads the request: a repeated ClientToken is charged, too.
     fn create(&mut self, call: Call, now: Timestamp, lifetime: Duration) -> Outcome {
         if self.bucket.as_mut().is_some_and(|bucket| !bucket.take(Instant::now())) {
             return failed(ErrorCode::Throttling);
@@ -132,7 +132,7 @@ impl State {
 
     /// Whether this call is one of the first `times` of its kind.
     fn mishap(&mut self, call: &Call, times: u32) -> bool {
-        // Forgetting all of them makes a few calls fail anew, which is what they asked for.
+        // If the map is cleared, a few calls fail again, as their contact ids ask.
         if self.mishaps.len() >= MAX_MISHAPS {
             self.mishaps.clear();
         }
@@ -148,7 +148,7 @@ fn failed(code: ErrorCode) -> Outcome {
     Outcome::Failed(Failure::new(code, format!("The simulator answers {}.", code.name())))
 }
 
-// The model says nothing on a participant token's life; this is what a chat lasts by default.
+// The model does not state the life of a participant token. This is the default life of a chat.
 const LIFETIME: Duration = Duration::from_hours(24);
 const MAX_PARTICIPANTS: usize = 250_000;
 const MAX_MISHAPS: usize = 100_000;

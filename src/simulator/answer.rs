@@ -1,5 +1,4 @@
-//! What goes back to the client: Connect's error codes with their statuses, and bodies good and
-//! bad.
+//! The answers to the client: Connect's error codes with their statuses, and good and bad bodies.
 
 use std::time::Duration;
 
@@ -20,17 +19,17 @@ use super::participants::Participant;
 pub(super) enum Oddity {
     /// JSON that ends in the middle.
     Garbage,
-    /// Everything but the participant token.
+    /// An answer without the participant token.
     NoToken,
-    /// Everything but the participant id.
+    /// An answer without the participant id.
     NoId,
-    /// A whole and valid answer behind 10 MiB of blanks: only a limit on the size refuses it.
+    /// A complete and valid answer after 10 MiB of blanks: only a limit on the size refuses it.
     Huge,
-    /// A whole and valid answer with a member nested 100,000 deep.
+    /// A complete and valid answer with a member that is nested 100,000 deep.
     Nested,
 }
 
-/// An answer, short of the headers that every answer carries.
+/// An answer, without the headers that every answer has.
 #[derive(Debug)]
 pub(super) struct Answer {
     status: StatusCode,
@@ -48,8 +47,8 @@ impl Answer {
     pub(super) fn failure(failure: Failure, retry_after: Option<Duration>) -> Self {
         let (_, status) = failure.code.row();
         let retry_after = retry_after.filter(|_| failure.code == ErrorCode::Throttling);
-        // The model's member is called `Message`; AWS's common errors say `message`, and clients
-        // read both.
+        // The model's member is `Message`. AWS's common errors use `message`, and clients read
+        // both.
         let body = json!({ "Message": failure.message }).to_string().into();
         Self { status, error: Some(failure.code), retry_after, body }
     }
@@ -72,7 +71,7 @@ impl Answer {
         })
     }
 
-    /// The status is 200..=599, as [`super::magic::Magic`] makes sure; anything else becomes a 500.
+    /// The status is 200..=599, which [`super::magic::Magic`] checks. Any other becomes a 500.
     pub(super) fn status(status: u16) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, error: None, retry_after: None, body: Bytes::new() }
@@ -90,7 +89,7 @@ impl Answer {
         self.error.map(ErrorCode::name)
     }
 
-    /// The whole response. Its `Date` is `now`, from which SDKs learn how wrong their own clock is.
+    /// The complete response. Its `Date` is `now`: SDKs learn from it how wrong their own clock is.
     pub(super) fn into_response(self, request_id: Uuid, now: Timestamp) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
@@ -126,7 +125,7 @@ fn participant_body(id: Option<&str>, token: Option<&str>, expiry: &str) -> Stri
     body.to_string()
 }
 
-// The values are digits, dates and UUIDs, which never fail to be header values.
+// The values are digits, dates and UUIDs, so they are always valid header values.
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

@@ -1,4 +1,4 @@
-//! Routes, bounded bodies, and the order in which a request is judged.
+//! Routes, bounded bodies, and the order of the checks of a request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::journal::{Attempt, Journal};
 use super::signature;
 use super::wire::Body;
 
-/// Asks for the connection to be reset instead of answered.
+/// Asks the server to reset the connection instead of answering.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is to be reset")]
 pub(super) struct Reset;
@@ -55,8 +55,8 @@ impl Api {
     ) -> Result<Response<Full<Bytes>>, Reset> {
         let request_id = Uuid::new_v4();
         let answer = match (request.method(), request.uri().path()) {
-            // The operation has no query; `aws-sigv4` would have to canonicalize what a stranger
-            // sends.
+            // The operation has no query. `aws-sigv4` would have to canonicalize a stranger's
+            // query.
             (&Method::POST, signature::PATH) if request.uri().query().is_none() => {
                 self.create(request, request_id).await?
             }
@@ -70,7 +70,7 @@ impl Api {
     }
 
     fn participants(&self) -> String {
-        // Plain data, which cannot fail to be JSON.
+        // Plain data, which always serializes to JSON.
         serde_json::to_string(
             &self.account.participants().iter().map(AsRef::as_ref).collect::<Vec<_>>(),
         )
@@ -85,7 +85,7 @@ impl Api {
                 ErrorCode::RequestEntityTooLarge,
                 "The request body is too large.",
             )),
-            // The client has gone.
+            // The client has left.
             Err(_) => return Err(Reset),
         };
         let mut attempt = Attempt::new(self.clock.now(), request_id, &head.headers);
@@ -102,13 +102,13 @@ impl Api {
         answer.ok_or(Reset)
     }
 
-    /// Size, signature, JSON, the model, then the account: as AWS's front end and the service share
-    /// the work.
+    /// Checks size, signature, JSON and model, then the account: the same order as AWS's front end
+    /// and the service.
     fn judge(&self, head: &Parts, body: Result<Bytes, Failure>, attempt: &mut Attempt) -> Decision {
         let now = attempt.received_at;
         let call = body.and_then(|bytes| {
             let body = Body::parse(&bytes);
-            // Also where the signature turns out wrong: tests of credentials count attempts too.
+            // A wrong signature also counts: tests of credentials count attempts.
             if let Ok(body) = &body {
                 attempt.instance_id.clone_from(&body.instance_id);
                 attempt.contact_id.clone_from(&body.contact_id);

@@ -1,4 +1,4 @@
-//! The simulator's idea of now, which tests may put wrong.
+//! The simulator's clock, which tests may set wrong.
 
 use jiff::{SignedDuration, Timestamp};
 

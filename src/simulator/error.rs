@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
-/// The error codes it can answer with: the operation's own from the model, then AWS's common ones.
+/// The error codes of the answers: the operation's own from the model, then AWS's common ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum ErrorCode {
     InvalidRequest,
@@ -20,7 +20,7 @@ pub(super) enum ErrorCode {
     MissingAuthenticationToken,
     RequestEntityTooLarge,
     Serialization,
-    /// No code that AWS ever sent.
+    /// A code that AWS never sends.
     Teapot,
     UnknownOperation,
     UnrecognizedClient,
@@ -62,7 +62,7 @@ impl ErrorCode {
     }
 }
 
-/// A refusal: its code and what the body's `Message` says.
+/// A refusal: its code, and the `Message` of the body.
 #[derive(Debug, PartialEq)]
 pub(super) struct Failure {
     pub(super) code: ErrorCode,

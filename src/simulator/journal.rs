@@ -1,4 +1,5 @@
-//! What the simulator saw and created, for tests that count.
+//! The attempts that the simulator received and the participants that it created, for tests that
+//! count.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::account::Account;
 use super::participants::Participant;
 
-/// A request to create a participant, however it ended.
+/// A request to create a participant, whatever its result.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Attempt {
@@ -19,11 +20,11 @@ pub struct Attempt {
     pub received_at: Timestamp,
     /// The `x-amzn-RequestId` of its answer.
     pub request_id: Uuid,
-    /// As sent, unless the body was unreadable.
+    /// The value that was sent; `None` if the body was unreadable.
     pub instance_id: Option<String>,
-    /// As sent, unless the body was unreadable.
+    /// The value that was sent; `None` if the body was unreadable.
     pub contact_id: Option<String>,
-    /// As sent, unless the body was unreadable.
+    /// The value that was sent; `None` if the body was unreadable.
     pub client_token: Option<String>,
     /// As sent, unless the body was unreadable.
     pub display_name: Option<String>,
@@ -49,8 +50,8 @@ impl Attempt {
         }
     }
 
-    /// The first request header of that name, in any case, if it is there as visible ASCII. Those
-    /// that hold credentials (`authorization`, `x-amz-security-token`) are not kept.
+    /// The first request header of that name, in any case, if its value is visible ASCII. Headers
+    /// with credentials (`authorization`, `x-amz-security-token`) are not kept.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .lines()
@@ -59,7 +60,7 @@ impl Attempt {
     }
 }
 
-/// A handle on what the simulator saw and created: cheap to clone, readable at any time.
+/// A handle on the attempts and participants: cheap to clone, readable at any time.
 #[derive(Clone, Debug)]
 pub struct Journal {
     account: Arc<Account>,
@@ -77,12 +78,12 @@ impl Journal {
         Self { account, attempts: Arc::default() }
     }
 
-    /// The participants that were created, in that order: the latest 250,000.
+    /// The participants in the order of their creation: the latest 250,000.
     pub fn participants(&self) -> Vec<Arc<Participant>> {
         self.account.participants()
     }
 
-    /// How many participants were created since the start.
+    /// The number of participants created since the start.
     pub fn participant_count(&self) -> u64 {
         self.account.participant_count()
     }
@@ -92,7 +93,7 @@ impl Journal {
         self.lock().recent.iter().cloned().collect()
     }
 
-    /// How many attempts arrived since the start.
+    /// The number of attempts since the start.
     pub fn attempt_count(&self) -> u64 {
         self.lock().count
     }
@@ -112,8 +113,8 @@ impl Journal {
     }
 }
 
-// One copied string: a HeaderMap would keep the connection's whole read buffer alive, 100,000 times
-// over.
+// One copied string: each HeaderMap would keep the whole read buffer of its connection alive, up to
+// 100,000 of them.
 fn lines(headers: &HeaderMap) -> Box<str> {
     let mut lines = String::new();
     for (name, value) in headers {

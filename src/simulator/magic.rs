@@ -1,13 +1,12 @@
-//! Contact ids that make the simulator misbehave, so that a person can see every error with one
-//! call.
+//! Contact ids that make the simulator fail, so that a person can cause every error with one call.
 
 use std::time::Duration;
 
 use super::answer::Oddity;
 use super::error::ErrorCode;
 
-/// What a magic contact id asks for. The variants that say so create a participant like an ordinary
-/// call; the others know neither ClientToken nor throttling.
+/// The behaviour that a magic contact id asks for. Some variants create a participant like an
+/// ordinary call, and say so. The others ignore ClientToken and throttling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Magic {
     /// Answers with this error.
@@ -22,22 +21,22 @@ pub(super) enum Magic {
     ResetFirst(u32),
     /// Fails this many times for a ClientToken, then creates.
     Flaky(u32),
-    /// Creates at once, answers after this long.
+    /// Creates at once, and answers after this long.
     Slow(Duration),
     /// Creates a participant whose credentials expire after this long.
     Expires(Duration),
-    /// Creates a participant, and tells its expiry in no format of this world.
+    /// Creates a participant, and returns its expiry in an invalid format.
     BadExpiry,
 }
 
 impl Magic {
-    /// `None` for an ordinary contact id; one that is nearly magic (`sim-slow-abc`, `sim-other`) is
-    /// ordinary.
+    /// `None` for an ordinary contact id. An id that is almost magic (`sim-slow-abc`, `sim-other`)
+    /// is ordinary.
     pub(super) fn parse(contact_id: &str) -> Option<Self> {
         let name = contact_id.strip_prefix("sim-")?;
         Self::named(name).or_else(|| {
             let (name, number) = name.rsplit_once('-')?;
-            // A u32 of milliseconds is 49 days: no arithmetic on it can overflow a time.
+            // A u32 of milliseconds is 49 days: adding it cannot overflow a time.
             Self::numbered(name, number.parse().ok()?)
         })
     }

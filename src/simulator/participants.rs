@@ -1,4 +1,4 @@
-//! The participants that exist, and ClientToken's promise about them.
+//! The participants that exist, and the guarantee of ClientToken.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -13,7 +13,7 @@ use super::clock::iso_8601;
 use super::error::{ErrorCode, Failure};
 use super::wire::Call;
 
-/// A participant that was created. Serialized, it leaves out the token.
+/// A participant that was created. Its serialized form leaves out the token.
 #[derive(Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Participant {
@@ -22,7 +22,7 @@ pub struct Participant {
     /// The call that created it.
     #[serde(flatten)]
     pub call: Call,
-    /// By the simulator's own clock.
+    /// The time of creation, by the simulator's own clock.
     #[serde(serialize_with = "as_iso_8601")]
     pub created_at: Timestamp,
     /// When its credentials end, by the simulator's own clock.
@@ -33,7 +33,7 @@ pub struct Participant {
 }
 
 impl Participant {
-    /// The credential that was handed out: 256 characters that look like any other.
+    /// The credential that the client got: 256 characters, with no recognisable form.
     pub fn participant_token(&self) -> &str {
         &self.participant_token
     }
@@ -51,7 +51,8 @@ impl fmt::Debug for Participant {
     }
 }
 
-/// In creation order; beyond the capacity the oldest are forgotten, with their ClientTokens.
+/// In the order of creation. Beyond the capacity, the oldest are forgotten, with their
+/// ClientTokens.
 #[derive(Debug)]
 pub(super) struct Participants {
     capacity: usize,
@@ -106,7 +107,7 @@ impl Participants {
         self.created.iter().cloned().collect()
     }
 
-    /// How many were created, the forgotten ones too.
+    /// The number of created participants, the forgotten ones included.
     pub(super) fn count(&self) -> u64 {
         self.count
     }

@@ -1,4 +1,4 @@
-//! The accept loop. It is hand-written because `sim-reset` has to reach the socket under the HTTP
+//! The accept loop. It is hand-written, because `sim-reset` needs the socket under the HTTP
 //! connection.
 
 use std::error::Error;
@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 
 use super::api::{Api, Reset};
 
-/// Serves until `shutdown` resolves, then aborts what is left: an answer may be a minute away.
+/// Serves until `shutdown` resolves, then aborts the open connections: an answer may be a minute
+/// away.
 pub(super) async fn serve(
     listener: TcpListener,
     api: Arc<Api>,
@@ -34,7 +35,7 @@ pub(super) async fn serve(
                 }
                 Err(error) => {
                     tracing::warn!(%error, "could not accept a connection");
-                    // Out of descriptors, accept fails at once, again and again.
+                    // Without free descriptors, accept fails at once and repeatedly.
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -49,7 +50,7 @@ async fn serve_connection(socket: TcpStream, api: Arc<Api>) {
     }
     let service = service_fn(move |request: http::Request<Incoming>| {
         let api = Arc::clone(&api);
-        // `poll_without_shutdown` asks for an Unpin future.
+        // `poll_without_shutdown` needs an Unpin future.
         Box::pin(async move { api.respond(request).await })
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
@@ -58,7 +59,7 @@ async fn serve_connection(socket: TcpStream, api: Arc<Api>) {
     };
     if error.source().is_some_and(|source| source.is::<Reset>()) {
         let socket = connection.into_parts().io.into_inner();
-        // Closing with zero linger sends RST; without it the client would see an orderly end.
+        // Closing with zero linger sends RST. Otherwise the client would see an orderly end.
         if let Err(error) = socket.set_zero_linger() {
             tracing::debug!(%error, "could not set SO_LINGER");
         }

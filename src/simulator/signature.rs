@@ -1,6 +1,6 @@
-//! AWS Signature Version 4, from the server's side: the signature is computed anew over what the
-//! client says it signed, and compared. Rules and messages are those of AWS's "Signature Version 4"
-//! reference.
+//! AWS Signature Version 4 on the server's side. The signature is computed again over the parts
+//! that the client names as signed, and compared. Rules and messages are those of AWS's "Signature
+//! Version 4" reference.
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::{ErrorCode, Failure};
 
-/// `now` is the simulator's; the region is whatever the client names.
+/// `now` is the simulator's time. The region is the one that the client names.
 pub(super) fn verify(head: &Parts, body: &[u8], now: Timestamp) -> Result<(), Failure> {
     let authorization = Authorization::parse(&head.headers)?;
     if authorization.access_key_id != ACCESS_KEY_ID {
@@ -39,7 +39,7 @@ pub(super) fn verify(head: &Parts, body: &[u8], now: Timestamp) -> Result<(), Fa
     }
 }
 
-/// `None` where `aws-sigv4` cannot make a canonical request of the headers.
+/// `None` if `aws-sigv4` cannot make a canonical request of the headers.
 fn expected_signature(
     method: &str,
     headers: &[(&str, &str)],
@@ -49,12 +49,12 @@ fn expected_signature(
 ) -> Option<String> {
     let credentials = Credentials::from_keys(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None).into();
     let mut settings = SigningSettings::default();
-    // What the client signed is for the client to say; the default leaves out `user-agent` and some
-    // more.
+    // The client chooses the headers that it signs. The default would leave out `user-agent` and
+    // some others.
     settings.excluded_headers = None;
     if headers.iter().any(|(name, _)| *name == CONTENT_SHA256) {
-        // Puts the real digest in the place of the client's, so that a false one spoils the
-        // signature.
+        // Replaces the client's digest by the real one, so that a false digest makes the signature
+        // wrong.
         settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
     }
     let params = v4::SigningParams::builder()
@@ -112,8 +112,8 @@ impl<'a> Authorization<'a> {
         Ok(Self { access_key_id, date, region, signed_headers, signature })
     }
 
-    /// The headers that the client says it signed. AWS demands `host` and every `x-amz-` header
-    /// among them; those two carry the date and the body's digest.
+    /// The headers that the client names as signed. AWS demands `host` and every `x-amz-` header
+    /// among them: the latter carry the date and the digest of the body.
     fn headers(&self, headers: &'a HeaderMap) -> Result<Vec<(&'a str, &'a str)>, Failure> {
         let names: Vec<&str> = self.signed_headers.split(';').collect();
         for required in ["host", DATE, CONTENT_SHA256] {
@@ -156,7 +156,7 @@ impl<'a> SignedTime<'a> {
             .map_err(|_| incomplete("Date must be in ISO-8601 'basic format'."))
     }
 
-    // A date far off also never reaches `aws-sigv4`, whose calendar is smaller than ours.
+    // Also protects `aws-sigv4`, whose calendar is smaller than ours, from a date that is far off.
     fn check(&self, authorization: &Authorization<'_>, now: Timestamp) -> Result<(), Failure> {
         let basic = |time: Timestamp| time.strftime(DATE_FORMAT).to_string();
         let (oldest, newest) = (now.checked_sub(MAX_SKEW), now.checked_add(MAX_SKEW));
@@ -189,7 +189,7 @@ impl<'a> SignedTime<'a> {
     }
 }
 
-/// The value of a header that is there once, as visible ASCII.
+/// The value of a header that occurs once, as visible ASCII.
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
@@ -209,10 +209,10 @@ fn incomplete(message: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
     Failure::new(ErrorCode::IncompleteSignature, message)
 }
 
-/// The one access key id. Public and worthless: it opens nothing but this simulator.
+/// The one access key id. Public and worthless: it opens only this simulator.
 pub const ACCESS_KEY_ID: &str = "SIMULATORACCESSKEYID";
 
-/// Its secret, as public and as worthless; alphanumeric, so that a shell needs no quotes.
+/// Its secret, also public and worthless. It is alphanumeric, so that a shell needs no quotes.
 pub const SECRET_ACCESS_KEY: &str = "ThisSecretOfTheSimulatorOpensNothingReal";
 
 /// The only path whose requests are signed.
@@ -222,7 +222,7 @@ const DATE: &str = "x-amz-date";
 const DATE_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
-// AWS allows five minutes either way.
+// AWS allows five minutes in both directions.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 #[cfg(test)]
@@ -231,7 +231,7 @@ mod tests {
 
     const BODY: &[u8] = br#"{"ContactId":"c"}"#;
     const SIGNED_AT: &str = "2026-01-02T03:04:05Z";
-    // By botocore, so that the check is not its own measure.
+    // The signature is botocore's, so that the check does not confirm itself.
     const SIGNATURE: &str = "aae560458946c2e6b05abd7a4938dec0247d0a9bfa26e8a6f7d198ba9b6859ac";
 
     fn request(change: impl FnOnce(&mut HeaderMap)) -> Parts {

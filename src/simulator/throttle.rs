@@ -5,10 +5,11 @@ use std::time::Instant;
 /// A request quota of the account.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Throttle {
-    /// Requests per second that the bucket regains; Connect's default quota for CreateParticipant
-    /// is 2.
+    /// The requests per second that the bucket regains. Connect's default quota for
+    /// CreateParticipant is 2.
     pub rate_per_second: f64,
-    /// Requests that a full bucket admits at once; Connect's default is 5. Below 1 admits none.
+    /// The requests that a full bucket admits at once. Connect's default is 5. A value below 1
+    /// admits none.
     pub burst: f64,
 }
 
@@ -29,7 +30,7 @@ impl TokenBucket {
         Self { throttle, level: throttle.burst, filled_at: now }
     }
 
-    /// Takes one request's worth, or nothing at all.
+    /// Takes the tokens of one request, or none.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         let regained = now.saturating_duration_since(self.filled_at).as_secs_f64()
             * self.throttle.rate_per_second;

@@ -1,4 +1,4 @@
-//! The request's body as restJson1 sends it, and the model's rules on it.
+//! The request's body in restJson1, and the model's rules for it.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,11 +12,11 @@ pub struct Call {
     pub instance_id: String,
     /// 1..=256 characters.
     pub contact_id: String,
-    /// At most 500 characters; an empty one in the request counts as none.
+    /// At most 500 characters; an empty one in the request counts as absent.
     pub client_token: Option<String>,
     /// 1..=256 characters; the model does not require it.
     pub display_name: Option<String>,
-    /// What the participant takes part as.
+    /// The role of the participant.
     pub role: Role,
     /// Whether the participant may send video.
     pub video: bool,
@@ -24,7 +24,7 @@ pub struct Call {
     pub screen_share: bool,
 }
 
-/// The roles that Connect accepts for this operation; the model's enum has more.
+/// The roles that Connect accepts for this operation. The model's enum has more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Role {
@@ -34,7 +34,7 @@ pub enum Role {
     Customer,
 }
 
-/// What came over the wire, with nothing checked but the JSON types.
+/// The body from the wire: only its JSON types are checked.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Body {
@@ -73,7 +73,7 @@ impl Body {
         })
     }
 
-    /// Names every violation in one message, as AWS's own validation does.
+    /// Lists every violation in one message, as AWS's own validation does.
     pub(super) fn validate(self) -> Result<Call, Failure> {
         let mut violations = Violations::default();
         let instance_id = violations.required("instanceId", self.instance_id, 100);
