@@ -1,4 +1,4 @@
-//! What the gateway tells of itself.
+//! The log, the metrics and the traces.
 
 mod bound;
 mod directives;

@@ -1,4 +1,4 @@
-//! Series that are looked up once.
+//! Series that are looked up only once.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,10 +6,11 @@ use std::sync::Mutex;
 
 use crate::sync::lock;
 
-/// The series of one instrument, each bound to its labels when it is first counted. To make the
-/// labels and to look them up costs several times what it costs to count.
+/// The series of one instrument, each bound to its labels when it is first counted. Building and
+/// looking up labels costs several times more than counting.
 ///
-/// The keys come from the config and from closed sets, as labels do: so their number is bounded.
+/// The keys come from the config and from closed sets, like the labels. Their number is therefore
+/// bounded.
 pub(super) struct Bound<K, I>(Mutex<HashMap<K, I>>);
 
 impl<K: Eq + Hash, I: Clone> Bound<K, I> {

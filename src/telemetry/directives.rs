@@ -1,7 +1,8 @@
-//! Whose lines are in the log: the config's level for the gateway's own, `RUST_LOG` for the libraries.
+//! Which lines the log shows: the config's level for the gateway's own, and `RUST_LOG` for the
+//! libraries.
 //!
-//! A directive of `RUST_LOG` adds to the level and takes nothing away. A library is never heard at a
-//! level at which it prints a body, a header or a credential.
+//! A directive of `RUST_LOG` only adds lines. No library logs at a level at which it prints a body,
+//! a header or a credential.
 
 use std::env;
 use std::ffi::OsString;
@@ -13,9 +14,9 @@ use crate::config::Level;
 /// The directives of `RUST_LOG`.
 #[derive(Debug, Clone)]
 pub struct Directives {
-    /// For everything; `OFF` where there is none.
+    /// The level for all targets; `OFF` if there is none.
     default: LevelFilter,
-    /// By the beginning of a target.
+    /// The levels by the prefix of a target.
     targets: Vec<(String, LevelFilter)>,
     bad: Vec<String>,
 }
@@ -29,14 +30,14 @@ impl Directives {
         Self::parse(&text.unwrap_or_default())
     }
 
-    /// Reads `target=level,target=level,level`. What is none is left out, and is in
-    /// [`Directives::bad`].
+    /// Reads `target=level,target=level,level`. A part that is no directive is left out, and
+    /// [`Directives::bad`] returns it.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut read = Self { default: LevelFilter::OFF, targets: Vec::new(), bad: Vec::new() };
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             match part.parse::<Targets>() {
-                // Spans and their fields are no part of this log.
+                // Spans and their fields are not part of this log.
                 Ok(one) if !part.contains('[') => {
                     read.default =
                         read.default.max(one.default_level().unwrap_or(LevelFilter::OFF));
@@ -70,12 +71,12 @@ impl Directives {
         filter.with_targets(targets.map(|target| (target, self.level_of(target, level))))
     }
 
-    /// At which level the target is heard.
+    /// The level at which the target is logged.
     fn level_of(&self, target: &str, level: LevelFilter) -> LevelFilter {
         let is_own = target.starts_with(OWN);
         let of_config = if is_own { level } else { level.min(LevelFilter::INFO) };
         let heard = of_config.max(longest(&self.targets, target).unwrap_or(self.default));
-        // What a library says in a call's course shall have the call's name.
+        // A library's line during a call must carry the call's `request_id`.
         let names_libraries = self.default > level || !self.targets.is_empty();
         if target == CALL && names_libraries {
             heard.max(LevelFilter::DEBUG)
@@ -96,12 +97,12 @@ fn longest(levels: &[(impl AsRef<str>, LevelFilter)], target: &str) -> Option<Le
 /// The gateway's own lines.
 pub(super) const OWN: &str = "participant_gateway";
 
-/// The span that names a call: see `Notes::log_span`.
+/// The span that identifies a call: see `Notes::log_span`.
 const CALL: &str = "participant_gateway::call";
 
-/// The most that each library may say, by the beginning of its targets. The AWS SDK prints bodies,
-/// what it signs, profiles and the commands of credential processes at TRACE. HTTP/2 and TLS print
-/// frames and certificates there. A library that is not in this list is heard up to INFO.
+/// The most detailed level of each library, by the prefix of its targets. At TRACE the AWS SDK
+/// prints bodies, the text that it signs, profiles and the commands of credential processes. HTTP/2
+/// and TLS print frames and certificates there. A library that is not in this list logs up to INFO.
 const MOST: [(&str, LevelFilter); 8] = [
     ("aws_", LevelFilter::DEBUG),
     ("h2", LevelFilter::DEBUG),

@@ -1,6 +1,6 @@
-//! What leaves by OTLP: in batches, from threads of their own, and never at a call's cost.
+//! The export by OTLP: in batches, from its own threads, and never at the cost of a call.
 //!
-//! A collector that is down, slow or frozen costs spans, which are counted, and nothing else.
+//! If a collector is down or slow, or hangs, only spans are lost, and the loss is counted.
 
 use std::env;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::config::{Otlp, Sampling};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the gateway tells of itself, and where to.
+/// The metrics and traces, with their exporters.
 #[derive(Debug)]
 pub struct Telemetry {
     /// Where calls are counted.
@@ -37,10 +37,10 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts it.
+    /// Starts the metrics, the traces and the exporters.
     ///
     /// # Errors
-    /// Where the exporters cannot be built.
+    /// If an exporter cannot be built.
     pub fn start(config: &Otlp) -> Result<Self, Failure> {
         let dropped = Arc::new(AtomicU64::new(0));
         let resource = resource();
@@ -63,8 +63,8 @@ impl Telemetry {
         Ok(Self { metrics: Arc::new(metrics), tracing, spans, meters })
     }
 
-    /// Exports what is left, for two seconds at most. Not on the runtime: the exporters need it
-    /// meanwhile.
+    /// Exports the rest, for two seconds at most. It does not run on the runtime, which the
+    /// exporters need meanwhile.
     pub async fn shut_down(self) {
         let Self { spans, meters, .. } = self;
         let of_spans = off_the_runtime(move || spans.shutdown_with_timeout(FLUSH));
@@ -76,7 +76,7 @@ impl Telemetry {
     }
 }
 
-/// A thread of its own, and not one of the runtime's, whose end would wait for it.
+/// Uses a thread of its own: the runtime's end would wait for a thread of the runtime.
 async fn off_the_runtime(work: impl FnOnce() -> OTelSdkResult + Send + 'static) {
     let (done, waiting) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
@@ -96,7 +96,7 @@ fn sampler(sampling: Sampling) -> Sampler {
     if sampling.by_parent { Sampler::ParentBased(Box::new(of_its_own)) } else { of_its_own }
 }
 
-/// What the environment says of this process goes before what we say.
+/// The environment's attributes of this process have priority over the gateway's.
 fn resource() -> Resource {
     let ours = Resource::builder_empty()
         .with_attribute(KeyValue::new("service.name", "participant-gateway"))
@@ -111,7 +111,7 @@ fn resource() -> Resource {
     }
 }
 
-/// What did not arrive; the log hears of the first of several failures only.
+/// Counts the data that did not arrive. Of several failures in a row, only the first is logged.
 #[derive(Debug)]
 struct Dropped {
     count: Arc<AtomicU64>,
@@ -136,7 +136,8 @@ impl Dropped {
     }
 }
 
-/// A bound on what waits, which counts what it drops: the library's own drops in silence.
+/// A bound on the waiting spans that counts the spans that it drops: the library's own bound drops
+/// in silence.
 #[derive(Debug)]
 struct Queue {
     batches: BatchSpanProcessor,
@@ -150,7 +151,7 @@ impl Queue {
         let waiting = Arc::new(AtomicUsize::new(0));
         let exporter =
             Taking { exporter, waiting: Arc::clone(&waiting), dropped: Dropped::new(&dropped) };
-        // Above our own bound, so that it is never what drops.
+        // Above the gateway's own bound, so that the library never drops a span.
         let most = config.max_queue_spans;
         let config = BatchConfigBuilder::default()
             .with_max_queue_size(most.saturating_mul(2))
@@ -242,7 +243,7 @@ impl PushMetricExporter for Counted {
     }
 }
 
-/// The longest that the last export may hold up the end of the process.
+/// The longest time that the last export may delay the end of the process.
 const FLUSH: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
@@ -253,7 +254,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_does_not_fit_the_queue_is_dropped_at_once_and_counted() {
-        // It accepts, and never answers.
+        // The listener accepts, and never answers.
         let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", frozen.local_addr().unwrap());
         let config = serde_json::json!({
@@ -274,7 +275,7 @@ mod tests {
             drop(tracer.start("span"));
         }
         assert!(started.elapsed() < FLUSH, "a span waited: {:?}", started.elapsed());
-        // One batch at most is on its way.
+        // At most one batch is being sent.
         let lost = dropped.load(Relaxed) as usize;
         assert!((count - max_queue - 512..=count - max_queue).contains(&lost), "{lost} of {count}");
         off_the_runtime(move || provider.shutdown_with_timeout(Duration::from_millis(100))).await;

@@ -1,4 +1,4 @@
-//! What is looked at when somebody scrapes, and not counted on the way.
+//! Values that are read at each scrape, and not counted on the way.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,9 +13,9 @@ use crate::domain::Name;
 /// The limits in force.
 #[derive(Debug, Default)]
 pub struct LimitFigures {
-    /// Tenant, upstream, which limit, and its figure: per second, or in calls.
+    /// The tenant, the upstream, the name of the limit, and its figure: per second, or in calls.
     pub tenants: Vec<(Name, Name, &'static str, f64)>,
-    /// Upstream, which limit, and its figure: per second, or in calls.
+    /// The upstream, the name of the limit, and its figure: per second, or in calls.
     pub upstreams: Vec<(Name, &'static str, f64)>,
 }
 

@@ -1,7 +1,7 @@
 //! The log's lines as JSON, each written into one reused buffer.
 //!
-//! `tracing-subscriber`'s own format passes every fragment of a line through `fmt`, and checks it
-//! for UTF-8 again: for a line with sixteen fields that costs more than anything else of a replay.
+//! `tracing-subscriber`'s own format passes every part of a line through `fmt`, and checks it for
+//! UTF-8 again. For a line of sixteen fields, that costs more than any other step of a replay.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -24,10 +24,10 @@ use super::writer::Lines;
 /// Writes every event as a line of JSON. In a call's span it has the call's `request_id`.
 pub(super) struct Json(pub Lines);
 
-/// Kept beside a call's span.
+/// The request id, which is stored with a call's span.
 struct RequestId(String);
 
-/// Looks for it among a span's fields.
+/// Looks for the request id among a span's fields.
 struct Found(Option<RequestId>);
 
 impl Visit for Found {
@@ -50,7 +50,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Json {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        // A line that names its call itself shall not do it twice.
+        // A line that already names its call must not name it twice.
         let names_itself = event.metadata().fields().field(REQUEST_ID).is_some();
         let span = if names_itself { None } else { context.lookup_current() };
         let extensions = span.as_ref().map(|span| span.extensions());
@@ -58,7 +58,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Json {
         let call = call.map(|RequestId(id)| id.as_str());
         LINE.with(|line| match line.try_borrow_mut() {
             Ok(mut line) => self.write(event, call, &mut line),
-            // A value that logs while it is written.
+            // The value of a field logs while it is written.
             Err(_) => self.write(event, call, &mut Vec::new()),
         });
     }
@@ -92,7 +92,7 @@ fn put(event: &Event<'_>, call: Option<&str>, line: &mut Vec<u8>) -> Result<(), 
     fields.map.end()
 }
 
-/// The fields of one line, and the first fault in writing them.
+/// The fields of one line, and the first error in writing them.
 struct Fields<'a> {
     map: Compound<'a, &'a mut Vec<u8>, CompactFormatter>,
     written: Result<(), Error>,
@@ -133,12 +133,12 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// The field of a call's name.
+/// The field of a call's request id.
 const REQUEST_ID: &str = "request_id";
 
 thread_local! {
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a thread keeps for its next line.
+/// The buffer that a thread keeps for its next line, in bytes.
 const KEPT_BYTES: usize = 4096;

@@ -1,4 +1,4 @@
-//! The log: JSON or text, on standard output; a command's, on standard error.
+//! The log, as JSON or text, on standard output. The log of a command is on standard error.
 
 use std::io::{self, IsTerminal};
 use std::sync::OnceLock;
@@ -25,22 +25,21 @@ impl LogLevel {
     /// From now on, this level.
     pub fn set(&self, level: Level) {
         if let Some(handle) = &self.handle {
-            // The handle fails only where the subscriber is gone, and then there is no log to
-            // change.
+            // The handle fails only if the subscriber is gone, and then there is no log to change.
             let _ = handle.reload(self.directives.filter(level));
         }
     }
 }
 
-/// Starts the log of this process, with the directives of `RUST_LOG`. Where one runs already, as in
-/// tests, that one stays.
+/// Starts the log of this process, with the directives of `RUST_LOG`. If a log already runs, as in
+/// tests, that log stays.
 #[must_use]
 pub fn init(format: LogFormat, level: Level) -> LogLevel {
     let is_terminal = io::stdout().is_terminal();
     start(format, level, LINES.get_or_init(|| Lines::to(io::stdout())), is_terminal)
 }
 
-/// The same on standard error: for a command whose answer is on standard output.
+/// The same log on standard error, for a command whose answer is on standard output.
 #[must_use]
 pub fn init_on_stderr(format: LogFormat, level: Level) -> LogLevel {
     let is_terminal = io::stderr().is_terminal();
@@ -51,7 +50,7 @@ fn start(format: LogFormat, level: Level, lines: &Lines, is_terminal: bool) -> L
     let lines = lines.clone();
     let directives = Directives::from_env();
     let (filter, handle) = reload::Layer::new(directives.filter(level));
-    // Of spans, only a call's: a library's may hold what its lines do not.
+    // Only the span of a call is kept: a library's span may hold fields that its lines do not.
     let own_spans = filter_fn(|metadata| metadata.is_event() || metadata.target().starts_with(OWN));
     let lines = match format {
         LogFormat::Json => Json(lines).boxed(),
@@ -72,7 +71,7 @@ fn start(format: LogFormat, level: Level, lines: &Lines, is_terminal: bool) -> L
     LogLevel { handle: started.ok().map(|()| handle), directives }
 }
 
-/// Waits until the log is written, a second at most: for the end of the process.
+/// Waits until the log is written, for a second at most, at the end of the process.
 pub fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush();

@@ -1,5 +1,5 @@
-//! What is counted and measured. Labels come from the config and from closed sets only, never from
-//! a caller.
+//! The counters and histograms. Labels come only from the config and from closed sets, never from a
+//! caller.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -48,7 +48,7 @@ pub struct Metrics {
     openmetrics: OpenMetrics,
 }
 
-/// What every call counts.
+/// The counts of every call.
 #[derive(Default)]
 struct Series {
     /// By method, code and tenant.
@@ -57,7 +57,7 @@ struct Series {
     client: Bound<(Name, Option<&'static str>), Attempts>,
     /// By operation and fault.
     database: Bound<(&'static str, Option<&'static str>), BoundHistogram<f64>>,
-    /// By tenant and upstream, and whether only in shadow.
+    /// By tenant, upstream, disposition, and whether it applied only in shadow.
     decisions: Bound<(Name, Name, Disposition, bool), BoundCounter<u64>>,
     /// By tenant and upstream.
     near_limit: Bound<(Name, Name), BoundCounter<u64>>,
@@ -71,26 +71,26 @@ type Calls = (BoundHistogram<f64>, Durations);
 /// How long attempts take, and their number.
 type Attempts = (BoundHistogram<f64>, BoundCounter<u64>);
 
-/// What the store last said of each upstream's factor, and when.
+/// The last factor that the store reported for each upstream, and when.
 type Factors = Arc<Mutex<BTreeMap<Name, (f64, Instant)>>>;
 
-/// What is read again while the process runs.
+/// The inputs that are read again while the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reloadable {
     /// The config, and the key files it names.
     Config,
     /// The certificate, its key, and the authority of clients.
     Certificate,
-    /// The keys that bearer tokens are signed with: the key set of that place in the config.
+    /// The key set that verifies bearer tokens, by its position in the config.
     KeySet(usize),
 }
 
 impl Metrics {
-    /// The instruments, which are scraped, and pushed where there is a reader for that. They end
+    /// The instruments. `/metrics` reads them, and a reader pushes them if there is one. They end
     /// with the provider.
     ///
     /// # Errors
-    /// Where the exporter cannot be built: a bug.
+    /// If the exporter cannot be built: a bug.
     pub(super) fn new<R: MetricReader>(
         resource: Resource,
         push: Option<R>,
@@ -99,7 +99,7 @@ impl Metrics {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
-            // One scope only: its labels would say nothing.
+            // There is only one scope, so its labels have no use.
             .scope_info_enabled(false)
             .build()?;
         let mut provider =
@@ -151,7 +151,7 @@ impl Metrics {
         Ok((metrics, provider))
     }
 
-    /// What may stay silent starts at 0, so that its first event is an increase.
+    /// Starts rare counters at 0, so that their first event is an increase.
     fn start(&self) {
         self.replays.add(0, &[]);
         self.shed.add(0, &[]);
@@ -167,7 +167,7 @@ impl Metrics {
             .with_description("The share of the upstream's rate that is in use.")
             .with_callback(move |gauge| {
                 for (upstream, (factor, said)) in lock(&factors).iter() {
-                    // It recovers by time alone, also where nobody calls.
+                    // The factor recovers with time, also without any call.
                     let now = (factor + said.elapsed().as_secs_f64() / 16.0).min(1.0);
                     gauge.observe(now, &[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
                 }
@@ -198,7 +198,7 @@ impl Metrics {
         process::observe(&self.meter);
     }
 
-    /// As Prometheus reads it.
+    /// The metrics in Prometheus's text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -257,7 +257,7 @@ impl Metrics {
         series.1.record(took, trace);
     }
 
-    /// An attempt at Connect has ended, with the fault where it failed.
+    /// Counts an attempt at Connect that has ended, with its fault if it failed.
     pub fn count_attempt(&self, upstream: &Name, fault: Option<&'static str>, took: Duration) {
         let series = self.series.client.of((upstream.clone(), fault), || {
             let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
@@ -275,7 +275,7 @@ impl Metrics {
         self.history.note_attempt(upstream, fault.unwrap_or(OK));
     }
 
-    /// An operation on Redis has ended, with what went wrong where it failed.
+    /// Counts an operation on Redis that has ended, with its error if it failed.
     pub fn count_operation(
         &self,
         operation: Operation,
@@ -297,7 +297,7 @@ impl Metrics {
         }
     }
 
-    /// Admission has decided a call.
+    /// Counts a decision of admission.
     pub fn count_disposition(
         &self,
         tenant: &Name,
@@ -314,21 +314,21 @@ impl Metrics {
         self.history.note_decision(tenant, upstream, disposition);
     }
 
-    /// An admitted call left little of the tenant's burst.
+    /// Counts an admitted call that left less than a fifth of the tenant's burst.
     pub fn count_near_limit(&self, tenant: &Name, upstream: &Name) {
         let key = (tenant.clone(), upstream.clone());
         let labels = || self.near_limit.bind(&of(tenant, upstream));
         self.series.near_limit.of(key, labels).add(1);
     }
 
-    /// A call was admitted, after this wait.
+    /// Records the wait of an admitted call.
     pub fn record_wait(&self, upstream: &Name, wait: Duration) {
         let labels = || self.waits.bind(&[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
         self.series.waits.of(upstream.clone(), labels).record(wait.as_secs_f64());
     }
 
-    /// Starts what admission may decide of the tenant's calls to the upstream, at 0. `shadow`: of
-    /// its own limits.
+    /// Starts every decision on the tenant's calls to the upstream at 0. `shadow`: its own limits
+    /// only report.
     pub fn start_tenant(&self, tenant: &Name, upstream: &Name, shadow: bool) {
         self.near_limit.add(0, &of(tenant, upstream));
         for disposition in Disposition::ALL {
@@ -337,23 +337,23 @@ impl Metrics {
         }
     }
 
-    /// The store has said what share of the upstream's rate is in use.
+    /// Notes the upstream's factor, as the store reported it.
     pub fn note_factor(&self, upstream: &Name, factor: f64) {
         let mut factors = lock(&self.factors);
         factors.insert(upstream.clone(), (factor, Instant::now()));
     }
 
-    /// A stored record was not trusted, and taken over.
+    /// Counts a stored record that was not trusted.
     pub fn count_distrusted(&self, cause: Distrust) {
         self.distrusted.add(1, &[KeyValue::new(at::CAUSE, cause.as_str())]);
     }
 
-    /// A call was shed.
+    /// Counts a call that was shed.
     pub fn count_shed(&self) {
         self.shed.add(1, &[]);
     }
 
-    /// A changed config, key or certificate came into use, or was refused.
+    /// Counts a changed config, key or certificate: applied, or refused.
     pub fn count_reload(&self, what: Reloadable, good: bool) {
         let mut unmended = lock(&self.unmended);
         if good {
@@ -366,31 +366,31 @@ impl Metrics {
             .add(1, &[KeyValue::new(at::RESULT, if good { "success" } else { "failure" })]);
     }
 
-    /// Starts at 0 what callers may be refused for, for their identity.
+    /// Starts every refusal of a caller's identity at 0.
     pub fn start_refusals(&self, kinds: impl IntoIterator<Item = &'static str>) {
         for kind in kinds {
             self.refusals.add(0, &[KeyValue::new(at::REASON, kind)]);
         }
     }
 
-    /// A caller was refused for its identity.
+    /// Counts a caller that was refused for its identity.
     pub fn count_refusal(&self, reason: &'static str) {
         self.refusals.add(1, &[KeyValue::new(at::REASON, reason)]);
     }
 
-    /// Starts at 0 what connections may be refused for.
+    /// Starts every refusal of a connection at 0.
     pub fn start_refused_connections(&self, reasons: impl IntoIterator<Item = &'static str>) {
         for reason in reasons {
             self.refused_connections.add(0, &[KeyValue::new(at::REASON, reason)]);
         }
     }
 
-    /// A connection was refused before there was a call on it.
+    /// Counts a connection that was refused before its first call.
     pub fn count_refused_connection(&self, reason: &'static str) {
         self.refused_connections.add(1, &[KeyValue::new(at::REASON, reason)]);
     }
 
-    /// Starts what is known of an upstream: every outcome of `outcomes` at 0, and a factor of 1.
+    /// Starts an upstream's series: every outcome of `outcomes` at 0, and a factor of 1.
     pub fn start_upstream(
         &self,
         upstream: &Name,
@@ -412,7 +412,7 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-/// Buckets, and bounds on the series: the library's own is below what a large config has.
+/// The buckets, and a bound on the series: the library's own bound is too low for a large config.
 fn stream(instrument: &Instrument) -> Option<Stream> {
     let buckets = |boundaries: &[f64]| Aggregation::ExplicitBucketHistogram {
         boundaries: boundaries.to_vec(),
@@ -434,7 +434,7 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
 /// Why a stored record was not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distrust {
-    /// It was not of the shape that a gateway writes.
+    /// It was not of the form that a gateway writes.
     Malformed,
     /// Its MAC did not fit its content.
     Mac,

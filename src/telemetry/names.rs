@@ -1,8 +1,8 @@
 //! Every name of a metric and of an attribute, in one table.
 //!
-//! `rpc.*`, `db.*` and `error.type` are OpenTelemetry's semantic conventions; what is ours begins
-//! with `participant_gateway`. In `/metrics` the dots become `_`, with the unit and `_total` at the
-//! end.
+//! `rpc.*`, `db.*` and `error.type` are OpenTelemetry's semantic conventions. The gateway's own
+//! names begin with `participant_gateway`. In `/metrics` the dots become `_`, and the unit and
+//! `_total` stand at the end.
 
 /// Metrics.
 pub mod metric {
@@ -46,9 +46,9 @@ pub mod metric {
     pub const IN_FLIGHT: &str = "participant_gateway.in_flight";
     /// Counter: changed configs, keys and certificates.
     pub const RELOADS: &str = "participant_gateway.config.reloads";
-    /// Gauge: 0 while what was refused of them waits to be mended, else 1.
+    /// Gauge: 0 after a refused change, until a good one; else 1.
     pub const RELOADED: &str = "participant_gateway.config.last_reload_successful";
-    /// Counter: calls of nobody we know.
+    /// Counter: callers that were refused for their identity.
     pub const REFUSALS: &str = "participant_gateway.identity.refusals";
     /// Counter: stored records that were not trusted, and taken over.
     pub const DISTRUSTED: &str = "participant_gateway.records.distrusted";
@@ -65,7 +65,7 @@ pub mod metric {
     pub const RESIDENT: &str = "process_resident_memory";
     /// Gauge: the process's open file descriptors.
     pub const OPEN_FDS: &str = "process_open_fds";
-    /// Gauge: the most that it may have.
+    /// Gauge: the process's limit of file descriptors.
     pub const MAX_FDS: &str = "process_max_fds";
     /// Gauge: tasks of the runtime that have not ended.
     pub const TASKS: &str = "participant_gateway.runtime.alive_tasks";
@@ -81,7 +81,7 @@ pub mod attribute {
     pub const RPC_METHOD: &str = "rpc.method";
     /// The gRPC code. It is being renamed to `rpc.status_code`: here, then.
     pub const RPC_STATUS: &str = "rpc.response.status_code";
-    /// How it failed; absent where it did not.
+    /// The kind of the error; absent for a success.
     pub const ERROR_TYPE: &str = "error.type";
     /// `redis`.
     pub const DB_SYSTEM: &str = "db.system.name";
@@ -89,7 +89,7 @@ pub mod attribute {
     pub const DB_OPERATION: &str = "db.operation.name";
     /// The script.
     pub const DB_PROCEDURE: &str = "db.stored_procedure.name";
-    /// A configured tenant; empty for everybody else.
+    /// A configured tenant; empty if the caller is unknown.
     pub const TENANT: &str = "tenant";
     /// A configured upstream.
     pub const UPSTREAM: &str = "upstream";
@@ -103,7 +103,7 @@ pub mod attribute {
     pub const RESULT: &str = "result";
     /// The reason in the answer.
     pub const REASON: &str = "reason";
-    /// Which limit: `rate`, `burst`, `committed`, `in_flight`.
+    /// The name of the limit: `rate`, `burst`, `committed`, `in_flight`.
     pub const LIMIT: &str = "limit";
     /// Why a record was not trusted: `malformed`, `mac`, `sealed`.
     pub const CAUSE: &str = "cause";
