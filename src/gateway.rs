@@ -1,7 +1,7 @@
-//! A call's life, from the moment it is valid until it has an answer.
+//! The life of a call, from its validation to its answer.
 //!
-//! `call.rs` has all of it on one screen. Duplicates of a call in this process join it
-//! (`flights.rs`); those elsewhere wait for it (`asking.rs`).
+//! `call.rs` shows the whole life on one screen. A duplicate of a call in this process joins it
+//! (`flights.rs`). A duplicate on another replica waits for it (`asking.rs`).
 
 mod asking;
 mod call;
@@ -71,8 +71,8 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// Runs the call to its end, or joins the one in this process that it duplicates. Whoever asks
-    /// bounds it in time, and drops it then.
+    /// Runs the call to its end, or joins the call of this process that it duplicates. The caller
+    /// bounds it in time, and then drops it.
     ///
     /// # Errors
     /// Why there is no participant.
@@ -85,8 +85,8 @@ impl<S: Store> Gateway<S> {
     /// The tenant's levels on the upstream; charges nothing.
     ///
     /// # Errors
-    /// [`Error::StoreUnavailable`], or the tenant's limit of calls in flight, which bounds these
-    /// questions as well.
+    /// [`Error::StoreUnavailable`], or the tenant's limit of calls in flight, which also bounds
+    /// quota questions.
     pub async fn quota(&self, route: &Route, notes: &Notes, span: &Span) -> Result<Quota, Error> {
         let _place = self.waiting.enter(route)?;
         let quota = span.clone().scope(self.store.quota(&route.scope())).await;
@@ -113,7 +113,7 @@ impl<S: Store> Gateway<S> {
             },
             None => None,
         };
-        // A call without a record can be no replay, so a refusal that still holds is its answer.
+        // A call without a record cannot be a replay, so a refusal that still holds is its answer.
         if record.is_none()
             && let Some(retry_after) = self.refusals.remembered(&order.route)
         {
@@ -125,8 +125,8 @@ impl<S: Store> Gateway<S> {
         Call::new(self, order, lead)?.run(record).await
     }
 
-    /// The lead among the call's duplicates in this process, or how the call ended whose duplicate
-    /// this one is.
+    /// The lead among the call's duplicates in this process, or the outcome of the call that this
+    /// one duplicates.
     async fn lead(&self, record: &RecordAsk, order: &Order) -> Result<Lead, Outcome> {
         loop {
             match self.flights.join(record, order.deadline) {
@@ -177,7 +177,7 @@ impl<S: Store> Gateway<S> {
         outcome.map(|created| Created { replayed: true, ..created })
     }
 
-    /// Takes back an ask that ended without a grant, in the background.
+    /// Settles an ask that ended without a grant, in the background.
     fn settle_later(self: &Arc<Self>, settlement: Settlement, permit: Permit) {
         let gateway = Arc::clone(self);
         let settling = async move {
@@ -188,17 +188,17 @@ impl<S: Store> Gateway<S> {
     }
 }
 
-/// When a duplicate may run the call itself, since its leader failed for a reason of its own: its
-/// deadline, or a bug. `None`: the outcome holds for all.
+/// When a duplicate may run the call itself. Its leader failed for a reason of its own: its
+/// deadline, or a bug. `None`: the outcome applies to all duplicates.
 fn may_run_anew(outcome: &Outcome, order: &Order, leader: &Flight) -> Option<Instant> {
     let now = Instant::now();
     match outcome.as_ref().err()? {
         Error::DeadlineExceeded { .. }
         | Error::GatewayBug { .. }
         | Error::RequestInProgress { .. } => Some(now),
-        // Not before the next attempt was due: Connect may have asked for the wait.
+        // Only after the next attempt was due: Connect may have asked for the wait.
         Error::Upstream(upstream) => upstream.due.filter(|due| is_worth_it(*due, order.deadline)),
-        // It could not queue for as long as this one can.
+        // The leader could not queue for as long as this call can.
         Error::Limited { limit: Limit::UpstreamBudget, .. } => {
             let was_cut = leader.deadline < leader.since + order.route.upstream.max_wait;
             (was_cut && leader.deadline < order.deadline).then_some(now)
@@ -207,19 +207,19 @@ fn may_run_anew(outcome: &Outcome, order: &Order, leader: &Flight) -> Option<Ins
     }
 }
 
-/// A wait for somebody else's answer ends a moment before the caller's deadline, so that the caller
-/// hears what it waited for.
+/// A wait for another call's answer ends a moment before the caller's deadline. The caller then
+/// still gets the reason.
 fn patience(deadline: Instant) -> Instant {
     let left = deadline.saturating_duration_since(Instant::now());
     deadline - (left / 10).min(Duration::from_millis(50))
 }
 
-/// A duplicate is still in flight; its lease is longer than the longest hint.
+/// A duplicate is still in flight, and its lease is longer than the longest hint.
 fn in_progress() -> Error {
     Error::RequestInProgress { retry_after: MAX_HINT }
 }
 
-/// The most that may wait for duplicates: shadow enforcement bounds nothing.
+/// The most calls that may wait for duplicates. With shadow enforcement the limit is not bounded.
 fn most_waiting(route: &Route) -> u32 {
     let limits = &route.tenant.limits;
     match limits.enforcement {

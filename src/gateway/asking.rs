@@ -1,7 +1,7 @@
 //! A call's asks, from the first until it is granted, answered or refused.
 //!
-//! Whoever asks settles: an ask whose reply was lost, or a place in the queue that is given up, is
-//! taken back in the background. So nothing stands in the store that nobody owns.
+//! Each ask is settled by the call that made it. If a reply was lost, or a place in the queue is
+//! given up, it is settled in the background. Every entry in the store therefore has an owner.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ use crate::domain::{Participant, UpstreamToken};
 use crate::error::{Error, Limit, Sent};
 use crate::telemetry::Distrust;
 
-/// How a call's asks ended without an error.
+/// The result of a call's asks without an error.
 pub(super) enum Admitted<S: Store> {
-    /// It may go out.
+    /// The call may be sent.
     Granted(Claim<S>),
-    /// It has an answer already.
+    /// The call already has an answer.
     Replayed(Participant),
 }
 
@@ -37,25 +37,26 @@ pub(super) struct Asking<'a, S: Store> {
     endpoint: &'a Endpoint,
     order: &'a Order,
     ask: Ask,
-    /// For Connect, where the store has none of an earlier claim.
+    /// The token for Connect, if the store has none of an earlier claim.
     token: UpstreamToken,
-    /// The circuit is open for so long.
+    /// The time until the circuit's next probe, while it is open.
     open: Option<Duration>,
     queue_until: Instant,
-    /// Until when the call waits for a duplicate elsewhere.
+    /// When the call stops waiting for a duplicate elsewhere.
     heard_by: Instant,
     /// How long the call has waited, for a slot or for a duplicate.
     waited: Duration,
     polls: Option<(Place, backon::ExponentialBackoff)>,
     distrusts: u32,
-    /// Something of the asks may stand in the store.
+    /// An entry of the asks may stand in the store.
     is_standing: bool,
-    /// The asks came to an end of their own. Else the caller has left.
+    /// Whether the asks ended by themselves. Otherwise the caller has left.
     has_ended: bool,
 }
 
 impl<'a, S: Store> Asking<'a, S> {
-    /// Nothing is asked yet. `open`: the circuit is open for so long, and only the record is asked.
+    /// No ask has been made yet. `open`: the time until the circuit's next probe. While it is open,
+    /// only the record is asked.
     pub fn new(
         gateway: &'a Arc<Gateway<S>>,
         endpoint: &'a Endpoint,
@@ -63,7 +64,7 @@ impl<'a, S: Store> Asking<'a, S> {
         record: Option<RecordAsk>,
         open: Option<Duration>,
     ) -> Result<Self, Error> {
-        // Before anything is held that a failure would leave behind.
+        // Comes first: a failure here must leave no entry behind.
         let token = match &record {
             Some(record) => record.upstream_token.clone(),
             None => random_token().map_err(no_randomness)?,
@@ -143,7 +144,7 @@ impl<'a, S: Store> Asking<'a, S> {
         }
     }
 
-    /// Brings up to date how long everything may take. The caller's time bounds it all.
+    /// Updates the time limits of the next ask. The caller's deadline bounds all of them.
     fn refresh(&mut self) -> Result<(), Error> {
         let (now, deadline) = (Instant::now(), self.order.deadline);
         let left = deadline.saturating_duration_since(now);
@@ -171,7 +172,7 @@ impl<'a, S: Store> Asking<'a, S> {
         lines::decided(&self.ask, &answer);
         let mut answer = answer.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
         self.is_standing = match answer.decision {
-            // The claim settles it.
+            // The claim settles the call.
             Decision::Granted { .. } => false,
             Decision::AskAgain { .. } => true,
             _ => store.may_stand(&self.ask),
@@ -189,8 +190,8 @@ impl<'a, S: Store> Asking<'a, S> {
         Ok(answer)
     }
 
-    /// Waits for the call's slot. The jitter keeps calls of several replicas apart; a call that
-    /// comes back much later than told has lost its place.
+    /// Waits for the call's slot. The jitter keeps calls of several replicas apart. A call that
+    /// comes back much later than its hint has lost its place.
     async fn wait_in_queue(&mut self, after: Duration) {
         let wait = jittered(after);
         self.endpoint.queue_for(wait).await;
@@ -256,7 +257,7 @@ impl<'a, S: Store> Asking<'a, S> {
         }
     }
 
-    /// The next ask takes the record over, if it is still what was seen.
+    /// The next ask takes the record over if it has not changed since.
     fn distrust(&mut self, cause: Distrust, seen: Vec<u8>) -> Result<(), Error> {
         self.gateway.metrics.count_distrusted(cause);
         self.distrusts += 1;
@@ -298,8 +299,8 @@ impl<S: Store> Drop for Asking<'_, S> {
         if !self.is_standing {
             return;
         }
-        // A caller that hung up has used its rate. Whom the deadline, a limit, the store or the
-        // gateway cut off has not.
+        // A caller that hung up has used its rate. A call that the deadline, a limit, the store or
+        // the gateway ended gets it back.
         let refund = self.has_ended
             || Instant::now() + LEAST_LEFT >= self.order.deadline
             || self.gateway.expired.is_cancelled();
@@ -314,8 +315,9 @@ impl<S: Store> Drop for Asking<'_, S> {
     }
 }
 
-/// How long a call may queue that has so much time left, and whose attempt takes so long: a call
-/// that waits longer makes a participant whose caller has gone. The wait's jitter comes on top.
+/// The longest time that a call may queue, by its remaining time and the usual time of an attempt.
+/// After a longer wait, the participant would arrive when the caller has left. The jitter of the
+/// wait comes on top.
 pub(super) fn longest_wait(left: Duration, attempt: Duration) -> Duration {
     let usable = left.saturating_sub(attempt + AROUND_ATTEMPT);
     (usable / 11 * 10).max(usable.saturating_sub(MAX_JITTER))
@@ -326,7 +328,7 @@ pub(super) fn jittered(wait: Duration) -> Duration {
     wait + (wait / 10).min(MAX_JITTER).mul_f64(fastrand::f64())
 }
 
-/// Three quarters of the caller's time, so that the last one is left for the call.
+/// Three quarters of the caller's time: the last quarter is left for the call.
 pub(super) fn store_patience(left: Duration) -> Duration {
     (left * 3 / 4).min(MAX_STORE_PATIENCE)
 }
@@ -335,27 +337,27 @@ fn no_randomness(error: NoRandomness) -> Error {
     Error::GatewayBug { detail: error.to_string(), sent: Sent::No }
 }
 
-/// Jittered, so that the replicas do not ask in step.
+/// Jittered, so that the replicas do not ask at the same time.
 fn polls() -> backon::ExponentialBackoff {
     let polls = ExponentialBuilder::new().with_min_delay(FIRST_POLL).with_max_delay(LAST_POLL);
     polls.with_jitter().without_max_times().build()
 }
 
-/// Between two asks about another replica's call.
+/// The time between two asks about another replica's call.
 const FIRST_POLL: Duration = Duration::from_millis(20);
 const LAST_POLL: Duration = Duration::from_millis(200);
 
 /// Well below the 250 ms after which the store drops a queued call.
 const MAX_JITTER: Duration = Duration::from_millis(100);
 
-/// What a call takes beside its wait and its attempt: two round trips to the store, and the way to
-/// its caller.
+/// The time of a call besides its wait and its attempt: two round trips to the store, and the
+/// answer to its caller.
 const AROUND_ATTEMPT: Duration = Duration::from_millis(10);
 
-/// Redis Cluster moves a slot with a day of records in a few seconds. A call waits at most this
-/// long.
+/// Redis Cluster moves a slot with a day of records in a few seconds. A call waits this long at
+/// most.
 const MAX_STORE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// A corrupt record is taken over at most this often. After that the call is answered
+/// A corrupt record is taken over at most this many times. Then the call is answered
 /// REQUEST_IN_PROGRESS.
 const MAX_DISTRUSTS: u32 = 3;

@@ -1,9 +1,8 @@
 //! The whole life of a call: circuit, asks, attempts, settlement.
 //!
-//! Until it is granted, a call is its caller's: it lives in the caller's future, and ends with it.
-//! From the grant on it runs in a task of its own, so that a caller that hangs up, or whose deadline
-//! passes, leaves no claim behind. What was begun finishes, within one `attempt_timeout`; no new
-//! attempt begins.
+//! Before its grant, a call lives in the caller's future, and ends with it. After its grant, it
+//! runs in its own task. A caller that hangs up, or whose deadline passes, then leaves no claim
+//! behind. The current attempt finishes within one `attempt_timeout`, and no new attempt begins.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -29,11 +28,11 @@ pub(super) struct Call<S: Store> {
     gateway: Arc<Gateway<S>>,
     endpoint: Arc<Endpoint>,
     order: Order,
-    /// The duty to tell its duplicates in this process.
+    /// The duty to report the outcome to the call's duplicates in this process.
     lead: Option<Lead>,
     /// Cancelled when the caller has left: then no further attempt starts.
     left: CancellationToken,
-    /// Until when an answer may wait for its settlement.
+    /// The latest time at which an answer may wait for its settlement.
     heard_by: Instant,
 }
 
@@ -66,8 +65,8 @@ impl<S: Store> Call<S> {
             .unwrap_or_else(|_| Err(bug("the call's task ended without an answer")))
     }
 
-    /// Asks until the call may go out, or has its answer. An open circuit is the answer of a call
-    /// without a record; one with a record may have a result.
+    /// Asks until the call may be sent, or has its answer. If the circuit is open, a call without a
+    /// record is refused. A call with a record may still have a result.
     async fn admit(&self, record: Option<RecordAsk>) -> Result<(Admitted<S>, Option<Pass>), Error> {
         let Self { gateway, endpoint, order, .. } = self;
         let (pass, open) = match endpoint.enter() {
@@ -80,7 +79,7 @@ impl<S: Store> Call<S> {
     }
 
     /// Carries a granted call to its settlement. The answer waits for the settlement, but never
-    /// beyond the caller's patience: then it goes out, and settling goes on.
+    /// beyond the caller's patience. Then the answer is sent, and the settlement goes on.
     async fn carry(
         self,
         mut claim: Claim<S>,
@@ -106,8 +105,8 @@ impl<S: Store> Call<S> {
         }
     }
 
-    /// Tries until there is a participant, or a reason to stop. Also returns whether the caller
-    /// hung up before anything was sent.
+    /// Makes attempts until there is a participant, or a reason to stop. Also returns whether the
+    /// caller hung up before any byte was sent.
     async fn attempts(&self, claim: &mut Claim<S>, pass: Option<Pass>) -> (Outcome, bool) {
         let Order { request, route: Route { tenant, upstream, .. }, deadline, .. } = &self.order;
         let Some(pass) = pass else { return (Err(bug("a grant to a look")), false) };
@@ -146,7 +145,7 @@ impl<S: Store> Call<S> {
         }
     }
 
-    /// Whether a further attempt is paid for, and the caller still there.
+    /// Whether a further attempt is paid for, and the caller has not left.
     async fn pays(&self, claim: &mut Claim<S>, failed: &crate::error::UpstreamError) -> bool {
         let attempt_timeout = self.order.route.upstream.attempt_timeout;
         let attempt = self.endpoint.tempo().p90().min(attempt_timeout);
@@ -180,14 +179,14 @@ impl<S: Store> Call<S> {
         self.left.is_cancelled() && Instant::now() < self.order.deadline
     }
 
-    /// `server.drain_timeout` ran out under the call.
+    /// `server.drain_timeout` ended while the call ran.
     fn cut_off(&self) -> Error {
         let Order { notes, .. } = &self.order;
         tracing::warn!(request_id = notes.request_id(), "the drain cuts the call off");
         Error::ShuttingDown { sent: self.order.sent(), repeatable: self.order.is_repeatable() }
     }
 
-    /// Tells the call's duplicates in this process.
+    /// Reports the outcome to the call's duplicates in this process.
     fn land(&self, outcome: Outcome) -> Outcome {
         if let Some(lead) = &self.lead {
             lead.land(outcome.clone());

@@ -1,4 +1,4 @@
-//! What a granted call holds in the store, from the grant to the settlement.
+//! The claim of a granted call in the store, from the grant to the settlement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::error::{Aftermath, Error, Fault, UpstreamError};
 /// A granted call's claim: its record, its place in flight, and its charges.
 pub(super) struct Claim<S: Store> {
     gateway: Arc<Gateway<S>>,
-    /// As it was granted.
+    /// The ask that was granted.
     ask: Arc<Ask>,
     /// When the last attempt was granted, by the upstream's clock.
     granted: Moment,
-    /// The last attempt was throttled, and the store has not heard of it yet.
+    /// The last attempt was throttled, and the store does not know it yet.
     owes_throttle: bool,
-    /// For Connect: the same over all attempts, and over all claims of the record.
+    /// The token for Connect: the same for all attempts, and for all claims of the record.
     pub token: UpstreamToken,
 }
 
@@ -35,8 +35,8 @@ impl<S: Store> Claim<S> {
         Self { gateway, ask, granted: at, owes_throttle: false, token }
     }
 
-    /// Tells the store at once that Connect throttled the last attempt: the wait before the next
-    /// one may be long. If the store does not hear it now, the next ask or the settlement tells it.
+    /// Reports to the store at once that Connect throttled the last attempt: the wait before the
+    /// next one may be long. If this report fails, the next ask or the settlement repeats it.
     pub async fn tell_throttle(&mut self) {
         self.owes_throttle = true;
         let look = Ask {
@@ -49,7 +49,8 @@ impl<S: Store> Claim<S> {
         lines::decided(&look, &self.gateway.store.admit(&look).await);
     }
 
-    /// Pays for a further attempt, which takes about so long. An error says why there is none.
+    /// Pays for a further attempt, which takes about the time `attempt`. An error says why there is
+    /// no attempt.
     pub async fn pay(
         &mut self,
         order: &Order,
@@ -75,8 +76,8 @@ impl<S: Store> Claim<S> {
             let answer = answer.map_err(|error| Error::StoreUnavailable(Arc::new(error)))?;
             self.owes_throttle = false;
             match answer.decision {
-                // The deadline may have passed while we paid. `granted` stays: no attempt follows,
-                // and a later throttle report would name the wrong attempt.
+                // The deadline may have passed during the payment. `granted` stays as it was: no
+                // attempt follows, and a later throttle report would name the wrong attempt.
                 Decision::Granted { .. } if !is_worth_it(Instant::now(), deadline) => {
                     return Err(order.out_of_time(failed.sent));
                 }
@@ -90,7 +91,7 @@ impl<S: Store> Claim<S> {
                 Decision::Refused(Refused { limit, retry_after }) => {
                     return Err(Error::Limited { limit, retry_after });
                 }
-                // The claim is not ours any more: its owner goes on, or has gone on.
+                // The claim now belongs to another call, which has continued.
                 Decision::Lost
                 | Decision::Busy { .. }
                 | Decision::Mismatch { .. }
@@ -115,8 +116,8 @@ impl<S: Store> Claim<S> {
         }
     }
 
-    /// Closes the claim. An error of the store's is no concern of the caller's: settling goes on in
-    /// the background.
+    /// Closes the claim. The caller does not see an error of the store: settling goes on in the
+    /// background.
     pub async fn settle(self, order: &Order, outcome: &Outcome, hung_up: bool) {
         let verdict = match outcome {
             Ok(Created { participant, .. }) => seal(self.ask.record.as_ref(), order, participant),
@@ -142,12 +143,12 @@ impl<S: Store> Claim<S> {
     }
 }
 
-/// Whether the claim is still ours, as far as the store says.
+/// Whether the claim is still this call's, as far as the store reports.
 async fn renew<S: Store>(gateway: &Gateway<S>, ask: &Ask, left: Duration) -> bool {
     let stage = Stage::Renew;
     let lease = ask.lease.min(left);
     let ask = Ask { stage, lease, patience: Duration::ZERO, throttled: None, ..ask.clone() };
-    // Boxed: few calls take so long, and all would carry the room for it.
+    // Boxed: few calls run so long, and all would carry its memory.
     let answer = Box::pin(gateway.store.admit(&ask)).await;
     lines::decided(&ask, &answer);
     match answer {

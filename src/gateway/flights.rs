@@ -1,4 +1,4 @@
-//! Duplicates in this process: one of them runs the call, the others wait for how it ends.
+//! Duplicates in this process: one of them runs the call, and the others wait for its outcome.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use crate::error::{Error, Limit};
 use crate::places::{self, Places};
 use crate::sync::lock;
 
-/// Name and fingerprint of a record: the same call, not only the same token.
+/// The name and the fingerprint of a record: the same call, and not only the same token.
 type Key = (String, String);
 
 /// The calls with a `client_token` that run in this process.
@@ -29,25 +29,25 @@ pub enum Seat {
     Follower(Flight),
 }
 
-/// The duty to run a call, and to say how it ended. Dropped without a word, the next duplicate
-/// takes over.
+/// The duty to run a call, and to report its outcome. If it is dropped without a report, the next
+/// duplicate takes over.
 pub struct Lead {
     flights: Arc<Flights>,
     key: Key,
     landed: watch::Sender<Option<Outcome>>,
 }
 
-/// A call that somebody else runs.
+/// A call that another duplicate runs.
 #[derive(Clone)]
 pub struct Flight {
     outcome: watch::Receiver<Option<Outcome>>,
-    /// Since when the call runs, and until when its caller wants the answer.
+    /// When the call began, and when its caller stops waiting.
     pub since: Instant,
     pub deadline: Instant,
 }
 
 impl Flights {
-    /// Takes the lead where nobody has it.
+    /// Takes the lead if no call has it.
     pub fn join(self: &Arc<Self>, record: &RecordAsk, deadline: Instant) -> Seat {
         let key = (record.name.clone(), record.fingerprint.clone());
         let mut flights = self.flights();
@@ -65,8 +65,8 @@ impl Flights {
 }
 
 impl Lead {
-    /// Tells every duplicate that waits. Those that come until the lead is dropped hear a result,
-    /// too; an error is no answer to those that come after it.
+    /// Reports the outcome to every duplicate that waits. Later duplicates also get a result, until
+    /// the lead is dropped, but never an error.
     pub fn land(&self, outcome: Outcome) {
         if outcome.is_err() {
             self.leave();
@@ -91,7 +91,7 @@ impl Drop for Lead {
 }
 
 impl Flight {
-    /// How the call ended; `None`: its leader has gone without a word.
+    /// The outcome of the call; `None`: its leader left without a report.
     pub async fn landed(&mut self) -> Option<Outcome> {
         self.outcome
             .wait_for(Option::is_some)
@@ -101,12 +101,12 @@ impl Flight {
     }
 }
 
-/// Duplicates and questions, which wait without a claim of their own. Bounded per tenant and
-/// upstream in this process by the tenant's `max_in_flight`, so that they cannot fill the gateway.
+/// Duplicates and quota questions, which wait without a claim of their own. The tenant's
+/// `max_in_flight` bounds them per upstream in this process, so that they cannot fill the gateway.
 #[derive(Clone, Default)]
 pub struct Waiting(Places<RouteKey>);
 
-/// A place among those that wait.
+/// A place among the waiting calls.
 pub type Place = places::Place<RouteKey>;
 
 impl Waiting {
@@ -117,5 +117,5 @@ impl Waiting {
     }
 }
 
-/// When one of those that wait is likely to have gone.
+/// The time in which one of the waiting calls has probably left.
 const WAITING_RETRY: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! A call's steps as lines of the log, at `debug`: each decision of the store, and the settlement.
-//! The attempts at Connect have theirs in `connect`.
+//! The steps of a call as lines of the log, at `debug`: each decision of the store, and the
+//! settlement. `connect` logs the attempts.
 
 use std::error::Error;
 
@@ -68,7 +68,7 @@ pub(super) fn settled(settlement: &Settlement, settled: &Result<Settled, StoreEr
     }
 }
 
-/// What a line says of a decision. The wait is in seconds.
+/// The fields of a decision's line. The wait is in seconds.
 struct Step {
     decision: &'static str,
     limit: Option<&'static str>,
@@ -79,7 +79,7 @@ impl Step {
     fn of(decision: &Decision, stage: Stage) -> Self {
         let step = |decision| Self { decision, limit: None, wait: None };
         match decision {
-            // A further attempt takes over from nobody.
+            // A further attempt is never a takeover.
             Decision::Granted { takeover: true, .. } if stage == Stage::Call => step("takeover"),
             Decision::Granted { .. } => step("granted"),
             Decision::Replay { .. } => step("replay"),

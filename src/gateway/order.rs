@@ -1,4 +1,4 @@
-//! What a call brings along, and how it ends.
+//! The input of a call, and its outcome.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::telemetry::{Metrics, Span};
 /// A validated call of a known tenant, to the upstream that owns its instance.
 #[derive(Debug)]
 pub struct Order {
-    /// What is asked for.
+    /// The participant that is asked for.
     pub request: CreateParticipant,
-    /// Whose limits count, and where the call goes.
+    /// The tenant whose limits apply, and the upstream that the call goes to.
     pub route: Route,
-    /// For the call's record, its upstream token and its stored result.
+    /// The keys of the call's record, its upstream token and its stored result.
     pub keys: Keys,
     /// How long its `client_token` is remembered.
     pub retention: Duration,
-    /// When the caller stops listening.
+    /// The caller's deadline.
     pub deadline: Instant,
-    /// For the log and the answer's metadata.
+    /// The notes for the log and the answer's metadata.
     pub notes: Arc<Notes>,
     /// The caller's span.
     pub span: Span,
@@ -33,27 +33,27 @@ pub struct Order {
     pub permit: Permit,
 }
 
-/// A tenant's way to an upstream.
+/// A tenant and the upstream that its call goes to.
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Who calls.
     pub tenant: Arc<Tenant>,
     /// Where the call goes.
     pub upstream: Arc<Upstream>,
-    /// What the committed shares on the upstream may hold together, in calls.
+    /// The most calls that the committed shares on the upstream can save up together.
     pub committed_burst: u32,
 }
 
 /// The participant, and whether an earlier call had made it.
 #[derive(Debug, Clone)]
 pub struct Created {
-    /// What Connect handed back.
+    /// The participant that Connect created.
     pub participant: Participant,
-    /// False only for the call that ran it.
+    /// False only for the call that created it.
     pub replayed: bool,
 }
 
-/// How a call ended. Duplicates get the same.
+/// The outcome of a call. Its duplicates get the same.
 pub type Outcome = Result<Created, Error>;
 
 impl Order {
@@ -73,12 +73,12 @@ impl Order {
         if self.notes.attempts() > 0 { Sent::Maybe } else { Sent::No }
     }
 
-    /// The caller's time is over, and nothing was sent in this attempt to go on.
+    /// The error of a call whose deadline has passed. `sent`: what this attempt has sent.
     pub(super) fn out_of_time(&self, sent: Sent) -> Error {
         Error::DeadlineExceeded { sent, repeatable: self.is_repeatable() }
     }
 
-    /// Notes and counts what admission did with the call.
+    /// Notes and counts admission's decision on the call.
     pub(super) fn report(&self, disposition: Disposition, shadow: bool, metrics: &Metrics) {
         self.notes.note_disposition(disposition, shadow);
         let Route { tenant, upstream, .. } = &self.route;
@@ -98,7 +98,7 @@ impl Route {
         }
     }
 
-    /// Levels and places count for a tenant on an upstream.
+    /// Levels and places count per tenant and upstream.
     pub(super) fn key(&self) -> RouteKey {
         (self.tenant.name.clone(), self.upstream.name.clone())
     }
@@ -107,7 +107,7 @@ impl Route {
 /// A tenant and an upstream.
 pub(super) type RouteKey = (Name, Name);
 
-/// What a limit's refusal is called in the log and in metrics.
+/// The name of a limit's refusal in the log and in metrics.
 pub(super) const fn refused_by(limit: Limit) -> Disposition {
     match limit {
         Limit::TenantRate => Disposition::TenantRate,

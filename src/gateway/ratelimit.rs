@@ -1,5 +1,5 @@
 //! A tenant's level on an upstream as this replica knows it: for the `ratelimit-*` metadata of
-//! answers that no store decided.
+//! answers without a decision of the store.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -18,13 +18,13 @@ use crate::sync::lock;
 pub struct Levels(Mutex<HashMap<RouteKey, (u32, Instant)>>);
 
 impl Levels {
-    /// Takes what the store has said just now.
+    /// Notes the levels that the store has just reported.
     pub fn note(&self, route: &Route, quota: &Quota) -> RateLimit {
         lock(&self.0).insert(route.key(), (quota.remaining, Instant::now()));
         rate_limit(&route.tenant, quota.remaining, quota.until_full)
     }
 
-    /// A charge was given back since.
+    /// Notes that a charge was given back since.
     pub fn give_back(&self, route: &Route) -> RateLimit {
         if let Some((remaining, _)) = lock(&self.0).get_mut(&route.key()) {
             *remaining = remaining.saturating_add(1).min(route.tenant.limits.burst);
@@ -32,7 +32,8 @@ impl Levels {
         self.estimate(route)
     }
 
-    /// What the store would say, by the last that it said; full if it has said nothing yet.
+    /// The levels that the store would report, estimated from its last report; full without a
+    /// report.
     #[must_use]
     pub fn estimate(&self, route: &Route) -> RateLimit {
         let limits = &route.tenant.limits;

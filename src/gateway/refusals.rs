@@ -1,5 +1,5 @@
-//! Memory of refusals: while a tenant is above its rate, its calls without a record are refused
-//! from here, without asking the store.
+//! A memory of refusals: while a tenant is above its rate, its calls without a record are refused
+//! here, without an ask to the store.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,24 +12,24 @@ use crate::admission::Quota;
 use crate::domain::Enforcement;
 use crate::sync::lock;
 
-/// The refusals by a tenant's rate, each until there is a call for somebody.
+/// The refusals by a tenant's rate, each until its bucket holds a call again.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<RouteKey, Refusal>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Refusal {
-    /// When the tenant's rate admits a call again. A hint may be much later, as it is spread: others
-    /// come back before it.
+    /// When the tenant's rate admits a call again. A hint may be much later, because hints are
+    /// spread: other callers come back before it.
     until: Instant,
-    /// Until when callers were sent away, from here or by the store.
+    /// The end of the last hint that this memory or the store gave.
     promised: Instant,
-    /// Until when callers were sent away from here, of whom the store does not know.
+    /// The end of the last hint of this memory. The store does not know these hints.
     own: Option<Instant>,
 }
 
 impl Refusals {
-    /// The store has refused a call by the tenant's rate, at these levels, with this hint. Returns
-    /// the hint for the caller: behind those who were sent away from here.
+    /// Notes that the store refused a call by the tenant's rate, at these levels, with this hint.
+    /// Returns the hint for the caller: later than the hints that this memory gave.
     pub fn note(&self, route: &Route, quota: &Quota, hint: Duration) -> Duration {
         let limits = &route.tenant.limits;
         let but_one = f64::from(limits.burst.saturating_sub(1)) / limits.rate.per_second();
@@ -46,8 +46,8 @@ impl Refusals {
         at - now
     }
 
-    /// The store has admitted a call of the tenant's. What was promised to others counts until half
-    /// a burst is to spare, as in the store.
+    /// Notes that the store admitted a call of the tenant. Earlier hints count until half a burst
+    /// is to spare, as in the store.
     pub fn admitted(&self, route: &Route, quota: &Quota) {
         let mut refusals = lock(&self.0);
         if refusals.is_empty() {
@@ -64,8 +64,8 @@ impl Refusals {
         }
     }
 
-    /// How long the tenant's next call must wait, while a refusal is remembered. Calls that are
-    /// refused together are told to come back one after another; 30 s at most.
+    /// How long the tenant's next call must wait, while a refusal is remembered: 30 s at most.
+    /// Calls that are refused together get hints one after another.
     pub fn remembered(&self, route: &Route) -> Option<Duration> {
         let limits = &route.tenant.limits;
         let mut refusals = lock(&self.0);
@@ -80,7 +80,7 @@ impl Refusals {
     }
 }
 
-/// What one more call takes by the tenant's rate.
+/// The time that one more call takes by the tenant's rate.
 fn each(route: &Route) -> Duration {
     let each = 1.0 / route.tenant.limits.rate.per_second();
     Duration::try_from_secs_f64(each).unwrap_or(MAX_HINT).min(MAX_HINT)
