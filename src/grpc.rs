@@ -1,4 +1,5 @@
-//! What callers see: the steps around every call, the services, and the one table of statuses.
+//! The interface for callers: the steps around every call, the services, and the one table of
+//! statuses.
 
 mod context;
 pub mod decode;
@@ -16,7 +17,7 @@ pub use participants::Participants;
 pub use quotas::Quotas;
 pub use timeout::Timeout;
 
-/// A method of ours: it asks for an identity, has a deadline and is counted.
+/// A method of the gateway: it requires an identity, has a deadline and is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// `ParticipantService.CreateParticipant`.
@@ -34,7 +35,7 @@ impl Method {
         methods.into_iter().find(|method| method.as_str() == name)
     }
 
-    /// Its full name, as metrics and spans have it.
+    /// Its full name in metrics and spans.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -44,6 +45,6 @@ impl Method {
     }
 }
 
-/// Any other method in metrics and spans. Callers choose the path: it would make as many series as
-/// they like.
+/// Any other method in metrics and spans. Callers choose the path, so its series would have no
+/// bound.
 pub const OTHER_METHOD: &str = "_OTHER";

@@ -1,4 +1,4 @@
-//! What the steps in front of a handler hand it, beside the message.
+//! The context that the steps pass to a handler, beside the message.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use crate::gateway::Route;
 use crate::places::Permit;
 use crate::telemetry::Span;
 
-/// A call whose caller is known, and that has a place in flight.
+/// A call with a known caller and a place in flight.
 #[derive(Debug, Clone)]
 pub struct Context {
     /// Who calls.
     pub tenant: Arc<Tenant>,
-    /// The settings that the caller was known by; all of the call is decided by them.
+    /// The settings by which the caller was identified. They decide the whole call.
     pub settings: Arc<Settings>,
-    /// What the steps tell each other.
+    /// The notes that the steps share.
     pub notes: Arc<Notes>,
     /// The caller's span.
     pub span: Span,
-    /// When the caller stops listening.
+    /// The caller's deadline.
     pub deadline: Instant,
     /// The call's place in flight.
     pub permit: Permit,
 }
 
 impl Context {
-    /// Takes it from beside the message. The steps put it there for every method of ours, so its
-    /// absence is a bug.
+    /// Takes the context from the request's extensions. The steps put it there for every method of
+    /// the gateway, so its absence is a bug.
     pub(super) fn take(extensions: &mut Extensions) -> Result<Self, Error> {
         extensions.remove().ok_or_else(|| Error::GatewayBug {
             detail: "no step has put a context beside the request".to_owned(),
@@ -40,7 +40,7 @@ impl Context {
         })
     }
 
-    /// The tenant's way to the upstream that owns the instance.
+    /// The tenant and the upstream that owns the instance.
     pub(super) fn route(&self, instance: &InstanceId) -> Result<Route, Error> {
         let is_allowed = self.tenant.instances.contains(instance);
         let upstream = self.settings.upstream_of(instance).filter(|_| is_allowed);

@@ -1,4 +1,4 @@
-//! From proto to domain: every violation of the contract at once.
+//! Turns a proto message into domain types, and reports every violation of the contract at once.
 
 use crate::domain::{
     Capabilities, ClientToken, ContactId, CreateParticipant, DisplayName, InstanceId, OutOfBounds,
@@ -7,7 +7,7 @@ use crate::domain::{
 use crate::error::{Error, Violation};
 use crate::proto;
 
-/// Reads a request. `requires_client_token`: one without is a violation.
+/// Reads a request. `requires_client_token`: a request without one is a violation.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`] with every violation.
@@ -44,7 +44,7 @@ pub fn create_participant(
     }
 }
 
-/// Reads the one field of a question for the quota.
+/// Reads the one field of a quota question.
 ///
 /// # Errors
 /// [`Error::InvalidRequest`].
@@ -81,7 +81,7 @@ impl Violations {
         Some(id)
     }
 
-    /// The outer `None` is a violation.
+    /// The client token. The outer `None` is a violation.
     fn client_token(&mut self, token: String, is_required: bool) -> Option<Option<ClientToken>> {
         if token.is_empty() {
             if is_required {

@@ -1,4 +1,4 @@
-//! How large a request's header list is.
+//! The size of a request's header list.
 
 use http::Request;
 
@@ -19,7 +19,7 @@ pub fn header_list_bytes<B>(request: &Request<B>) -> usize {
     pseudo.chain(fields).map(|bytes| bytes + FIELD_BYTES).sum()
 }
 
-/// For the field itself.
+/// The bytes that each field costs besides its name and value.
 const FIELD_BYTES: usize = 32;
 
 #[cfg(test)]

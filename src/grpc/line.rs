@@ -1,4 +1,4 @@
-//! A call's line in the log, its count and the end of its span.
+//! A call's line in the log, its count, and the end of its span.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::call::{Ended, Notes};
 use crate::telemetry::{Metrics, Span};
 
-/// The line of one call. It is written also if the caller leaves before the answer.
+/// The line of one call. It is written even if the caller leaves before the answer.
 pub struct Line<'a> {
     notes: &'a Arc<Notes>,
     metrics: &'a Metrics,
@@ -20,7 +20,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// A call begins. `method`: as metrics and spans name it.
+    /// Begins a call's line. `method`: its name in metrics and spans.
     #[must_use]
     pub fn begin(
         method: &'static str,
@@ -32,7 +32,7 @@ impl<'a> Line<'a> {
         Self { notes, metrics, method, span, peer, started: Instant::now(), is_written: false }
     }
 
-    /// The call is answered, as its notes say.
+    /// Writes the line of an answered call, by its notes.
     pub fn write(mut self) {
         let ended = self.notes.ended();
         self.write_once(ended.as_ref());

@@ -1,4 +1,4 @@
-//! `ParticipantService`: glue between what came over the wire and the call's life.
+//! `ParticipantService`: connects the messages to the life of a call.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! `QuotaService`: a tenant's own limits, free of charge.
+//! `QuotaService`: reads a tenant's own limits without a charge.
 
 use std::sync::Arc;
 

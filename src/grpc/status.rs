@@ -1,9 +1,8 @@
 //! From errors to statuses: the one table of codes, reasons, sentences and details.
 //!
-//! An error becomes a status where it arises, by [`of`], since the request id and the tenant are in
-//! its details. What tonic refuses by itself is translated by [`finish`], the last step. The
-//! sentences tell the caller what to do. They are static: nothing of AWS, Redis or a host is in
-//! them.
+//! [`of`] turns an error into a status where it occurs, because the details hold the request id and
+//! the tenant. [`finish`], the last step, translates the refusals of tonic itself. The sentences
+//! tell the caller what to do. They are static: they hold no text of AWS, of Redis or of a host.
 
 mod table;
 
@@ -21,7 +20,7 @@ use crate::error::{Error, Limit, chain};
 use crate::proto::PACKAGE;
 use table::{Details, Row, row};
 
-/// The error's status, and a note of how the call ended.
+/// The error's status. Also notes how the call ended.
 pub fn of(error: &Error, notes: &Notes) -> Status {
     let Row { code, reason, message, retry, details } = row(error);
     notes.note_ended(Ended {
@@ -60,8 +59,8 @@ pub fn refuse(error: &Error, notes: &Notes) -> Response<Body> {
     of(error, notes).into_http()
 }
 
-/// Translates what tonic answered by itself, without a handler of ours. `is_ours`: the method has
-/// a handler of ours, whose statuses are translated already.
+/// Translates an answer that tonic gave without a handler of the gateway. `is_ours`: the method has
+/// such a handler, and its statuses are already translated.
 pub fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> Response<Body> {
     if notes.ended().is_some() {
         return response;
@@ -110,8 +109,7 @@ pub const fn name(code: Code) -> &'static str {
     }
 }
 
-/// Whether a call that ends so has failed by our fault, or Connect's: an error of the server's
-/// span.
+/// Whether such a code means a fault of the gateway or of Connect: an error of the server's span.
 #[must_use]
 pub const fn is_fault(code: Code) -> bool {
     match code {
@@ -135,23 +133,23 @@ pub const fn is_fault(code: Code) -> bool {
     }
 }
 
-/// What a service of tonic's answered, if it is an error.
+/// The status of a tonic service's answer, if it is an error.
 fn status_of(response: &Response<Body>) -> Option<Status> {
     let status = response.extensions().get::<Status>().cloned();
     let status = status.or_else(|| Status::from_header_map(response.headers()))?;
     (status.code() != Code::Ok).then_some(status)
 }
 
-/// What tonic refuses by itself, before a handler runs. Statuses of health and reflection are left
-/// as they are.
+/// The refusals of tonic itself, before a handler runs. Statuses of health and reflection stay as
+/// they are.
 fn tonics_own(status: &Status, is_ours: bool) -> Option<Error> {
     match status.code() {
         Code::Unimplemented if is_ours || status.metadata().contains_key(ACCEPT_ENCODING) => {
             Some(Error::UnsupportedEncoding)
         }
         Code::Unimplemented => Some(Error::UnknownMethod),
-        // The only source of the one is the length prefix of a message over the limit: not a byte
-        // of it is buffered. That of the other is a message that inflates beyond it.
+        // Each code has only one source: a length prefix over the limit, whose message is not
+        // buffered, or a message that inflates beyond it.
         Code::OutOfRange | Code::ResourceExhausted => Some(Error::RequestTooLarge),
         _ if !is_ours => None,
         _ => Some(Error::MalformedRequest("unreadable message")),
@@ -178,7 +176,7 @@ fn add_details(
             shown.set_bad_request(rows.collect::<Vec<_>>());
         }
         Details::Quota(limit) => {
-            // The message says the rest, and every byte of a refusal is encoded twice.
+            // The message holds the rest, and every byte of a refusal is encoded twice.
             let (subject, description) = match limit {
                 Limit::TenantRate => (tenant, "calls per second"),
                 Limit::TenantInFlight => (tenant, "calls in flight"),
@@ -236,7 +234,7 @@ fn base(reason: &'static str, error: &Error, notes: &Notes) -> ErrorDetails {
     shown
 }
 
-/// A word of AWS's that can be shown: a code or an id, never a sentence, an ARN or a host.
+/// Whether a word of AWS's can be shown: a code or an id, but never a sentence, an ARN or a host.
 fn is_plain(word: &str) -> bool {
     (1..=128).contains(&word.len())
         && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
@@ -247,5 +245,5 @@ const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// The encodings of requests that are read (gRPC over HTTP/2, "Message-Accept-Encoding").
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-/// The pushback of an error that carries no delay.
+/// The pushback of an error without a delay.
 const NEVER: &str = "-1";

@@ -1,5 +1,5 @@
-//! The steps in front of a method of ours, each a plain function. `app/stack.rs` puts them in
-//! order, and says why in that order.
+//! The steps before a method of the gateway, each a plain function. `app/stack.rs` has their order,
+//! and the reasons for it.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -27,18 +27,18 @@ use crate::net::Peer;
 use crate::places::{Permit, Place, Places};
 use crate::telemetry::Metrics;
 
-/// How long callers may be kept waiting, from the config.
+/// The bounds of a call's deadline, from the config.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// For a caller that sends no `grpc-timeout`.
+    /// The deadline of a caller that sends no `grpc-timeout`.
     pub default: Duration,
-    /// The longest that a caller gets.
+    /// The longest deadline that a caller gets.
     pub max: Duration,
 }
 
 impl Deadlines {
-    /// When the caller stops listening. A `grpc-timeout` that cannot be read is reported once the
-    /// caller is known.
+    /// The caller's deadline. A `grpc-timeout` that cannot be read is reported after the caller is
+    /// identified.
     #[must_use]
     pub fn of(&self, headers: &HeaderMap) -> Instant {
         let timeout = match Timeout::of(headers) {
@@ -49,7 +49,7 @@ impl Deadlines {
     }
 }
 
-/// What ends a call that has no answer of its own by then: its deadline, or the end of the drain.
+/// The error of a call that has no answer when its deadline passes, or when the drain ends.
 pub async fn over(deadline: Instant, expired: &CancellationToken, notes: &Notes) -> Error {
     let has_expired = tokio::select! {
         () = sleep_until(deadline) => false,
@@ -86,22 +86,22 @@ pub fn shed(permits: &Arc<Semaphore>, metrics: &Metrics) -> Result<Permit, Error
     }
 }
 
-/// What identifies callers.
+/// The identification of callers.
 #[derive(Debug)]
 pub struct Identities {
     /// The mode.
     pub identity: Identity,
-    /// The tenants, as they are now.
+    /// The present config, with its tenants.
     pub settings: Arc<ArcSwap<Settings>>,
-    /// Calls whose caller is known, and that are still being read.
+    /// The calls per tenant whose caller is known, and whose message is still being read.
     pub reading: Places<Name>,
-    /// The most of them for one tenant. Without this bound a tenant that sends half requests could
-    /// fill `max_in_flight` before its limits are checked.
+    /// The most such calls of one tenant. Without this bound, a tenant that sends half requests
+    /// could fill `max_in_flight` before its limits are checked.
     pub most_reading: u32,
 }
 
 impl Identities {
-    /// Finds the tenant. Then, and not before, a malformed `grpc-timeout` is refused.
+    /// Finds the tenant. Only after that is a malformed `grpc-timeout` refused.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::TenantUnknown`], [`Error::MalformedRequest`].
@@ -127,7 +127,7 @@ impl Identities {
         Ok((tenant, settings))
     }
 
-    /// A place for a request that is to be read.
+    /// A place for a request whose message will be read.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
@@ -139,18 +139,18 @@ impl Identities {
     }
 }
 
-/// What bounds the streams that ask for no identity.
+/// The bounds on streams that require no identity.
 #[derive(Debug, Clone)]
 pub struct Opening {
-    /// One an open stream.
+    /// One permit per open stream.
     pub permits: Arc<Semaphore>,
-    /// By the peer's address.
+    /// The open streams by the peer's address.
     pub peers: Places<IpAddr>,
-    /// The most for one peer.
+    /// The most open streams of one peer.
     pub most: u32,
 }
 
-/// What an open stream holds.
+/// The places that an open stream holds.
 pub type Opened = (tokio::sync::OwnedSemaphorePermit, Place<IpAddr>);
 
 impl Opening {

@@ -1,17 +1,17 @@
-//! The caller's deadline, as it comes over the wire.
+//! The caller's deadline on the wire.
 
 use std::time::Duration;
 
 use http::HeaderMap;
 
-/// What the caller's `grpc-timeout` says.
+/// The value of the caller's `grpc-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Timeout {
-    /// Nothing.
+    /// The header is absent.
     Absent,
-    /// So long.
+    /// A valid timeout.
     Of(Duration),
-    /// Something that is no timeout.
+    /// The value is no timeout.
     Malformed,
 }
 

@@ -1,6 +1,6 @@
 //! The one table from an error to its code, reason, sentence and details. It has no wildcard: a new
-//! error does not compile until somebody has chosen its row. For callers the rows stand in
-//! docs/design/contract.md, "The table".
+//! error compiles only with a row of its own. docs/design/contract.md, "The table", has the rows
+//! for callers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(super) struct Row {
     pub code: Code,
     pub reason: &'static str,
     pub message: &'static str,
-    /// How long to wait before a repeat; `None`: a repeat does not help, or is not safe.
+    /// The wait before a repeat; `None`: a repeat does not help, or is not safe.
     pub retry: Option<Duration>,
     pub details: Details,
 }
@@ -203,8 +203,8 @@ const fn gateway_bug() -> Row {
 fn upstream_row(error: &UpstreamError) -> Row {
     use Details as D;
     let row = |code, reason, message, retry, details| Row { code, reason, message, retry, details };
-    // Without a client_token, a call that may have been executed must not be sent again: neither
-    // the code nor a hint may invite it.
+    // Without a client_token, a call that may have been executed must not be sent again. Neither
+    // the code nor a hint may suggest it.
     let repeatable = error.repeatable || !error.may_have_executed();
     let unavailable = if repeatable { Code::Unavailable } else { Code::Internal };
     let retry = |delay| if repeatable { Some(delay) } else { None };
@@ -224,7 +224,7 @@ fn upstream_row(error: &UpstreamError) -> Row {
             None,
             D::Resource,
         ),
-        // Without a delay: the caller must look at the contact first.
+        // No delay: the caller must look at the contact first.
         Fault::Conflict => row(
             Code::Aborted,
             "UPSTREAM_CONFLICT",
@@ -328,7 +328,7 @@ fn upstream_row(error: &UpstreamError) -> Row {
     }
 }
 
-/// Where a throttle does not say how long to wait, and where nothing else is known.
+/// The wait after a throttle that does not say how long to wait, and where no other wait is known.
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
 /// The sentence for a call without a client_token that may have been executed.
