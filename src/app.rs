@@ -1,4 +1,4 @@
-//! The only wiring: from settings to a process that serves, and back down again.
+//! Wires all modules: makes a serving process of the settings, and ends it.
 
 mod console;
 mod health;
@@ -39,15 +39,15 @@ use reloads::{keep_current, start_series_at_zero, watch};
 use stack::Stack;
 use stores::Stores;
 
-/// What an app is built from.
+/// The input for an app.
 pub struct Plan {
     /// The config.
     pub settings: Settings,
     /// `None`: the config is not reloaded.
     pub reload: Option<Reloading>,
-    /// Keys that need no chain: the simulator's.
+    /// Keys that are used without the credential chain, for the simulator.
     pub credentials: Option<StaticCredentials>,
-    /// The running log's level, for reloads.
+    /// The level of the running log, which a reload may change.
     pub log_level: LogLevel,
 }
 
@@ -66,7 +66,7 @@ struct Running {
     gateway: Arc<Gateway<Stores>>,
     readiness: Arc<Readiness>,
     health: Health,
-    /// One a call in flight.
+    /// One permit per call in flight.
     permits: Arc<Semaphore>,
     max_in_flight: usize,
     callers: JoinHandle<()>,
@@ -75,12 +75,12 @@ struct Running {
     ends: Ends,
 }
 
-/// How the end comes, step by step.
+/// The steps of the process's end.
 #[derive(Clone, Default)]
 struct Ends {
-    /// Connections are told to go away.
+    /// Every connection gets GOAWAY.
     draining: CancellationToken,
-    /// `server.drain_timeout` has run out: calls are cut off.
+    /// `server.drain_timeout` has ended: the remaining calls are answered SHUTTING_DOWN.
     expired: CancellationToken,
     /// Connections are closed.
     closing: CancellationToken,
@@ -99,25 +99,25 @@ impl App {
         Ok(Self { plan, grpc, admin })
     }
 
-    /// Where callers find it.
+    /// The address of the gRPC port.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket is closed.
     pub fn addr(&self) -> io::Result<SocketAddr> {
         self.grpc.local_addr()
     }
 
-    /// Where operators find it.
+    /// The address of the admin port.
     ///
     /// # Errors
-    /// If the socket is gone.
+    /// If the socket is closed.
     pub fn admin_addr(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
 
-    /// Serves until `shutdown`, then drains: health says NOT_SERVING, connections are told to go
-    /// away, calls in flight finish, those that are left when `drain_timeout` runs out are answered
-    /// SHUTTING_DOWN.
+    /// Serves until `shutdown`, then drains. Health reports NOT_SERVING, every connection gets
+    /// GOAWAY, and calls in flight finish. The calls that remain when `drain_timeout` ends are
+    /// answered SHUTTING_DOWN.
     ///
     /// # Errors
     /// If telemetry, the store, identity, TLS or reflection cannot be set up.
@@ -135,7 +135,7 @@ impl App {
         let metrics = Arc::clone(&telemetry.metrics);
         start_series_at_zero(&settings, &metrics);
 
-        // From the inside out: the store, the gateway, the steps in front of it.
+        // From the inside to the outside: the store, the gateway, the steps before it.
         let store = Stores::start(&settings, &metrics).await?;
         let endpoints = endpoints(&settings, credentials, &metrics).await?;
         let identity = Identity::new(&settings).map_err(io::Error::other)?;
@@ -165,7 +165,7 @@ impl App {
         };
         let stack = Arc::new(Stack::new(parts, health_service)?);
 
-        // Both ports open; then health follows readiness.
+        // Both ports are open. From here on, health follows readiness.
         let (address, admin_address) = (grpc.local_addr()?, admin.local_addr()?);
         let (store_ready, shown) = (store.clone(), Arc::clone(&settings));
         let readiness = Arc::new(Readiness::new(move || store_ready.is_ready()));
@@ -249,7 +249,7 @@ impl Running {
             let _ = timeout(LAST_ANSWERS, cut_off).await;
         }
         self.watchers.iter().for_each(JoinHandle::abort);
-        // While the operators' port still answers, and after the last call.
+        // After the last call, while the admin port still answers.
         self.telemetry.shut_down().await;
         ends.ended.cancel();
         let _ = timeout(LAST_ANSWERS, self.operators).await;
@@ -257,8 +257,8 @@ impl Running {
     }
 }
 
-/// Waits until no call of ours has been in flight for a while. Health watches and silent peers also
-/// keep connections open; they are not waited for.
+/// Waits until no call has been in flight for a while. Health watches and silent peers also keep
+/// connections open. This does not wait for them.
 async fn quiet(permits: &Semaphore, all: usize) {
     let mut since = Instant::now();
     while since.elapsed() < QUIET {
@@ -269,13 +269,13 @@ async fn quiet(permits: &Semaphore, all: usize) {
     }
 }
 
-/// Every problem of the files that the config names and that only their users can judge.
+/// Every problem of the files that the config names and that only their own modules can judge.
 #[must_use]
 pub fn examine(config: &shape::Config) -> Vec<Problem> {
     if let Some(tls) = config.server.tls.as_ref().and_then(ServerTls::of) {
         return tls_files(&tls).check();
     }
-    // Not all are named, but those that are can be looked for.
+    // Some keys may be missing, but the files of the others can be checked.
     let Some(tls) = &config.server.tls else { return Vec::new() };
     let named = [
         ("cert_file", &tls.cert_file),
@@ -327,7 +327,7 @@ async fn endpoints(
         let endpoint = Endpoint::new(name.clone(), region, client, Arc::clone(metrics));
         endpoints.insert(name.clone(), Arc::new(endpoint));
     }
-    // Weak, since each holds the metrics.
+    // Weak references, because each endpoint holds the metrics.
     let circuits: Vec<_> = endpoints
         .iter()
         .map(|(name, endpoint)| (name.clone(), Arc::downgrade(endpoint)))
@@ -384,7 +384,7 @@ fn service(
 ) -> net::Service<Arc<Stack<Stores>>> {
     let limits = net::Limits {
         max_concurrent_streams: server.max_concurrent_streams,
-        // Up to twice the limit is read, so that it can be refused like any other request.
+        // Up to twice the limit is read, so that a larger list is refused like any other request.
         max_header_list_bytes: server.max_header_bytes * 2,
         max_age: server.max_connection_age,
         grace: server.max_timeout + Duration::from_secs(5),
@@ -395,9 +395,9 @@ fn service(
     net::Service { handler, limits, tls, client }
 }
 
-/// For SHUTTING_DOWN to reach the callers, and for the settlements of calls that are cut off, once
-/// `drain_timeout` has run out.
+/// The time for SHUTTING_DOWN to reach the callers, and for the settlements of calls that were cut
+/// off, after `drain_timeout` has ended.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 
-/// Without a call for this long, every caller that listens has heard that it should go away.
+/// After this long without a call, every caller that listens has received GOAWAY.
 const QUIET: Duration = Duration::from_millis(500);

@@ -1,4 +1,4 @@
-//! What the health service says.
+//! The health service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use tonic_health::server::HealthReporter;
 use crate::admin::Readiness;
 use crate::proto::{participant_service_server, quota_service_server};
 
-/// The health service's word, which follows the process's readiness.
+/// The status of the health service, which follows the process's readiness.
 pub struct Health {
     reporter: HealthReporter,
     becoming_ready: Option<JoinHandle<()>>,
 }
 
 impl Health {
-    /// Alive, and not ready.
+    /// The process is alive, and not ready.
     pub async fn starting(reporter: HealthReporter) -> Self {
         report(&reporter, ServingStatus::NotServing).await;
         reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
         Self { reporter, becoming_ready: None }
     }
 
-    /// From now on, ready as soon as the process is.
+    /// From here on, the status follows readiness.
     pub fn follows(&mut self, readiness: Arc<Readiness>) {
         let reporter = self.reporter.clone();
         self.becoming_ready = Some(tokio::spawn(async move {
@@ -35,7 +35,7 @@ impl Health {
         }));
     }
 
-    /// Not ready any more, for good.
+    /// Not ready from here on.
     pub async fn draining(self) {
         if let Some(becoming_ready) = self.becoming_ready {
             becoming_ready.abort();
@@ -51,11 +51,11 @@ async fn report(reporter: &HealthReporter, status: ServingStatus) {
     }
 }
 
-/// The names for "everything" and for the services: they say what `/readyz` says, for probes that
-/// speak gRPC.
+/// The names for all services and for each service. They report the same as `/readyz`, for probes
+/// that use gRPC.
 const READINESS: [&str; 3] =
     ["", participant_service_server::SERVICE_NAME, quota_service_server::SERVICE_NAME];
 
-/// SERVING for as long as the process serves: a store that cannot be reached, or a drain, is no
-/// reason to start it anew.
+/// SERVING while the process serves. A store that cannot be reached, or a drain, is no reason for a
+/// restart.
 const LIVENESS: &str = "liveness";

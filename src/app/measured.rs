@@ -1,4 +1,4 @@
-//! Redis, with a stopwatch beside it.
+//! Redis, with a measurement of every operation.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::admission::redis::RedisStore;
 use crate::admission::{Answer, Ask, Scope, Settled, Settlement, Store, StoreError, StoreLevels};
 use crate::telemetry::{Metrics, Operation, Span};
 
-/// Measures every operation, also one that is given up before it ends, as by a caller that leaves.
+/// Measures every operation, even one that its caller gives up before the end.
 pub(super) struct Measured {
     store: RedisStore,
     metrics: Arc<Metrics>,

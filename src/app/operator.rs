@@ -1,4 +1,4 @@
-//! The operator's commands against the configured store, which a serving process need not help with.
+//! The operator's commands on the configured store. They need no serving process.
 
 use std::io;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ pub struct Operator {
 /// Why an operator's command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
-    /// The config names no store that another process could ask.
+    /// The store of the config is the memory of another process.
     #[error(transparent)]
     Config(Problems),
     /// The config has no such name.
     #[error("{0}")]
     UnknownName(String),
-    /// The store could not be had.
+    /// The store gave no answer.
     #[error("{}", crate::error::chain(.0))]
     Store(StoreError),
     /// The store could not be set up.
@@ -43,57 +43,57 @@ pub struct LevelTable {
     pub upstream: Arc<Upstream>,
     /// The tenants, in the order of `levels.tenants`.
     pub tenants: Vec<Arc<Tenant>>,
-    /// What the store says.
+    /// The levels in the store.
     pub levels: UpstreamLevels,
 }
 
-/// What became of a call.
+/// The state of a call in its record.
 #[derive(Debug, Clone)]
 pub struct CallRecord {
     /// The record's name: a keyed hash.
     pub name: String,
     /// When it was read, by the store's own clock.
     pub now: SystemTime,
-    /// What became of the call.
+    /// The state of the call.
     pub fate: Fate,
     /// When the record is forgotten.
     pub ends: Option<SystemTime>,
     stamp: Vec<u8>,
 }
 
-/// What became of a call, as far as a repeat of it is concerned.
+/// The state of a call, as far as a repeat of it is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
-    /// Nothing is known of it.
+    /// No record of the call is in the store.
     Absent,
-    /// A gateway has it.
+    /// A gateway works on the call.
     InFlight {
         /// When its lease ends, unless it is renewed.
         until: SystemTime,
     },
-    /// It has a result.
+    /// The call has a result.
     Done {
         /// When the gateway received the participant from Connect.
         created: SystemTime,
         /// The participant.
         participant_id: String,
-        /// Until when it is replayed.
+        /// When its replay ends.
         until: SystemTime,
     },
-    /// It may have been executed. `why`: what is wrong with its record, if something is.
+    /// The call may have been executed. `why`: the fault of its record, if it has one.
     Uncertain {
-        /// The reason, for people.
+        /// The reason, for printing.
         why: Option<&'static str>,
     },
-    /// Its result is gone for good.
+    /// The result has expired, and cannot come back.
     Expired,
 }
 
 impl Operator {
-    /// For these settings. Connects with the first question.
+    /// The commands for these settings. The first command connects.
     ///
     /// # Errors
-    /// [`OperatorError::Config`] where the store is this process's memory, and
+    /// [`OperatorError::Config`] if the store is the memory of a process, and
     /// [`OperatorError::SetUp`].
     pub async fn new(settings: Settings) -> Result<Self, OperatorError> {
         let Some(redis) = redis_settings(&settings).await? else {
@@ -133,7 +133,7 @@ impl Operator {
         Ok(all)
     }
 
-    /// What became of the tenant's call with this token on the upstream.
+    /// The state of the tenant's call with this token on the upstream.
     ///
     /// # Errors
     /// [`OperatorError::UnknownName`], [`OperatorError::Store`].
@@ -149,7 +149,8 @@ impl Operator {
         Ok(self.told(name, seen))
     }
 
-    /// Forgets the record, never one in flight. `as_seen`: only if it is still what was seen.
+    /// Forgets the record, but never one in flight. `as_seen`: only if the record has not changed
+    /// since it was read.
     ///
     /// # Errors
     /// [`OperatorError::UnknownName`], [`OperatorError::Store`].
@@ -164,7 +165,7 @@ impl Operator {
         answered(|| self.store.forget(&upstream.name, &record.name, stamp)).await
     }
 
-    /// In parts that one script has answered soon.
+    /// Asks in parts, each small enough for a short script.
     async fn levels_of(
         &self,
         upstream: &Upstream,
@@ -180,7 +181,7 @@ impl Operator {
         Ok(levels)
     }
 
-    /// What the gateway would make of the record.
+    /// The state that the gateway would derive from the record.
     fn told(&self, name: String, seen: RecordSeen) -> CallRecord {
         let RecordSeen { now, state, ends, stamp, proof } = seen;
         let keys = &self.settings.keys;
@@ -223,7 +224,7 @@ impl Operator {
 }
 
 impl Fate {
-    /// One word for it.
+    /// The state in one word.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -245,8 +246,8 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a Name>) ->
     OperatorError::UnknownName(text)
 }
 
-/// Asks until there is an answer or no hope of one. A first connection may take longer than one
-/// round trip may, and goes on meanwhile.
+/// Asks until there is an answer, or until no answer can come. A first connection may take longer
+/// than one round trip, and goes on meanwhile.
 async fn answered<T, F: Future<Output = Result<T, StoreError>>>(
     ask: impl Fn() -> F,
 ) -> Result<T, OperatorError> {
@@ -261,10 +262,10 @@ async fn answered<T, F: Future<Output = Result<T, StoreError>>>(
     }
 }
 
-/// Tenants that one script reads, so that calls do not wait behind it.
+/// The most tenants that one script reads: calls must not wait for it.
 const AT_A_TIME: usize = 200;
 
-/// Names that an error lists.
+/// The most names that an error lists.
 const MOST_NAMES: usize = 20;
 
 /// How long a command tries to reach the store.

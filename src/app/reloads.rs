@@ -1,4 +1,4 @@
-//! What is read again while the process runs: the config, certificates, key sets.
+//! Reads the config, the certificates and the key sets again while the process runs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::identity::jwt::{Issuer, Refreshed};
 use crate::net::tls::{Tls, TlsReloaded};
 use crate::telemetry::{LogLevel, Metrics, Reloadable};
 
-/// Where the config came from, and what asks for it to be read again.
+/// The source of the config, and the signal to read it again.
 pub struct Reloading {
     /// The file.
     pub file: PathBuf,
-    /// SIGHUP.
+    /// The stream of SIGHUP signals.
     pub hangup: tokio::signal::unix::Signal,
 }
 
-/// Keeps certificates and key sets current.
+/// Keeps certificates and key sets up to date.
 pub fn watch(
     identity: &Identity,
     tls: Option<&Arc<Tls>>,
@@ -57,7 +57,7 @@ pub fn watch(
     watchers
 }
 
-/// Keeps an issuer's key set current.
+/// Keeps an issuer's key set up to date.
 async fn keep_keys(issuer: Arc<Issuer>, what: Reloadable, metrics: Arc<Metrics>) {
     let mut is_first = true;
     let observe = |refreshed| match refreshed {
@@ -76,7 +76,7 @@ async fn keep_keys(issuer: Arc<Issuer>, what: Reloadable, metrics: Arc<Metrics>)
     issuer.run(observe).await;
 }
 
-/// Keeps the config current, and what follows from it.
+/// Keeps the config up to date, with everything that depends on it.
 pub async fn keep_current(
     from: Reloading,
     settings: Arc<ArcSwap<Settings>>,
@@ -115,11 +115,11 @@ pub async fn keep_current(
             }
         }
     };
-    // Certificates are watched by themselves; between the changes of two files they need not match.
+    // The certificates are watched elsewhere: between the changes of two files they need not match.
     Reload::new(file, |_| Vec::new(), settings).run(asked, observe).await;
 }
 
-/// Counts from 0 whatever may be decided by these settings.
+/// Starts the series of every possible decision under these settings at 0.
 pub fn start_series_at_zero(settings: &Settings, metrics: &Metrics) {
     for (tenant, upstream) in settings.routes().take(MOST_EXPECTED) {
         metrics.start_tenant(
@@ -130,6 +130,6 @@ pub fn start_series_at_zero(settings: &Settings, metrics: &Metrics) {
     }
 }
 
-/// Tenants with an upstream whose decisions are all counted from 0: beyond, series that never come
-/// would take the room of those that do.
+/// The most pairs of tenant and upstream whose decisions all start at 0. With more pairs, unused
+/// series would take the place of used ones.
 pub(super) const MOST_EXPECTED: usize = 1_500;

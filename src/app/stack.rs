@@ -1,5 +1,5 @@
-//! Everything behind the gRPC port, as one service: the steps of a call of ours, and the services
-//! beside it.
+//! All that is behind the gRPC port, as one service: the steps of a call to the gateway's own
+//! methods, and the services beside them.
 
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -34,7 +34,7 @@ use crate::proto::participant_service_server::ParticipantServiceServer;
 use crate::proto::quota_service_server::QuotaServiceServer;
 use crate::telemetry::{Metrics, Span, Tracing};
 
-/// What the stack stands on.
+/// The parts of the stack.
 pub(super) struct Parts<'a, S> {
     pub server: &'a Server,
     pub settings: Arc<ArcSwap<Settings>>,
@@ -42,7 +42,7 @@ pub(super) struct Parts<'a, S> {
     pub identity: Identity,
     pub metrics: Arc<Metrics>,
     pub tracing: Tracing,
-    /// One a call in flight.
+    /// One permit per call in flight.
     pub permits: Arc<Semaphore>,
     /// Cancelled when `server.drain_timeout` runs out.
     pub expired: CancellationToken,
@@ -99,20 +99,20 @@ impl<S: Store> Stack<S> {
         })
     }
 
-    /// A call of ours, from the outside in.
+    /// A call to one of the gateway's own methods, from the outside to the inside.
     async fn call(
         &self,
         method: Method,
         request: Request<Incoming>,
         peer: &Peer,
     ) -> Response<Body> {
-        // The call has a name from here on: every answer carries it.
+        // The call has its request id from here on, and every answer carries it.
         let notes = Arc::new(Notes::new(request.headers()));
         let (headers, authority) = (request.headers(), request.uri().authority());
         let span = self.tracing.server(method.as_str(), headers, authority, Some(peer.address));
-        // Every call has one line in the log, also if its caller leaves before the answer.
+        // Every call has one line in the log, even if its caller leaves before the answer.
         let line = Line::begin(method.as_str(), &notes, &span, peer.address, &self.metrics);
-        // A panic costs its own call, and not the connection.
+        // A panic ends its own call, and not the connection.
         let admitted = self.admitted(method, request, peer, &notes, &span);
         let answered = AssertUnwindSafe(admitted.instrument(notes.log_span()));
         let response = match answered.catch_unwind().await.unwrap_or_else(|panic| Err(bug(&panic)))
@@ -132,18 +132,18 @@ impl<S: Store> Stack<S> {
         notes: &Arc<Notes>,
         span: &Span,
     ) -> Result<Response<Body>, Error> {
-        // First of all: larger header lists cost more in each step that follows.
+        // The first step: a larger header list would cost more in each step that follows.
         steps::bound_headers(&request, self.max_header_bytes)?;
-        // Before any work is done: shedding must cost next to nothing.
+        // Before any work: shedding must cost almost nothing.
         let permit = steps::shed(&self.permits, &self.metrics)?;
-        // Bounds all that follows, a slow body included.
+        // Bounds all that follows, including a slow body.
         let deadline = self.deadlines.of(request.headers());
         let (request, body) = request.into_parts();
         let served = async {
-            // Before the body is read: only for callers that we know.
+            // Before the body is read: the gateway reads bodies of known callers only.
             let (tenant, settings) =
                 self.identities.identify(&request, peer, notes, &self.metrics).await?;
-            // One tenant's half-sent requests must not take every place.
+            // Half-sent requests of one tenant must not take every place.
             let place = self.identities.read(&tenant, &self.metrics)?;
             let mut request = Request::from_parts(request, HeldBody::new(body, place));
             let (notes, span) = (Arc::clone(notes), span.clone());
@@ -163,7 +163,7 @@ impl<S: Store> Stack<S> {
         }
     }
 
-    /// Health and reflection, which ask for no identity; and methods that nobody has.
+    /// Health and reflection, which require no identity; and methods that do not exist.
     async fn beside(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let notes = Arc::new(Notes::new(request.headers()));
         let bounded = steps::bound_headers(&request, self.max_header_bytes);
@@ -181,7 +181,7 @@ impl<S: Store> Stack<S> {
         let deadline = self.deadlines.of(request.headers());
         let opened = bounded.and_then(|()| match path {
             "/grpc.health.v1.Health/Check" => Ok(None),
-            // A stream is bounded by its place for as long as it is open.
+            // A stream holds its place for as long as it is open.
             _ => self.opening.open(peer.address.ip(), &self.metrics).map(Some),
         });
         let answered = match opened {
@@ -221,7 +221,7 @@ impl<S: Store> Handler for Arc<Stack<S>> {
             }
             match Method::of(request.uri().path()) {
                 Some(method) => stack.call(method, request, &peer).await,
-                // Boxed: calls of ours would carry the room for it.
+                // Boxed: calls to the gateway's own methods would carry its memory.
                 None => Box::pin(stack.beside(request, &peer)).await,
             }
         }
@@ -232,7 +232,7 @@ impl<S: Store> Handler for Arc<Stack<S>> {
     }
 }
 
-/// Server reflection in both versions, since older clients know `v1alpha` only.
+/// Server reflection in both versions: older clients know `v1alpha` only.
 fn with_reflection(routes: Routes, reflection: bool, most: usize) -> io::Result<Routes> {
     if !reflection {
         return Ok(routes);
@@ -267,14 +267,14 @@ fn labelled(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
     response
 }
 
-/// A value that differs from call to call. HPACK would remember it in vain (RFC 7541, section
-/// 6.2.3), and forget for it what every call repeats.
+/// Marks a value that differs from call to call. HPACK would store it without any use (RFC 7541,
+/// section 6.2.3), and drop values that every call repeats.
 fn of_one_call(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
 
-/// An answer in HTTP's terms.
+/// An answer for a request that is not gRPC, as an HTTP status.
 fn not_grpc(refused: http::StatusCode, notes: &Notes) -> Response<Body> {
     let body = http_body_util::Full::from("this port speaks gRPC\n");
     let mut response = Response::new(Body::new(body));
@@ -288,8 +288,8 @@ fn bug(panic: &(dyn std::any::Any + Send)) -> Error {
     Error::GatewayBug { detail, sent: Sent::Maybe }
 }
 
-/// Health watches and reflection streams that may be open at a time, in all and from one address:
-/// by far more than probes and people need.
+/// The most health watches and reflection streams that may be open at once, in all and from one
+/// address. Probes and people need far fewer.
 const OPEN_STREAMS: usize = 4096;
 const OPEN_STREAMS_OF_A_PEER: u32 = 1024;
 

@@ -1,4 +1,4 @@
-//! The store that the config asks for.
+//! The store of the config.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,7 +21,7 @@ use crate::domain::Name;
 use crate::error::Cause;
 use crate::telemetry::Metrics;
 
-/// The store, and what guards it if it can be lost. Cheap to clone.
+/// The store, and its guards if it can be lost. Cheap to clone.
 #[derive(Clone)]
 pub(super) enum Stores {
     /// In this process.
@@ -32,14 +32,14 @@ pub(super) enum Stores {
 
 type GuardedRedis = Guarded<Measured, MemoryStore>;
 
-/// One guard a failure domain: one server, or a node of a cluster. On a cluster each upstream has a
-/// connection of its own, too: redis-rs blocks *all* commands of a connection while it looks for
+/// One guard per failure domain: one server, or a node of a cluster. On a cluster each upstream
+/// also has its own connection: redis-rs blocks *all* commands of a connection while it looks for
 /// one lost node.
 pub(super) struct PerUpstream(BTreeMap<Name, Arc<GuardedRedis>>);
 
 impl Stores {
-    /// Takes the store into use. A Redis that is not there yet is no error: `on_loss` says what that
-    /// means for calls.
+    /// Begins to use the store. A Redis that does not answer yet is no error: `on_loss` decides
+    /// about calls meanwhile.
     pub async fn start(all: &Settings, metrics: &Arc<Metrics>) -> io::Result<Self> {
         let settings = redis_settings(all).await?;
         let (Some(settings), config::Store::Redis { on_loss, .. }) = (settings, &all.store) else {
@@ -49,7 +49,7 @@ impl Stores {
         let upstreams = all.upstreams.keys();
         let guards = PerUpstream::start(&settings, *on_loss, upstreams, metrics).await;
         let guards = Arc::new(guards.map_err(io::Error::other)?);
-        // Weak, since each guard holds the metrics.
+        // Weak references, because each guard holds the metrics.
         let (one, other) = (Arc::downgrade(&guards), Arc::downgrade(&guards));
         metrics.show_store(
             move || one.upgrade().is_some_and(|all| all.healths().any(|health| health.degraded())),
@@ -148,7 +148,7 @@ impl PerUpstream {
         Ok(Self(names.into_iter().cloned().zip(guards).collect()))
     }
 
-    /// Every guard once.
+    /// Every guard, once.
     fn each(&self) -> impl Iterator<Item = &Arc<GuardedRedis>> {
         let mut seen = Vec::new();
         self.0.values().filter(move |guard| {
@@ -168,8 +168,8 @@ impl PerUpstream {
     }
 }
 
-/// How the configured Redis is reached, with the tokens that it asks for; `None`: the store is this
-/// process's memory.
+/// The settings of the configured Redis, with the source of its IAM tokens. `None`: the store is
+/// this process's memory.
 pub(super) async fn redis_settings(all: &Settings) -> io::Result<Option<RedisSettings>> {
     let config::Store::Redis { settings, iam, .. } = &all.store else { return Ok(None) };
     let mut settings = RedisSettings::clone(settings);
@@ -191,7 +191,7 @@ fn of_aws(iam: &config::RedisIam) -> Cache {
     }
 }
 
-/// Passwords of a cache that AWS runs.
+/// The passwords of a cache that AWS runs.
 struct OfCache(CacheTokens);
 
 #[async_trait]
