@@ -1,4 +1,4 @@
-//! The port that operators use: liveness, readiness, metrics, the effective config, the console.
+//! The admin port: liveness, readiness, metrics, and the effective config.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Settings;
 use crate::telemetry::Metrics;
 
-/// Whether callers should be sent here.
+/// Whether the gateway is ready for calls.
 pub struct Readiness {
     listening: AtomicBool,
     draining: AtomicBool,
@@ -25,7 +25,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Not ready before `store` says that the store is, nor before the port listens.
+    /// Ready only after `store` reports that the store is ready, and after the port listens.
     #[must_use]
     pub fn new(store: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Readiness {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Whether callers should be sent here now.
+    /// Whether the gateway is ready for calls now.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.verdict().is_ok()
@@ -80,7 +80,7 @@ struct Admin {
 /// Serves until `ended`. `console`: the page and `/status`, unless they are switched off.
 ///
 /// # Errors
-/// Where the listener fails.
+/// If the listener fails.
 pub async fn serve(
     listener: TcpListener,
     readiness: Arc<Readiness>,

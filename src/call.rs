@@ -1,7 +1,7 @@
-//! What the steps of one call tell each other.
+//! The notes that the steps of one call share.
 //!
-//! The notes are filled in on the way: for the answer's metadata, and for the call's line in the
-//! log. They decide nothing.
+//! The steps fill in the notes, for the answer's metadata and for the call's line in the log. The
+//! notes decide nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -34,12 +34,12 @@ struct Kept {
     ended: Option<Ended>,
 }
 
-/// What admission did with a call.
+/// Admission's decision on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Disposition {
-    /// It went on.
+    /// The call went on.
     Admitted,
-    /// It got the first call's result.
+    /// The call got the result of an earlier one.
     Replayed,
     /// Its `client_token` was used with other content.
     Reused,
@@ -62,8 +62,8 @@ impl Disposition {
         Self::Budget,
     ];
 
-    /// Whether shadow enforcement only reports it: the tenant's own limits are shadowed, the
-    /// upstream's budget never.
+    /// Whether shadow enforcement may only report it. That is so for the tenant's own limits, and
+    /// never for the upstream's budget.
     #[must_use]
     pub const fn may_be_shadowed(self) -> bool {
         match self {
@@ -86,25 +86,25 @@ impl Disposition {
     }
 }
 
-/// What the `ratelimit-*` metadata tells a tenant.
+/// The values of the `ratelimit-*` metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
     /// The tenant's burst, in calls.
     pub limit: u32,
-    /// Calls that its rate admits now.
+    /// The calls that its rate admits now.
     pub remaining: u32,
     /// Seconds until its bucket is full, rounded up; at least 1 when nothing remains.
     pub reset_s: u64,
 }
 
-/// How a call ended that has no result.
+/// The end of a call without a result.
 #[derive(Debug, Clone)]
 pub struct Ended {
     /// The name of the gRPC code, as the specification writes it.
     pub code: &'static str,
     /// The reason in `ErrorInfo`.
     pub reason: &'static str,
-    /// The call failed by our fault, or Connect's.
+    /// Whether the call failed by a fault of the gateway or of Connect.
     pub is_fault: bool,
     /// The sentence that tells the caller what to do.
     pub sentence: &'static str,
@@ -131,19 +131,20 @@ impl Notes {
         }
     }
 
-    /// The call's name, for the caller and the log.
+    /// The call's request id, for the caller and the log.
     #[must_use]
     pub fn request_id(&self) -> &str {
         &self.request_id
     }
 
-    /// What is logged inside has the call's `request_id`. It costs nothing unless steps are logged.
+    /// A span that adds the call's `request_id` to the lines inside it. It costs nothing unless
+    /// steps are logged.
     #[must_use]
     pub fn log_span(&self) -> Span {
         debug_span!("call", request_id = self.request_id)
     }
 
-    /// Attempts that the client's library made before this one, where it says so.
+    /// The attempts that the client's library made before this one, if it reports them.
     #[must_use]
     pub fn previous_attempts(&self) -> Option<u32> {
         self.previous_attempts
@@ -161,7 +162,7 @@ impl Notes {
         self.upstream.get()
     }
 
-    /// Whether the caller may safely repeat the call, as far as it is known.
+    /// Whether the caller may safely repeat the call, if that is known.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         self.repeatable.load(Ordering::Relaxed)
@@ -173,7 +174,8 @@ impl Notes {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    /// What admission did with the call, and whether only in shadow; `None` before it was asked.
+    /// Admission's decision on the call, and whether it applied only in shadow; `None` before the
+    /// decision.
     #[must_use]
     pub fn disposition(&self) -> Option<(Disposition, bool)> {
         lock(&self.kept).disposition
@@ -185,7 +187,7 @@ impl Notes {
         lock(&self.kept).levels
     }
 
-    /// How the call ended, if it has no result.
+    /// The end of the call, if it has no result.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         lock(&self.kept).ended.clone()
@@ -217,7 +219,7 @@ impl Notes {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes what admission did. `shadow`: a limit was exceeded, and the call let through.
+    /// Notes admission's decision. `shadow`: a limit was exceeded, and the call let through.
     pub fn note_disposition(&self, disposition: Disposition, shadow: bool) {
         lock(&self.kept).disposition = Some((disposition, shadow));
     }
@@ -232,7 +234,7 @@ impl Notes {
         lock(&self.kept).refusal = Some((kind, subject.map(ToOwned::to_owned)));
     }
 
-    /// Notes how the call ended. The last note counts: the outermost step writes it.
+    /// Notes how the call ended. The last note counts, and the outermost step writes it.
     pub fn note_ended(&self, ended: Ended) {
         lock(&self.kept).ended = Some(ended);
     }
@@ -243,7 +245,7 @@ fn previous_attempts(headers: &HeaderMap) -> Option<u32> {
     headers.get("grpc-previous-rpc-attempts")?.to_str().ok()?.parse().ok()
 }
 
-/// The header that names a call.
+/// The header of a call's request id.
 pub const REQUEST_ID: &str = "x-request-id";
 
 #[cfg(test)]

@@ -65,9 +65,9 @@ struct ConfigFile {
 pub enum Failure {
     /// The config has problems.
     Config(Problems),
-    /// The command line asks for what cannot be.
+    /// The command line asks for something impossible.
     Usage(String),
-    /// A failure of the program's own.
+    /// A failure of the program itself.
     Own(io::Error),
 }
 
@@ -116,7 +116,7 @@ impl From<OperatorError> for Failure {
 }
 
 impl Cli {
-    /// Does what was asked for, until it is done or a signal ends it.
+    /// Runs the command until it is done or a signal ends it.
     pub fn run(self) -> Result<(), Failure> {
         match self.command {
             #[cfg(feature = "simulator")]
@@ -148,8 +148,8 @@ impl Cli {
     }
 }
 
-/// The config of a command that asks the store, whose answer goes to standard output; the log goes
-/// to standard error. Certificates of the gRPC port are no concern of the store's.
+/// The config of a command that asks the store. Its answer goes to standard output, and the log to
+/// standard error. The store needs no certificates of the gRPC port.
 fn store_settings(file: &Path) -> Result<Settings, Failure> {
     let settings = Settings::load(file, |_| Vec::new())?;
     let log = &settings.telemetry.log;
@@ -158,7 +158,7 @@ fn store_settings(file: &Path) -> Result<Settings, Failure> {
 }
 
 async fn serve(file: PathBuf) -> Result<(), Failure> {
-    // Before anything else: a signal that comes early must not kill the process.
+    // Comes first: an early signal must not kill the process.
     let (shutdown, hangup) = (shutdown()?, signal(SignalKind::hangup())?);
     let settings = Settings::load(&file, app::examine)?;
     let log = &settings.telemetry.log;
@@ -175,8 +175,8 @@ async fn serve(file: PathBuf) -> Result<(), Failure> {
     Ok(app.run(shutdown).await?)
 }
 
-/// The usual soft limit is 1,024 descriptors: too few for the connections that are held. The hard
-/// limit is the operator's word.
+/// Raises the limit of file descriptors. The usual soft limit is 1,024: too few for the
+/// connections. The hard limit is the operator's decision.
 fn raise_descriptor_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit >= ENOUGH_DESCRIPTORS => {}
@@ -185,7 +185,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Prints for whoever reads. That somebody has stopped reading is no failure.
+/// Prints to standard output. A closed pipe is not a failure.
 fn print(text: impl fmt::Display) -> Result<(), Failure> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -194,16 +194,17 @@ fn print(text: impl fmt::Display) -> Result<(), Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    // A worker a CPU, and one on a single CPU: two would wake each other for every call. So no
-    // worker may ever wait for a thread that waits for a worker.
+    // One worker per CPU, and one on a single CPU: two would wake each other for every call. A
+    // worker must therefore never wait for a thread that waits for a worker.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(command);
-    // A lookup in the system's resolver cannot be cancelled, and must not hold up the exit.
+    // A lookup in the system's resolver cannot be cancelled, and must not delay the exit.
     runtime.shutdown_background();
     outcome
 }
 
-/// Ends with the first SIGTERM or SIGINT. Listens from now on, not only once awaited.
+/// Resolves at the first SIGTERM or SIGINT. It listens from now on, and not only when it is
+/// awaited.
 fn shutdown() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -218,11 +219,11 @@ fn shutdown() -> io::Result<impl Future<Output = ()>> {
 /// The command line was not understood (sysexits.h, EX_USAGE).
 pub const USAGE: u8 = 64;
 
-/// A failure of the program's own (EX_SOFTWARE).
+/// A failure of the program itself (EX_SOFTWARE).
 const SOFTWARE: u8 = 70;
 
 /// The config has problems (EX_CONFIG).
 const CONFIG: u8 = 78;
 
-/// For 4,096 callers' connections, as many to Connect, and what else is open.
+/// Enough for 4,096 connections of callers, as many to Connect, and other open files.
 const ENOUGH_DESCRIPTORS: u64 = 8_448;

@@ -1,5 +1,5 @@
-//! A gRPC gateway to Amazon Connect's `CreateParticipant`. The map of the code, the way of a call and
-//! a glossary: docs/design/architecture.md.
+//! A gRPC gateway to Amazon Connect's `CreateParticipant`. The map of the code, the path of a call
+//! and a glossary: docs/design/architecture.md.
 //!
 //! The flow of a call; each arrow changes the type, so that the compiler checks the order:
 //!
@@ -9,7 +9,7 @@
 //!   Participant | Error ─[grpc/status.rs]→ http::Response
 //! ```
 //!
-//! Who may import whom; `tests/integration/layout.rs` holds it:
+//! Who may import whom; `tests/integration/layout.rs` checks it:
 //!
 //! ```text
 //! domain     nothing

@@ -1,4 +1,4 @@
-//! Parse the command line, build, serve, say how it went.
+//! Parses the command line, runs the command, and reports how it ended.
 
 mod cli;
 
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The AWS SDK allocates some hundred times a call; the system's allocator is the slowest there is
-/// for that.
+/// The AWS SDK allocates some hundred times per call, and the system's allocator is too slow for
+/// that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -1,6 +1,6 @@
 //! The generated messages and services of `participantgateway.v1`.
 //!
-//! The `Debug` of what holds secrets or personal data is written here by hand: the generated one
+//! The `Debug` of messages with secrets or personal data is written by hand here: the generated one
 //! would print them.
 
 use std::fmt;

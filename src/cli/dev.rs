@@ -115,7 +115,7 @@ fn rate(text: &str) -> Result<Share, String> {
     rate.ok_or_else(|| "expected a rate above zero, such as 2/s or 30/m".to_owned())
 }
 
-/// What a person needs to make the first calls. Every line works when pasted into a shell.
+/// The text for the first calls. Every line works when it is pasted into a shell.
 fn greeting(address: SocketAddr, admin: SocketAddr, simulator: &Simulator) -> String {
     let (address, admin) = (reachable(address), reachable(admin));
     let exports = simulator.exports();

@@ -1,4 +1,4 @@
-//! `levels`: what the store holds now.
+//! `levels`: the present content of the store.
 
 use std::fmt::{self, Write};
 use std::path::PathBuf;
@@ -94,7 +94,7 @@ fn as_table(LevelTable { upstream, tenants, levels }: &LevelTable) -> Result<Str
     for (tenant, of) in tenants.iter().zip(&levels.tenants) {
         let limits = &tenant.limits;
         let name = tenant.name.as_str();
-        // A longer name has a line of its own.
+        // A longer name gets a line of its own.
         let name = if name.len() > width { format!("{name}\n{:width$}", "") } else { name.into() };
         let rate = format!("{}/s", Amount(limits.rate.per_second()));
         let pair = |now: f64, most: u32| format!("{} of {}", Amount(now), Amount(most.into()));
@@ -113,5 +113,5 @@ fn as_table(LevelTable { upstream, tenants, levels }: &LevelTable) -> Result<Str
     Ok(table)
 }
 
-/// Of a name in a line with figures: all of it then fits 100 columns.
+/// The longest name in a line with figures: the line then fits 100 columns.
 const LONGEST_NAME: usize = 36;

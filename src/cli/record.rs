@@ -1,4 +1,4 @@
-//! `record`: what became of a call, and how its `client_token` is made free again.
+//! `record`: the state of a call, and how to free its `client_token`.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
@@ -40,13 +40,13 @@ pub struct RecordOf {
 }
 
 impl RecordOf {
-    /// Asks the store, perhaps a person, and prints the answer.
+    /// Asks the store, and a person if needed, and prints the answer.
     pub async fn run(self) -> Result<(), Failure> {
         if self.forget && !self.yes && !io::stdin().is_terminal() {
             let text = "--forget asks on a terminal, and there is none: expected --yes";
             return Err(Failure::Usage(text.to_owned()));
         }
-        // Not clap's own check, which prints the token.
+        // clap's own check would print the token.
         let token = ClientToken::new(self.client_token.as_str())
             .map_err(|problem| Failure::Usage(format!("--client-token {problem}")))?;
         let operator = Operator::new(store_settings(&self.file)?).await?;
@@ -152,7 +152,7 @@ impl RecordOf {
     }
 }
 
-/// What a repeat of the call with the same content gets. A line of the table has 100 columns.
+/// The result of a repeat with the same content. A line of the table has 100 columns.
 const fn repeated(fate: &Fate) -> &'static str {
     match fate {
         Fate::Absent => "runs as a new call",
@@ -163,10 +163,10 @@ const fn repeated(fate: &Fate) -> &'static str {
     }
 }
 
-/// Asks a person. Standard error, since standard output may be read by a program.
+/// Asks a person. It uses standard error, because a program may read standard output.
 async fn confirmed() -> Result<bool, Failure> {
     eprint!("Forget this record? A call with its token then runs anew. [y/N] ");
-    // Not on the runtime's own threads, which the person would hold up.
+    // The runtime's own threads must not wait for a person.
     let read = tokio::task::spawn_blocking(|| {
         let mut answer = String::new();
         io::stdin().read_line(&mut answer).map(|_| answer)

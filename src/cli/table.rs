@@ -1,19 +1,20 @@
-//! Figures and times, for people.
+//! Figures and times, for printing.
 
 use std::fmt;
 use std::time::SystemTime;
 
-/// A figure in five characters at most: two or three digits that count, and whole below 100,000.
+/// A figure in five characters at most. It has two or three significant digits, and from 100 to
+/// 99,999 all its digits.
 pub struct Amount(pub f64);
 
 /// A time in UTC, to a millisecond.
 pub struct Time(pub SystemTime);
 
-/// How far a time is away, from another.
+/// The distance of a time from another.
 pub struct Away {
     /// The time.
     pub at: SystemTime,
-    /// The other.
+    /// The other time.
     pub from: SystemTime,
 }
 
@@ -38,7 +39,7 @@ impl fmt::Display for Amount {
     }
 }
 
-/// Without zeros at its end.
+/// Leaves out zeros at the end.
 fn plain(amount: f64, places: usize) -> String {
     let text = format!("{amount:.places$}");
     let text = if places > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
