@@ -46,7 +46,7 @@ enum Command {
     Keygen,
     /// Print what the store holds now: levels, shares, calls in flight, budgets and queues
     Levels(levels::LevelsOf),
-    /// Print what became of a call, or forget it
+    /// Print the state of a call, or forget it
     Record(record::RecordOf),
     /// Serve the simulated Amazon Connect by itself
     #[cfg(feature = "simulator")]
@@ -131,7 +131,7 @@ impl Cli {
                     eprintln!("warning: {warning}");
                 }
                 for Named { variable, proxy } in settings.egress.proxies() {
-                    eprintln!("note: {variable}: the way out goes through {proxy}");
+                    eprintln!("note: {variable}: requests leave through {proxy}");
                 }
                 print(format_args!("{} is valid", file.display()))
             }
@@ -167,7 +167,7 @@ async fn serve(file: PathBuf) -> Result<(), Failure> {
         tracing::warn!(%warning, "config");
     }
     for Named { variable, proxy } in settings.egress.proxies() {
-        tracing::info!(variable, proxy, "the way out goes through a proxy");
+        tracing::info!(variable, proxy, "requests leave through a proxy");
     }
     raise_descriptor_limit();
     let reload = Some(Reloading { file, hangup });

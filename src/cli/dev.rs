@@ -17,10 +17,10 @@ use super::{Failure, print, shutdown};
 /// Serve with nothing installed.
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// Where callers find the gateway
+    /// The address of the gRPC port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
     listen: SocketAddr,
-    /// Where operators find it
+    /// The address of the admin port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
     admin_listen: SocketAddr,
     /// A Redis to keep claims and limits in; absent: this process's memory
@@ -31,7 +31,7 @@ pub struct Dev {
 /// Serve the simulated Amazon Connect by itself.
 #[derive(Debug, Args)]
 pub struct Simulate {
-    /// Where the SDK finds it
+    /// The address of the simulator
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Throttle like an account with this quota; absent: never
@@ -40,7 +40,7 @@ pub struct Simulate {
     /// The burst of that quota
     #[arg(long, default_value_t = 5, requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
     burst: u32,
-    /// How long every answer takes
+    /// The delay of every answer
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     latency: Duration,
 }

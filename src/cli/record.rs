@@ -13,7 +13,7 @@ use serde_json::json;
 use super::table::{Away, Time};
 use super::{Failure, print, store_settings};
 
-/// Print what became of a call.
+/// Print the state of a call.
 #[derive(Debug, Args)]
 pub struct RecordOf {
     /// The config, YAML

@@ -19,7 +19,7 @@ use crate::domain::{
     Enforcement, InstanceId, Instances, Name, Rate, Role, Tenant, TenantLimits, Upstream,
 };
 
-/// What the settings are for.
+/// The command that the settings are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// `serve` and `check`.

@@ -47,7 +47,7 @@ pub struct ServerTls {
     pub client_ca: Option<PathBuf>,
 }
 
-/// Where claims and levels live.
+/// The place of claims and levels.
 #[derive(Debug, Clone)]
 pub enum Store {
     /// In this process.

@@ -42,7 +42,7 @@ pub struct Config {
     /// The AWS accounts and regions behind the gateway, by name: `[a-z0-9][a-z0-9-]{0,62}`.
     #[schemars(extend("propertyNames" = { "pattern": Name::PATTERN }, "minProperties" = 1))]
     pub upstreams: BTreeMap<String, Upstream>,
-    /// Where claims and levels live.
+    /// The place of claims and levels.
     pub store: Store,
     /// How the gateway recognises retries.
     pub idempotency: Idempotency,

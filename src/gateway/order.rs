@@ -36,9 +36,9 @@ pub struct Order {
 /// A tenant and the upstream that its call goes to.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Who calls.
+    /// The tenant that calls.
     pub tenant: Arc<Tenant>,
-    /// Where the call goes.
+    /// The upstream that the call goes to.
     pub upstream: Arc<Upstream>,
     /// The most calls that the committed shares on the upstream can save up together.
     pub committed_burst: u32,

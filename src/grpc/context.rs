@@ -16,7 +16,7 @@ use crate::telemetry::Span;
 /// A call with a known caller and a place in flight.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Who calls.
+    /// The tenant that calls.
     pub tenant: Arc<Tenant>,
     /// The settings by which the caller was identified. They decide the whole call.
     pub settings: Arc<Settings>,

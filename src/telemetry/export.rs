@@ -28,9 +28,9 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The metrics and traces, with their exporters.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// Where calls are counted.
+    /// The counters and histograms.
     pub metrics: Arc<Metrics>,
-    /// Where spans come from.
+    /// The source of spans.
     pub tracing: Tracing,
     spans: SdkTracerProvider,
     meters: SdkMeterProvider,

@@ -116,7 +116,7 @@ impl Metrics {
             server: seconds(metric::SERVER_CALL, "Calls of callers."),
             client: seconds(metric::CLIENT_CALL, "Attempts at Connect."),
             database: seconds(metric::DATABASE, "Operations on Redis."),
-            decisions: counter(metric::DECISIONS, "What admission decided."),
+            decisions: counter(metric::DECISIONS, "Decisions of admission."),
             near_limit: counter(
                 metric::NEAR_LIMIT,
                 "Admitted calls that left less than a fifth of the tenant's burst.",
@@ -129,7 +129,10 @@ impl Metrics {
             factors: Factors::default(),
             shed: counter(metric::SHED, "Calls answered OVERLOADED."),
             reloads: counter(metric::RELOADS, "Changed configs, keys and certificates."),
-            refusals: counter(metric::REFUSALS, "Calls of nobody that is known."),
+            refusals: counter(
+                metric::REFUSALS,
+                "Calls that were refused for the identity of their caller.",
+            ),
             refused_connections: counter(
                 metric::REFUSED_CONNECTIONS,
                 "Connections that were refused before there was a call on them.",
@@ -174,7 +177,7 @@ impl Metrics {
             })
             .build();
         let unmended = Arc::clone(&self.unmended);
-        self.gauged(metric::RELOADED, "0 while a refused change waits to be mended.", move || {
+        self.gauged(metric::RELOADED, "0 after a refused change, until a good one.", move || {
             u64::from(lock(&unmended).is_empty())
         });
         let dropped = Arc::clone(&self.dropped);

@@ -107,7 +107,7 @@ pub mod attribute {
     pub const LIMIT: &str = "limit";
     /// Why a record was not trusted: `malformed`, `mac`, `sealed`.
     pub const CAUSE: &str = "cause";
-    /// Of spans at Connect, as OpenTelemetry's conventions for the AWS SDK have it.
+    /// The attribute of spans at Connect in OpenTelemetry's conventions for the AWS SDK.
     pub const RPC_SYSTEM_OF_CONNECT: &str = "rpc.system";
     /// `Connect`.
     pub const RPC_SERVICE: &str = "rpc.service";
@@ -115,16 +115,16 @@ pub mod attribute {
     pub const SERVER_ADDRESS: &str = "server.address";
     /// The port that the caller named.
     pub const SERVER_PORT: &str = "server.port";
-    /// Where the connection comes from.
+    /// The address of the connection's other end.
     pub const PEER_ADDRESS: &str = "network.peer.address";
-    /// AWS's id of the request.
+    /// AWS's request id.
     pub const AWS_REQUEST_ID: &str = "aws.request_id";
     /// Connect's region.
     pub const REGION: &str = "cloud.region";
-    /// Connect's answer.
+    /// The status of Connect's answer.
     pub const HTTP_STATUS: &str = "http.response.status_code";
-    /// Which attempt of the call, from 1.
+    /// The number of the attempt in its call, from 1.
     pub const ATTEMPT: &str = "attempt";
-    /// This program's.
+    /// The version of this program.
     pub const VERSION: &str = "version";
 }

@@ -1,4 +1,4 @@
-//! The exporters of OTLP: over gRPC by the library's own client, over HTTP by ours.
+//! The exporters of OTLP: over gRPC by the library's own client, over HTTP by the gateway's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::config::{OtlpExporter, OtlpProtocol};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Sends spans. To be called inside a tokio runtime.
+/// Sends spans. Must be called inside a tokio runtime.
 pub(super) fn spans(to: &OtlpExporter) -> Result<SpanExporter, Failure> {
     match to.protocol {
         OtlpProtocol::Grpc => {
@@ -43,7 +43,7 @@ pub(super) fn spans(to: &OtlpExporter) -> Result<SpanExporter, Failure> {
     }
 }
 
-/// Sends metrics. To be called inside a tokio runtime.
+/// Sends metrics. Must be called inside a tokio runtime.
 pub(super) fn metrics(to: &OtlpExporter) -> Result<MetricExporter, Failure> {
     match to.protocol {
         OtlpProtocol::Grpc => {
@@ -87,7 +87,7 @@ fn over_http<B: WithHttpConfig>(mut exporter: B, to: &OtlpExporter) -> Result<B,
     Ok(exporter.with_http_client(client))
 }
 
-/// Posts on the runtime: exports begin on threads of the library's own, which have none.
+/// Posts on the runtime: exports begin on the library's own threads, which have no runtime.
 #[derive(Debug)]
 struct Poster {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -143,5 +143,5 @@ fn client(
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
-/// A collector says little; what says more is none.
+/// A collector's answer is short; a longer one is from another server.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;

@@ -1,4 +1,5 @@
-//! Figures of the process and its runtime. Linux tells them in `/proc`; elsewhere they are absent.
+//! Figures of the process and its runtime. Linux has them in `/proc`; on other systems they are
+//! absent.
 
 use std::fs;
 
@@ -7,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::names::metric;
 
-/// Shows them from now on.
+/// Registers the gauges and counters.
 pub fn observe(meter: &Meter) {
     meter
         .f64_observable_counter(metric::CPU)
@@ -48,8 +49,8 @@ pub fn observe(meter: &Meter) {
         .build();
 }
 
-/// proc_pid_stat(5): fields 14 and 15, counted from behind the program's name, which may hold
-/// blanks.
+/// proc_pid_stat(5): fields 14 and 15. They are counted from the end of the program's name, which
+/// may hold blanks.
 fn cpu_s() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -66,7 +67,7 @@ fn resident_bytes() -> Option<u64> {
 }
 
 fn open_fds() -> Option<u64> {
-    // The listing's own is one of them.
+    // The listing itself has one descriptor open.
     Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as u64)
 }
 
@@ -74,5 +75,5 @@ fn max_fds() -> Option<u64> {
     rlimit::Resource::NOFILE.get_soft().ok()
 }
 
-/// Linux counts CPU time for user space in these, on every architecture.
+/// The unit of CPU time in user space on Linux, on every architecture.
 const TICKS_PER_S: f64 = 100.0;

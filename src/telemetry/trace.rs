@@ -1,8 +1,8 @@
 //! The spans of a call: the caller's, those of its operations on Redis, and the one of Connect.
 //!
-//! A span exists for every call of a known kind, sampled or not: its ids are in the log, and its
-//! context goes on to Connect, whether or not anything is exported. Spans are made here and not by
-//! `tracing`, whose spans cost more and cannot take a remote parent once they are entered.
+//! Every call to a known method has a span, sampled or not. Its ids are in the log, and its context
+//! goes on to Connect, even without any export. `tracing` does not make these spans: its spans cost
+//! more, and cannot take a remote parent after they are entered.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,14 +22,14 @@ use super::names::attribute as at;
 #[derive(Debug, Clone)]
 pub struct Tracing(Arc<Maker>);
 
-/// What spans are made with, and how their contexts travel.
+/// The parts that make spans, and the forms in which their contexts are handed on.
 #[derive(Debug)]
 struct Maker {
     tracer: SdkTracer,
     propagator: TextMapCompositePropagator,
 }
 
-/// A span, which ends with [`Span::end`] or with its last holder; none where nothing is traced.
+/// A span, which ends with [`Span::end`] or with its last holder; empty if nothing is traced.
 #[derive(Debug, Clone, Default)]
 pub struct Span(Option<(Arc<Maker>, Context)>);
 
@@ -40,20 +40,20 @@ pub struct Attempted {
     pub outcome: &'static str,
     /// The answer's status, where there was one.
     pub status: Option<u16>,
-    /// AWS's id of the request, where there was one.
+    /// AWS's request id, if there was an answer.
     pub request_id: Option<String>,
 }
 
-/// What the store is asked.
+/// The operations of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// To decide.
+    /// Decides a call.
     Admit,
-    /// To close.
+    /// Closes a claim.
     Settle,
-    /// For a tenant's levels.
+    /// Reads a tenant's levels.
     Quota,
-    /// Whether it is there.
+    /// Checks that the store answers.
     Probe,
 }
 
@@ -92,7 +92,8 @@ impl Tracing {
         Self(Arc::new(Maker { tracer, propagator }))
     }
 
-    /// A caller's call begins. Its parent is in the headers, as `OTEL_PROPAGATORS` has it.
+    /// Begins the span of a caller's call. The headers hold its parent, in the forms of
+    /// `OTEL_PROPAGATORS`.
     #[must_use]
     pub fn server(
         &self,
@@ -150,13 +151,13 @@ impl Span {
         headers
     }
 
-    /// Runs with this span as the parent of operations on the store.
+    /// Runs a future with this span as the parent of operations on the store.
     #[must_use]
     pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
         CURRENT.scope(self, work)
     }
 
-    /// The call at Connect begins.
+    /// Begins the span of the call at Connect.
     #[must_use]
     pub fn connect(&self, region: &str) -> Self {
         self.child("Connect.CreateParticipant", || {
@@ -169,7 +170,7 @@ impl Span {
         })
     }
 
-    /// An attempt at Connect has ended.
+    /// Notes an attempt at Connect that has ended.
     pub fn attempted(&self, number: u32, attempted: &Attempted) {
         let Some((_, context)) = &self.0 else { return };
         let span = context.span();
@@ -181,7 +182,7 @@ impl Span {
         }
     }
 
-    /// The call at Connect has ended, with its last attempt.
+    /// Notes the end of the call at Connect, with its last attempt.
     pub fn settled(&self, last: &Attempted) {
         if let Some((_, context)) = &self.0 {
             context.span().set_attributes(answered(last));
@@ -189,7 +190,8 @@ impl Span {
         self.end((last.outcome != "ok").then_some(last.outcome));
     }
 
-    /// The caller's call has ended. `fault`: by its code, it failed by our fault.
+    /// Notes the end of the caller's call. `fault`: its code means a fault of the gateway or of
+    /// Connect.
     pub fn answered(&self, code: &'static str, fault: bool) {
         if let Some((_, context)) = &self.0 {
             context.span().set_attribute(KeyValue::new(at::RPC_STATUS, code));
@@ -197,7 +199,7 @@ impl Span {
         self.end(fault.then_some(code));
     }
 
-    /// An operation on Redis begins, below the span of [`Span::scope`].
+    /// Begins the span of an operation on Redis, below the span of [`Span::scope`].
     #[must_use]
     pub fn operation(operation: Operation) -> Self {
         let parent = CURRENT.try_with(Clone::clone).unwrap_or_default();
@@ -210,7 +212,7 @@ impl Span {
         })
     }
 
-    /// It has ended, with what went wrong where it failed.
+    /// Ends the span, with the error if there was one.
     pub fn end(&self, fault: Option<&'static str>) {
         let Some((_, context)) = &self.0 else { return };
         let span = context.span();
@@ -228,7 +230,7 @@ impl Span {
         span
     }
 
-    /// A span that is not recorded costs no attributes.
+    /// Adds attributes, and computes them only if the span is recorded.
     fn describe(&self, attributes: impl FnOnce() -> Vec<KeyValue>) {
         let Some((_, context)) = &self.0 else { return };
         let span = context.span();

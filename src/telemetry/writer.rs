@@ -1,7 +1,8 @@
-//! The log's way out: lines are collected in memory, and one thread writes many of them at a time.
+//! The output of the log: lines are collected in memory, and one thread writes many of them at
+//! once.
 //!
-//! A call pays for a copy of its line and for no system call. Nothing is dropped: when a reader is
-//! so slow that [`MAX_BYTES`] wait, whoever logs waits, too.
+//! A call copies its line, and makes no system call. Nothing is dropped: if the reader is so slow
+//! that [`MAX_BYTES`] are waiting, the callers of the log wait, too.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,15 +13,15 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::sync::lock;
 
-/// Takes lines, and has them written to an output. Cheap to clone.
+/// Takes lines, and writes them to an output from its own thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Lines(Arc<Shared>);
 
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// There is something to write.
+    /// Signals that there is something to write.
     filled: Condvar,
-    /// Something was written.
+    /// Signals that something was written.
     drained: Condvar,
     dropped: AtomicU64,
 }
@@ -29,9 +30,9 @@ struct Shared {
 struct Waiting {
     bytes: Vec<u8>,
     lines: u64,
-    /// Lines that the thread has taken, and has not written yet.
+    /// Whether the thread has taken lines that it has not written yet.
     is_writing: bool,
-    /// Somebody waits for the last line to be written.
+    /// Whether a caller waits for the last line to be written.
     is_flushing: bool,
 }
 
@@ -46,12 +47,12 @@ impl Lines {
         });
         let writing = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("log".to_owned());
-        // Without a thread there is no log; the lines then wait, up to their bound.
+        // Without a thread there is no log. The lines then wait, up to their bound.
         let _ = thread.spawn(move || writing.write_to(output));
         Self(shared)
     }
 
-    /// Lines that could not be written, since the output is gone.
+    /// The number of lines that could not be written, because the output was closed.
     pub fn dropped(&self) -> u64 {
         self.0.dropped.load(Relaxed)
     }
@@ -86,7 +87,7 @@ impl Lines {
 
 impl Shared {
     fn write_to(&self, mut output: impl Write) {
-        // The two buffers change places, so that neither is allocated anew.
+        // The two buffers are exchanged, so that neither is allocated again.
         let mut taken = Vec::new();
         loop {
             let lines = self.take(&mut taken);
@@ -113,7 +114,7 @@ impl Shared {
         let (mut waiting, _) = more.unwrap_or_else(PoisonError::into_inner);
         waiting.is_writing = true;
         std::mem::swap(&mut waiting.bytes, taken);
-        // There is room again, before the write has ended.
+        // There is room again before the write has ended.
         self.drained.notify_all();
         std::mem::take(&mut waiting.lines)
     }
@@ -138,16 +139,16 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// The most that waits to be written.
+/// The most bytes that wait to be written.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// More than this is written at once.
+/// With more bytes than this, the thread writes at once.
 const ENOUGH_BYTES: usize = 64 * 1024;
 
-/// How long a line may wait for others: below what a person or a collector notices.
+/// How long a line may wait for others: too short for a person or a collector to notice.
 const LINGER: Duration = Duration::from_millis(2);
 
-/// The longest that the end of the process waits for its log.
+/// The longest time that the end of the process waits for its log.
 const FLUSH: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

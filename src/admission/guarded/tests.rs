@@ -1,4 +1,4 @@
-//! A scripted primary under paused time.
+//! Tests with a scripted primary under paused time.
 
 mod holding;
 mod losing;
@@ -21,10 +21,10 @@ use crate::sync::lock;
 enum Mood {
     Up,
     Refuses(ServerWord),
-    /// Moves a slot.
+    /// Reports that it moves a slot.
     Moves,
     Hangs,
-    /// Keeps the timeout itself.
+    /// Applies the timeout itself.
     GivesUp,
     /// Answers probes and refuses everything else.
     ReadOnly,
@@ -43,7 +43,7 @@ enum Seen {
 struct Scripted {
     mood: Mutex<Mood>,
     seen: Mutex<Vec<Seen>>,
-    /// Questions other than probes, answered or not.
+    /// Operations other than probes, answered or not.
     asked: AtomicU64,
     at: Moment,
 }
@@ -165,7 +165,7 @@ impl Bench {
         Self { primary, locals, store }
     }
 
-    /// Lost, and known to be lost.
+    /// Loses the primary, and waits until the loss is noticed.
     async fn lost(self, mood: Mood) -> Self {
         self.primary.turns(mood);
         for nonce in 900..903 {
@@ -247,7 +247,7 @@ fn settlement(nonce: u128) -> Settlement {
 
 const TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What a store costs that does not keep the timeout itself.
+/// The time that a store costs if it does not apply the timeout itself.
 const CUT_OFF: Duration = Duration::from_millis(300);
 const LEASE: Duration = Duration::from_secs(10);
 const PRIMARY: Moment = Moment(1000.0);

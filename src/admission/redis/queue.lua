@@ -30,7 +30,7 @@ local function by_tenant(endings, tenant_name)
   return spare, paid
 end
 
--- Who waits, but for those that have not asked again in time:
+-- Returns the calls that wait, without those that have not asked again in time:
 --   waiting     how many
 --   paid        how many of the tenant's have paid at its ceiling
 --   kind        the call's own, if it waits already

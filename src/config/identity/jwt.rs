@@ -23,11 +23,11 @@ pub struct Jwt {
     pub subject_claim: String,
     /// The signature algorithms that are accepted; at least one, all of them asymmetric.
     pub algorithms: Vec<Algorithm>,
-    /// Where the key set is.
+    /// The source of the key set.
     pub keys: KeySource,
 }
 
-/// Where a JSON Web Key Set is (RFC 7517, section 5).
+/// The source of a JSON Web Key Set (RFC 7517, section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// Fetched from an `http://` or `https://` URL.
@@ -43,7 +43,7 @@ pub enum KeySource {
 pub struct Discovery {
     /// The `issuer` that the document must have, byte for byte.
     pub issuer: String,
-    /// Where the document is.
+    /// The URL of the document.
     pub document: http::Uri,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::values::{Count, Period};
 
-/// Where claims and levels live. A change needs a restart.
+/// The place of claims and levels. A change needs a restart.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of store settings")]
 pub struct Store {

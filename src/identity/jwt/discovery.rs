@@ -15,7 +15,7 @@ pub enum DiscoveryError {
     /// Not JSON, or without the two members.
     #[error("it has no `issuer` and `jwks_uri`: {0}")]
     Malformed(serde_json::Error),
-    /// Of another issuer.
+    /// The document names another issuer.
     #[error("it is of another issuer than the configured one: {0:?}")]
     OtherIssuer(String),
     /// No `http://` or `https://` URL, or one with user information.

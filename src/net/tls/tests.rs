@@ -103,8 +103,8 @@ async fn shake_again(
     let connect = async {
         let mut stream =
             connector.connect(ServerName::try_from("localhost").unwrap(), theirs).await?;
-        // With TLS 1.3 what the server makes of a client certificate, and its tickets, come after
-        // the handshake.
+        // With TLS 1.3 the server checks a client certificate, and sends its tickets, after the
+        // handshake.
         let _ = tokio::time::timeout(Duration::from_millis(20), stream.read(&mut [0; 1])).await;
         Ok(stream.into_inner().1)
     };

@@ -1,4 +1,4 @@
-//! Who decides a call, at which limits, and who settles it.
+//! Which store decides a call, at which limits, and which one settles it.
 
 use super::*;
 use crate::sync::lock;
@@ -86,7 +86,7 @@ async fn a_call_that_lost_its_store_goes_on_locally_and_is_settled_on_both() {
     let again = bench.store.admit(&attempt(1, Some(PRIMARY))).await.unwrap();
     assert_eq!(granted(&again), LOCAL);
     let seen = bench.last_local().seen();
-    // A moment of one store's clock means nothing to the other, nor does a claim.
+    // A moment or a claim of one store means nothing to the other.
     assert!(matches!(seen.last(), Some(Seen::Admit(Stage::Call, None, _))), "{seen:?}");
 
     let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Settling that the answer does not wait for.
+//! Settlements that the answer does not wait for.
 
 use std::collections::HashSet;
 

@@ -50,10 +50,10 @@ async fn a_token_is_verified_by_its_own_issuers_keys_and_rules_alone() {
     assert_eq!(kind(&jwt, &renamed).await, Err(Kind::Signature));
     let unnamed = b.token_with(&json!({ "alg": "ES256" }), &claims_a);
     assert_eq!(kind(&jwt, &unnamed).await, Err(Kind::Signature));
-    // A's token at B's audience.
+    // A's token with B's audience.
     let foreign = a.token(&with(json!({ "iss": "https://a", "aud": "for-b" })));
     assert_eq!(kind(&jwt, &foreign).await, Err(Kind::Audience));
-    // Nobody's.
+    // Tokens of no configured issuer.
     for iss in [json!("https://c"), json!("https://a/"), json!(["https://a"]), json!(null)] {
         let claims = with(json!({ "iss": iss, "aud": ["for-a", "for-b"] }));
         for signer in [&a, &b] {

@@ -1,4 +1,4 @@
-//! One token against one set: every way to be wrong, each with a reason of its own.
+//! One token against one set: each fault has its own reason.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -176,7 +176,7 @@ fn a_public_key_is_no_shared_secret() {
         let refused = judged(&rules(&EVERY), &token, Some(&set(std::slice::from_ref(&jwk))));
         assert_eq!(refused, Err((Kind::Algorithm, "the token's algorithm is not allowed")));
     }
-    // A shared secret in the set is no key of ours, whatever it says of itself.
+    // A shared secret in the set is never used as a key, whatever it claims to be.
     let secret = json!({ "kty": "oct", "kid": "a", "k": encode(b"secret"), "alg": "RS256" });
     assert!(KeySet::parse(json!({ "keys": [secret] }).to_string().as_bytes()).is_err());
 }

@@ -116,7 +116,7 @@ async fn discovery_finds_the_key_set_with_the_ca_and_the_token_of_its_origin() {
         [DOCUMENT, "/openid/v1/jwks"].map(|path| seen(path, Some("first")))
     );
 
-    // Another origin, if only another port: the same CA, but no token.
+    // Another port is already another origin: the same CA applies, but no token is sent.
     let elsewhere = Server::with(world.authority.server(4000)).await;
     elsewhere.serves("/jwks", "other set");
     world.server.discovers(&issuer, &format!("{}/jwks", elsewhere.url()));
