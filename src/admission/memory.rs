@@ -63,7 +63,7 @@ impl MemoryStore {
         Self { upstreams, clock: Box::new(clock), max_records: self.max_records }
     }
 
-    /// For tests: everything that stands for a tenant on an upstream, and one record.
+    /// For tests: a copy of the state of a tenant on an upstream, and one record.
     #[doc(hidden)]
     #[must_use]
     pub fn copied(&self, scope: &Scope, record: &str) -> Copied {

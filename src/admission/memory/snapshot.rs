@@ -1,4 +1,4 @@
-//! What stands in the store, for the explorer of the protocol. Nothing else reads it.
+//! A copy of the store, for the explorer of the protocol. Nothing else reads it.
 
 use super::queue::Kind;
 use super::record::State;
@@ -19,7 +19,7 @@ pub struct Copied {
     pub queued: u32,
     /// The calls in flight, and the ends of their leases.
     pub flights: Vec<(Nonce, u64)>,
-    /// Who waits, in order of arrival.
+    /// The calls that wait, in order of arrival.
     pub waiting: Vec<WaitingCopy>,
     /// The largest tag that has started.
     pub served: u64,
@@ -33,11 +33,11 @@ pub struct Copied {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct WaitingCopy {
-    /// Whose.
+    /// The nonce of its call.
     pub nonce: Nonce,
-    /// A further attempt of a granted call waits.
+    /// Whether it is a further attempt of a granted call.
     pub is_attempt: bool,
-    /// When it is dropped.
+    /// When it is dropped, unless the call asks again.
     pub dropped: u64,
 }
 
@@ -45,11 +45,11 @@ pub struct WaitingCopy {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct RecordCopy {
-    /// As the record's state is called in Redis.
+    /// The name of its state in Redis.
     pub state: &'static str,
-    /// Whose claim it is, and the end of its lease.
+    /// The nonce of its claim, and the end of its lease.
     pub claim: Option<(Nonce, u64)>,
-    /// What it is about.
+    /// The keyed hash of its content.
     pub fingerprint: String,
     /// The sticky bit.
     pub sticky: bool,

@@ -8,7 +8,7 @@
 --         shadow enforcement let the call through
 --       4 the queue: sorted set, member (common.lua) -> order of arrival
 --       5 the same members -> when each is dropped unless it asks again
---       6 the last starts: hash, tenant -> tag, while somebody waits
+--       6 the last starts: hash, tenant -> tag, while any call waits
 --       7 the record, only if the call has a client token: hash
 --         {state: in_flight | done | tombstone | uncertain, nonce, version, print, token, mac,
 --          sticky: 0 | 1, times (packed, common.lua), body}

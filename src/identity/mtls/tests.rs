@@ -48,7 +48,7 @@ fn refusal(names: Option<&ClientNames>) -> (RefusalKind, Option<String>) {
     (refusal.kind, refusal.subject)
 }
 
-/// Refused as nobody's, and named.
+/// A refusal of names that no tenant has, with the names.
 fn unknown(name: &str) -> (RefusalKind, Option<String>) {
     (RefusalKind::UnknownTenant, Some(name.to_owned()))
 }
