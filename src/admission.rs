@@ -48,7 +48,7 @@ pub trait Store: Send + Sync + 'static {
     /// The levels of a tenant on an upstream, and of the upstream itself; charges nothing.
     ///
     /// # Errors
-    /// [`StoreError`] where no answer was had in time.
+    /// [`StoreError`] if no answer came in time.
     fn levels_of(
         &self,
         scope: &Scope,
@@ -57,7 +57,7 @@ pub trait Store: Send + Sync + 'static {
     /// The tenant's part of [`Store::levels_of`].
     ///
     /// # Errors
-    /// [`StoreError`] where no answer was had in time.
+    /// [`StoreError`] if no answer came in time.
     fn quota(&self, scope: &Scope) -> impl Future<Output = Result<Quota, StoreError>> + Send {
         async { Ok(self.levels_of(scope).await?.quota) }
     }

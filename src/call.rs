@@ -108,7 +108,7 @@ pub struct Ended {
     pub is_fault: bool,
     /// The sentence that tells the caller what to do.
     pub sentence: &'static str,
-    /// The error with all that is below it: for the log only.
+    /// The error with all its causes: for the log only.
     pub detail: String,
 }
 

@@ -49,9 +49,9 @@ pub struct Settings {
     pub server: Server,
     /// The address of the port that operators use.
     pub admin_listen: SocketAddr,
-    /// Whether that port has the console and `/status`.
+    /// Whether the admin port serves the console and `/status`.
     pub console: bool,
-    /// Where claims and levels live.
+    /// The place of claims and levels.
     pub store: Store,
     /// How long a `client_token` is remembered.
     pub retention: Duration,

@@ -70,14 +70,14 @@ impl Stores {
         }
     }
 
-    /// Since when any of it is lost, and how many results could not be written to it.
+    /// When a part of the store was lost, and how many results could not be written to it.
     pub fn losses(&self) -> (Option<SystemTime>, u64) {
         let Self::Redis(guards) = self else { return (None, 0) };
         let since = guards.healths().filter_map(|health| health.degraded_since()).min();
         (since, guards.healths().map(|health| health.unsettled()).sum())
     }
 
-    /// Waits for what is still being settled.
+    /// Waits for the open settlements.
     pub async fn drain(&self, limit: Duration) {
         if let Self::Redis(guards) = self {
             let drained = join_all(guards.each().map(|guard| guard.drain(limit))).await;

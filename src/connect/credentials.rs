@@ -42,23 +42,23 @@ struct Valid {
     end: Option<SystemTime>,
 }
 
-/// What there is of credentials.
+/// The state of the credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialsState {
     /// The next call loads them.
     NotLoaded,
-    /// They serve.
+    /// They are valid.
     Valid {
-        /// When they end; `None`: they do not.
+        /// When they end; `None` if they have no end.
         end: Option<SystemTime>,
         /// Their successors could not be loaded.
         is_failing: bool,
     },
-    /// The last load failed, or is taking longer than anybody waited for.
+    /// The last load failed, or takes longer than its callers waited.
     Failing,
 }
 
-/// The last load failed, or is taking longer than anybody waited for.
+/// The last load failed, or takes longer than its callers waited.
 #[derive(Debug)]
 struct Failing {
     error: Arc<CredentialsError>,

@@ -59,13 +59,13 @@ impl Endpoint {
         self.breaker.state(Instant::now())
     }
 
-    /// What there is of its credentials, and when they end.
+    /// The state of its credentials, and their end.
     #[must_use]
     pub fn credentials(&self) -> CredentialsState {
         self.client.credentials()
     }
 
-    /// How long Connect takes at present.
+    /// How long Connect takes at present, by its latest successful attempts.
     #[must_use]
     pub fn tempo(&self) -> &Tempo {
         &self.tempo

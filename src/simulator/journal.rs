@@ -26,9 +26,9 @@ pub struct Attempt {
     pub contact_id: Option<String>,
     /// The value that was sent; `None` if the body was unreadable.
     pub client_token: Option<String>,
-    /// As sent, unless the body was unreadable.
+    /// The value that was sent; `None` if the body was unreadable.
     pub display_name: Option<String>,
-    /// The answer's HTTP status; `None` where the connection was reset instead.
+    /// The answer's HTTP status; `None` if the connection was reset.
     pub status: Option<u16>,
     /// The answer's `x-amzn-ErrorType`.
     pub error: Option<&'static str>,

@@ -211,7 +211,7 @@ impl Metrics {
         text
     }
 
-    /// As OpenMetrics.
+    /// The metrics in OpenMetrics's text format.
     #[must_use]
     pub fn openmetrics(&self) -> String {
         self.openmetrics.text().unwrap_or_else(|error| {
@@ -220,19 +220,19 @@ impl Metrics {
         })
     }
 
-    /// What happened of late.
+    /// The recent history of calls.
     #[must_use]
     pub const fn history(&self) -> &History {
         &self.history
     }
 
-    /// A caller's call was refused, or failed.
+    /// Notes a caller's call that was refused or failed.
     pub fn note_failed(&self, notes: &Notes, ended: &Ended) {
         self.history.note_failed(notes, ended);
     }
 
-    /// A caller's call has ended. `fault`: by its code, it failed by our fault. `trace`: its trace,
-    /// if that is sampled.
+    /// Counts a call that has ended. `fault`: its code means a fault of the gateway or of Connect.
+    /// `trace`: its trace, if it is sampled.
     pub fn count_call(
         &self,
         method: &'static str,
@@ -478,7 +478,7 @@ fn decided(
     ]
 }
 
-/// Seconds.
+/// The buckets of a call's duration, in seconds.
 pub(super) const CALLS: [f64; 12] =
     [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
@@ -486,6 +486,5 @@ const OPERATIONS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0];
 /// The outcome of an attempt that has not failed.
 const OK: &str = "ok";
 
-/// Series of one metric that names tenants: by far more than a config has, and a bound all the
-/// same.
+/// The most series of a metric with tenants. No real config has so many, but the number is bounded.
 pub(super) const TENANT_SERIES: usize = 20_000;

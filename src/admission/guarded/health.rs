@@ -13,7 +13,7 @@ pub struct StoreHealth {
     pub(super) reached: AtomicBool,
     degraded: AtomicBool,
     since: Mutex<Option<SystemTime>>,
-    /// Calls that are being settled in the background now.
+    /// Calls that are being settled in the background.
     pub(super) settling: AtomicU64,
     pub(super) unsettled: AtomicU64,
 }
@@ -29,7 +29,7 @@ impl StoreHealth {
         *lock(&self.since) = None;
     }
 
-    /// The primary has answered at least once.
+    /// Whether the primary has ever answered.
     #[must_use]
     pub fn reached(&self) -> bool {
         self.reached.load(Relaxed)
@@ -41,14 +41,14 @@ impl StoreHealth {
         self.degraded.load(Relaxed)
     }
 
-    /// Since when the primary is lost.
+    /// When the primary was lost; `None` while it is not.
     #[must_use]
     pub fn degraded_since(&self) -> Option<SystemTime> {
         *lock(&self.since)
     }
 
-    /// Calls whose claim the primary granted and that never could be settled: their leases had to
-    /// run out.
+    /// The calls with a claim on the primary that could never be settled: their leases had to run
+    /// out.
     #[must_use]
     pub fn unsettled(&self) -> u64 {
         self.unsettled.load(Relaxed)

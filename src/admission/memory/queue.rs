@@ -80,12 +80,12 @@ impl Queue {
         }
     }
 
-    /// How many wait, but for those that have not asked again in time.
+    /// The number of calls that wait, without those that have not asked again in time.
     pub fn count(&self, m: u64) -> u32 {
         self.waiting.iter().filter(|waiter| waiter.dropped > m).count() as u32
     }
 
-    /// How many of the tenant's queued calls have paid.
+    /// The number of the tenant's queued calls that have paid.
     pub fn paid(&self, tenant: &Name) -> u32 {
         let paid = |waiter: &&Waiter| waiter.tenant == *tenant && waiter.kind.has_paid();
         self.waiting.iter().filter(paid).count() as u32
