@@ -76,7 +76,7 @@ if tenant then
   refilled = tenant.level + tenant_rate * max(0, m - tenant.at) / 1e6
   tenant.level = max(-1, min(tenant_burst, refilled))
   tenant.share = min(share_burst, tenant.share + committed * max(0, phi - tenant.share_phi))
-  -- A stamp ahead of the clock is older than a loss of the clock. It is set to now. Otherwise
+  -- A stamp ahead of the clock was written before a failover. It is set to now. Otherwise
   -- nothing would refill until the clock reaches it.
   dirty = tenant.at > m or tenant.share_phi > phi
 else
