@@ -37,6 +37,8 @@ use plan::{Plan, Topology, plan};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::overload::{LEAST_SPARE, idle};
+
 /// A run.
 #[derive(Debug, Clone)]
 struct Setup {
@@ -74,7 +76,18 @@ async fn whatever_fails_nothing_is_made_twice_no_limit_is_passed_and_all_heals()
             bulk: setting("CHAOS_CALLERS").unwrap_or(BULK) as usize,
             slack,
         };
-        let report = attempt(&setup, chosen.as_deref()).await;
+        let (begun, before) = (Instant::now(), idle());
+        let mut report = attempt(&setup, chosen.as_deref()).await;
+        let spare = (idle() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        let is_late = |violation: &Violation| matches!(violation.0, 6 | 10);
+        if report.violations.iter().any(is_late) && spare < LEAST_SPARE {
+            // What is late on such a machine shows nothing; what else is broken stays so.
+            println!("once more: {spare:.2} of a core was idle");
+            let others = report.violations.into_iter().filter(|violation| !is_late(violation));
+            let others: Vec<_> = others.collect();
+            report = attempt(&setup, chosen.as_deref()).await;
+            report.violations.extend(others);
+        }
         calls += report.calls;
         if !report.violations.is_empty() {
             fail(&setup, chosen, &report.violations).await;
@@ -200,7 +213,7 @@ fn calling(
 async fn watch(house: Arc<House>, ledger: Ledger) {
     let mut looked = [(Instant::now(), None); REPLICAS];
     loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(WATCHED).await;
         ledger.harvest(&house.journal);
         house.collector.forget();
         for (index, replica) in house.replicas.iter().enumerate() {
@@ -236,6 +249,9 @@ fn list<T: FromStr>(name: &str) -> Option<Vec<T>> {
 /// Callers above the limits, and those within them.
 const TIGHT: usize = 16;
 const BULK: u64 = 4;
+
+/// How often the gateways are looked at.
+const WATCHED: Duration = Duration::from_millis(500);
 
 /// Of faults.
 const SECONDS: u64 = 12;

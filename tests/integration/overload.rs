@@ -53,7 +53,7 @@ async fn paced(scenario: impl AsyncFn()) {
 
 /// How long the cores of this machine have had nothing to do: the fourth figure of /proc/stat, in
 /// ticks of 10 ms (proc(5)).
-fn idle() -> Duration {
+pub fn idle() -> Duration {
     let stat = std::fs::read_to_string("/proc/stat").unwrap();
     Duration::from_millis(10 * stat.split_whitespace().nth(4).unwrap().parse::<u64>().unwrap())
 }
@@ -160,4 +160,4 @@ fn hint(status: &Status) -> Duration {
 }
 
 /// Of a core, on average: with less to spare, calls and answers wait for it.
-const LEAST_SPARE: f64 = 0.3;
+pub const LEAST_SPARE: f64 = 0.3;

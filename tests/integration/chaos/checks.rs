@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tonic::Code;
 
+use super::WATCHED;
 use super::callers::{Call, Caller, End};
 use super::house::{House, REPLICAS, UPSTREAMS};
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Stretch, Violation};
 use crate::support::until;
 
 pub async fn all_have_redis_again(house: &House, ledger: &Ledger) {
@@ -72,25 +73,26 @@ pub async fn serves_again(caller: &Caller, rng: &mut fastrand::Rng) -> u32 {
     const DEADLINE: Duration = Duration::from_secs(2);
     // The buckets are at their lowest just now.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (mut served, mut anew) = (0, Vec::new());
+    let mut served = 0;
     for index in 0..CALLS {
         let tenant = ["alpha", "beta"][index % 2];
         let call = Call::fresh_with_token(tenant, "main", rng);
-        let first = caller.call(&call, index % REPLICAS, DEADLINE, None).await;
+        let (one, other, begun) = (index % REPLICAS, (index + 1) % REPLICAS, Instant::now());
+        let first = caller.call(&call, one, DEADLINE, None).await;
         if first.is_some_and(|end| end.is_made()) {
             served += 1;
-            let again = caller.call(&call, (index + 1) % REPLICAS, DEADLINE, None).await;
+            let first = Stretch::until_now(one, begun);
+            let again = caller.call(&call, other, DEADLINE, None).await;
             if !again.as_ref().is_some_and(End::is_replayed) {
-                anew.push(format!("{again:?} of {call:?}"));
+                let how = format!("was answered, and not settled: {again:?} of {call:?}");
+                let calls = [first, Stretch::until_now(other, begun)];
+                caller.ledger.book().suspected.push((Violation(3, how), calls));
             }
         }
         // Half of what the smaller tenant's rate lets through.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let mut book = caller.ledger.book();
-    if let Some(first) = anew.first() {
-        book.violated(3, format!("{} of {served} were not settled: {first}", anew.len()));
-    }
     if served * 100 < CALLS * 95 {
         book.violated(10, format!("{served} of {CALLS} served after all had healed"));
     }
@@ -105,8 +107,8 @@ pub async fn read_back(caller: &Caller, rng: &mut fastrand::Rng) -> String {
         let book = caller.ledger.book();
         let asked = book.contents.values().filter_map(|content| {
             let call = content.call.as_ref().filter(|call| !call.token.is_empty())?;
-            let is_settled = content.ok.is_some_and(|ok| book.trouble.leaves_alone(&ok));
-            Some((call.clone(), is_settled, content.ok.and_then(|ok| ok.to)))
+            let settled = content.ok.filter(|ok| book.trouble.leaves_alone(ok));
+            Some((call.clone(), settled, content.ok.and_then(|ok| ok.to)))
         });
         asked.collect()
     };
@@ -114,48 +116,54 @@ pub async fn read_back(caller: &Caller, rng: &mut fastrand::Rng) -> String {
     rng.shuffle(&mut asked);
     // What was answered last is what faults have touched last.
     asked.sort_by_key(|asked| std::cmp::Reverse(asked.2));
-    let settled = asked.iter().filter(|asked| asked.1).count();
+    let settled = asked.iter().filter(|asked| asked.1.is_some()).count();
     let latest = LATEST.min(asked.len());
     rng.shuffle(&mut asked[latest..]);
     asked.truncate(LATEST + SAMPLE);
     let all = asked.len();
     let mut reading = JoinSet::new();
     for chunk in asked.chunks(all.div_ceil(READERS).max(1)) {
-        let chunk = chunk.iter().map(|(call, is_settled, _)| (call.clone(), *is_settled));
+        let chunk = chunk.iter().map(|(call, settled, _)| (call.clone(), *settled));
         reading.spawn(read(caller.clone(), chunk.collect()));
     }
     let mut anew = 0;
     while let Some(read) = reading.join_next().await {
         anew += read.expect("a reader");
     }
+    // Until the gateways were asked once more whether they had Redis.
+    tokio::time::sleep(2 * WATCHED).await;
+    caller.ledger.book().judge_the_suspected();
     format!("{anew} of {all} read back ran anew, none of {settled} that had to replay")
 }
 
-async fn read(caller: Caller, calls: Vec<(Call, bool)>) -> usize {
+async fn read(caller: Caller, calls: Vec<(Call, Option<Stretch>)>) -> usize {
     let mut anew = 0;
-    for (index, (call, is_settled)) in calls.into_iter().enumerate() {
+    for (index, (call, settled)) in calls.into_iter().enumerate() {
         let started = Instant::now();
-        let end = loop {
-            let end = caller.call(&call, index % REPLICAS, Duration::from_secs(5), None).await;
+        let (end, read) = loop {
+            let (replica, begun) = (index % REPLICAS, Instant::now());
+            let end = caller.call(&call, replica, Duration::from_secs(5), None).await;
+            let read = Stretch::until_now(replica, begun);
             match end.expect("all are up") {
                 End::Refused { code: Code::ResourceExhausted, .. } if call.upstream != "odd" => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                end => break end,
+                end => break (end, read),
             }
             if started.elapsed() > Duration::from_secs(30) {
-                break End::Left;
+                break (End::Left, read);
             }
         };
         anew += usize::from(matches!(end, End::Made { replayed: false, .. }));
         let mut book = caller.ledger.book();
-        match &end {
-            End::Made { replayed: false, .. } if is_settled => {
-                book.violated(7, format!("was answered, and not settled: {call:?}"));
+        match (&end, settled) {
+            (End::Made { replayed: false, .. }, Some(ok)) => {
+                let how = format!("was answered, and not settled: {call:?}");
+                book.suspected.push((Violation(7, how), [ok, read]));
             }
-            End::Made { .. } => {}
-            End::Refused { reason, .. } if reason == "CLIENT_TOKEN_REUSED" => {}
-            End::Refused { .. } if call.upstream == "odd" && !is_settled => {}
+            (End::Made { .. }, _) => {}
+            (End::Refused { reason, .. }, _) if reason == "CLIENT_TOKEN_REUSED" => {}
+            (End::Refused { .. }, None) if call.upstream == "odd" => {}
             _ => book.violated(7, format!("{call:?} is never served: {end:?}")),
         }
     }

@@ -35,6 +35,8 @@ pub struct Book {
     pub participants: BTreeMap<(String, String), Vec<u32>>,
     pub trouble: Trouble,
     pub violations: Vec<Violation>,
+    /// Broken promises, unless a gateway turns out to have missed Redis in one of the calls.
+    pub suspected: Vec<(Violation, [Stretch; 2])>,
     /// Calls within the limits since this time: served, and failed.
     pub goodput: Option<(Instant, [u64; 2])>,
     last_attempt: Option<Uuid>,
@@ -80,6 +82,11 @@ pub struct Stretch {
 }
 
 impl Stretch {
+    /// A call that ends now.
+    pub fn until_now(replica: usize, from: Instant) -> Self {
+        Self { replica, from, to: Some(Instant::now()) }
+    }
+
     /// How long it lasted between these times.
     pub fn within(&self, from: Instant, to: Instant) -> Duration {
         self.to.unwrap_or(to).min(to).saturating_duration_since(self.from.max(from))
@@ -100,6 +107,7 @@ impl Ledger {
             participants: BTreeMap::new(),
             trouble: Trouble::default(),
             violations: Vec::new(),
+            suspected: Vec::new(),
             goodput: None,
             last_attempt: None,
             last_participant: None,
@@ -179,6 +187,15 @@ impl Book {
         }
     }
 
+    /// Once the gateways have told whether they had Redis.
+    pub fn judge_the_suspected(&mut self) {
+        for (Violation(invariant, how), calls) in std::mem::take(&mut self.suspected) {
+            if calls.iter().all(|call| self.trouble.leaves_alone(call)) {
+                self.violated(invariant, how);
+            }
+        }
+    }
+
     /// A call, as its caller saw it.
     pub fn heard(&mut self, call: &Call, replica: usize, times: Times, end: &End) {
         let now = Instant::now();
@@ -187,7 +204,10 @@ impl Book {
         let late = times.started.elapsed().saturating_sub(times.deadline + stopped);
         self.latest = self.latest.max(late);
         if late > self.slack {
-            self.violated(6, format!("{late:?} after its deadline: {end:?} of {call:?}"));
+            self.violated(
+                6,
+                format!("{late:?} after its deadline, at {replica}: {end:?} of {call:?}"),
+            );
         }
         *self.ends.entry(end.word()).or_default() += 1;
         match end {
