@@ -106,8 +106,10 @@ async fn persistently(
         let client = attempt % clients.len();
         let answer = within(&mut clients[client], tenant, request.clone(), left).await;
         let Err(status) = &answer else { return (answer, attempt) };
-        // A connection that broke is UNAVAILABLE to other libraries, and UNKNOWN to tonic.
-        let is_broken = status.code() == Code::Unknown && status.details().is_empty();
+        // A connection that broke is UNAVAILABLE to other libraries. To tonic it is UNKNOWN, or
+        // CANCELLED for a call that it had not sent yet.
+        let is_broken =
+            matches!(status.code(), Code::Unknown | Code::Cancelled) && status.details().is_empty();
         let is_repeated = matches!(status.code(), Code::Unavailable | Code::ResourceExhausted);
         let is_repeated = is_repeated || is_broken;
         let wait = match pushback(status) {

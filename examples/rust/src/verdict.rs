@@ -58,12 +58,16 @@ pub fn judge(failed: &Status) -> Verdict {
     }
 }
 
-/// The status's code. Where a connection breaks, tonic says UNKNOWN, "transport error", and the
-/// other libraries say UNAVAILABLE; where its own timer ends the call, it says CANCELLED.
+/// The status's code. Where a connection breaks, the other libraries say UNAVAILABLE. tonic says
+/// UNKNOWN, "transport error", or, for a call that it had not sent yet, CANCELLED, "operation was
+/// canceled". Where its own timer ends the call, it says CANCELLED, too.
 pub fn code(failed: &Status) -> Code {
     match failed.code() {
         // What came from a server has no source.
         Code::Unknown if failed.source().is_some() => Code::Unavailable,
+        Code::Cancelled if failed.message().starts_with("operation was canceled") => {
+            Code::Unavailable
+        }
         Code::Cancelled if failed.message() == "Timeout expired" => Code::DeadlineExceeded,
         code => code,
     }
