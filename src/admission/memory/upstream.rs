@@ -324,10 +324,10 @@ impl UpstreamState {
     fn grant(&mut self, ask: &Ask, decided: &mut Decided) -> Decision {
         let (scope, m) = (&ask.scope, self.budget.m);
         let lease = decided.lease;
-        let keeps_place = matches!(ask.stage, Stage::Attempt { .. }) || decided.is_mended;
+        let is_attempt = matches!(ask.stage, Stage::Attempt { .. });
         let is_counted = match decided.held {
-            Some(held) if keeps_place => held.is_counted,
-            _ if keeps_place => true,
+            Some(held) if is_attempt || decided.is_mended => held.is_counted,
+            _ if is_attempt => true,
             _ => !decided.is_free,
         };
         self.tenant(scope).take(ask.nonce, Lease { ends: lease, is_counted }, m);

@@ -216,14 +216,49 @@ fn redis_and_memory_answer_every_history_alike() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let server = runtime.block_on(RedisServer::shared());
     let histories = (prop::collection::vec(step(), 1..150), 0..CONFIGS.len());
-    for_all(150, histories, |(steps, first)| {
-        let world = World::on(Arc::clone(&server));
-        let memory = AnyStore::Memory(MemoryStore::with_clock(world.clock.clone()));
-        let mut history = History::new(world.clock.clone(), first);
-        for (index, step) in steps.iter().enumerate() {
-            let (redis, memory) = runtime.block_on(history.take(step, [&world.store, &memory]));
-            prop_assert_eq!(redis, memory, "at step {}: {:?}", index, step);
-        }
-        Ok(())
-    });
+    for_all(150, histories, |(steps, first)| alike(&runtime, &server, &steps, first));
+}
+
+/// Found by chance: one nonce that waited in shadow for one record, and then asks for another that
+/// it holds. No gateway does so, and the two stores differed all the same.
+#[test]
+fn a_claim_found_again_from_the_queue_counts_alike_in_both_stores() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(RedisServer::shared());
+    let who = |tenant, nonce, token, content| Who { tenant, nonce, token, content };
+    let admit = |who, wait_ms| Step::Admit {
+        who,
+        lease_ms: 15_000,
+        wait_ms,
+        stage: Stage::Call,
+        throttled: false,
+        distrust: false,
+    };
+    let ending = Ending::Done { expires_s: None };
+    let steps = [
+        admit(who(2, 4, 2, 1), 0),
+        Step::Settle { who: who(2, 4, 0, 0), ending, throttled: false },
+        Step::Reconfigure { config: 0 },
+        admit(who(0, 0, 0, 0), 0),
+        admit(who(2, 4, 0, 0), 500),
+        admit(who(2, 4, 2, 1), 0),
+    ];
+    alike(&runtime, &server, &steps, 4).unwrap();
+}
+
+/// Takes the steps on Redis and in memory, and compares each answer.
+fn alike(
+    runtime: &tokio::runtime::Runtime,
+    server: &Arc<RedisServer>,
+    steps: &[Step],
+    first: usize,
+) -> TestCaseResult {
+    let world = World::on(Arc::clone(server));
+    let memory = AnyStore::Memory(MemoryStore::with_clock(world.clock.clone()));
+    let mut history = History::new(world.clock.clone(), first);
+    for (index, step) in steps.iter().enumerate() {
+        let (redis, memory) = runtime.block_on(history.take(step, [&world.store, &memory]));
+        prop_assert_eq!(redis, memory, "at step {}: {:?}", index, step);
+    }
+    Ok(())
 }
