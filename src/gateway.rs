@@ -76,7 +76,7 @@ impl<S: Store> Gateway<S> {
     ///
     /// # Errors
     /// Why there is no participant.
-    pub async fn create(self: &Arc<Self>, order: Order) -> Outcome {
+    pub async fn create(self: &Arc<Self>, order: Box<Order>) -> Outcome {
         order.notes.note_repeatable(order.is_repeatable());
         let span = order.span.clone();
         span.scope(self.answer(order)).await
@@ -103,7 +103,7 @@ impl<S: Store> Gateway<S> {
         self.tasks.wait().await;
     }
 
-    async fn answer(self: &Arc<Self>, order: Order) -> Outcome {
+    async fn answer(self: &Arc<Self>, order: Box<Order>) -> Outcome {
         order.notes.note_levels(self.levels.estimate(&order.route));
         let record = order.record();
         let lead = match &record {

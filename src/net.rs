@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Extensions, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -190,8 +191,7 @@ impl Connection {
         // each time.
         let (answers, shown) = (handler.clone(), Arc::clone(&peer));
         let service = service_fn(move |request| {
-            let answered = answers.answer(request, Arc::clone(&shown));
-            Box::pin(async move { Ok::<_, Infallible>(answered.await) })
+            Box::pin(answers.answer(request, Arc::clone(&shown)).map(Ok::<_, Infallible>))
         });
         let io = TokioIo::new(Preface::new(stream, Instant::now() + PREFACE_TIMEOUT));
         let mut connection = std::pin::pin!(builder(self.limits).serve_connection(io, service));

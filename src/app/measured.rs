@@ -19,21 +19,14 @@ impl Measured {
         Self { store, metrics }
     }
 
-    async fn measure<T>(
-        &self,
-        operation: Operation,
-        work: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
-        let mut stopwatch = Stopwatch {
+    fn start(&self, operation: Operation) -> Stopwatch<'_> {
+        Stopwatch {
             operation,
             metrics: &self.metrics,
             span: Span::operation(operation),
             started: Instant::now(),
             fault: Some("cancelled"),
-        };
-        let done = work.await;
-        stopwatch.fault = done.as_ref().err().map(StoreError::as_str);
-        done
+        }
     }
 }
 
@@ -45,6 +38,13 @@ struct Stopwatch<'a> {
     fault: Option<&'static str>,
 }
 
+impl Stopwatch<'_> {
+    fn stop<T>(mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        self.fault = done.as_ref().err().map(StoreError::as_str);
+        done
+    }
+}
+
 impl Drop for Stopwatch<'_> {
     fn drop(&mut self) {
         self.span.end(self.fault);
@@ -54,18 +54,22 @@ impl Drop for Stopwatch<'_> {
 
 impl Store for Measured {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
-        self.measure(Operation::Admit, self.store.admit(ask)).await
+        let stopwatch = self.start(Operation::Admit);
+        stopwatch.stop(self.store.admit(ask).await)
     }
 
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
-        self.measure(Operation::Settle, self.store.settle(settlement)).await
+        let stopwatch = self.start(Operation::Settle);
+        stopwatch.stop(self.store.settle(settlement).await)
     }
 
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
-        self.measure(Operation::Quota, self.store.levels_of(scope)).await
+        let stopwatch = self.start(Operation::Quota);
+        stopwatch.stop(self.store.levels_of(scope).await)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        self.measure(Operation::Probe, self.store.probe()).await
+        let stopwatch = self.start(Operation::Probe);
+        stopwatch.stop(self.store.probe().await)
     }
 }

@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn the_futures_on_a_calls_path_are_small() {
         let stack = of_four(Stack::<Stores>::call as fn(&'static _, _, _, &'static _) -> _);
-        let gateway = of_two(Gateway::<Stores>::create as fn(&'static Arc<_>, Order) -> _);
+        let gateway = of_two(Gateway::<Stores>::create as fn(&'static Arc<_>, Box<Order>) -> _);
         assert!(stack <= 3 * 1024, "{stack} bytes from the stream to the answer");
         assert!(gateway <= 4608, "{gateway} bytes from the order to the outcome");
     }

@@ -27,7 +27,8 @@ use crate::error::{Error, Fault, Sent};
 pub(super) struct Call<S: Store> {
     gateway: Arc<Gateway<S>>,
     endpoint: Arc<Endpoint>,
-    order: Order,
+    /// Boxed: a call is moved several times.
+    order: Box<Order>,
     /// The duty to report the outcome to the call's duplicates in this process.
     lead: Option<Lead>,
     /// Cancelled when the caller has left: then no further attempt starts.
@@ -37,7 +38,11 @@ pub(super) struct Call<S: Store> {
 }
 
 impl<S: Store> Call<S> {
-    pub fn new(gateway: &Arc<Gateway<S>>, order: Order, lead: Option<Lead>) -> Result<Self, Error> {
+    pub fn new(
+        gateway: &Arc<Gateway<S>>,
+        order: Box<Order>,
+        lead: Option<Lead>,
+    ) -> Result<Self, Error> {
         let upstream = &order.route.upstream.name;
         let endpoint = gateway.endpoints.get(upstream).cloned().ok_or_else(|| {
             Error::GatewayBug { detail: format!("no endpoint of {upstream}"), sent: Sent::No }
@@ -108,7 +113,7 @@ impl<S: Store> Call<S> {
     /// Makes attempts until there is a participant, or a reason to stop. Also returns whether the
     /// caller hung up before any byte was sent.
     async fn attempts(&self, claim: &mut Claim<S>, pass: Option<Pass>) -> (Outcome, bool) {
-        let Order { request, route: Route { tenant, upstream, .. }, deadline, .. } = &self.order;
+        let Order { request, route: Route { tenant, upstream, .. }, deadline, .. } = &*self.order;
         let Some(pass) = pass else { return (Err(bug("a grant to a look")), false) };
         if !is_worth_it(Instant::now(), *deadline) || self.left.is_cancelled() {
             return (Err(self.order.out_of_time(Sent::No)), self.has_hung_up());
@@ -181,7 +186,7 @@ impl<S: Store> Call<S> {
 
     /// `server.drain_timeout` ended while the call ran.
     fn cut_off(&self) -> Error {
-        let Order { notes, .. } = &self.order;
+        let Order { notes, .. } = &*self.order;
         tracing::warn!(request_id = notes.request_id(), "the drain cuts the call off");
         Error::ShuttingDown { sent: self.order.sent(), repeatable: self.order.is_repeatable() }
     }

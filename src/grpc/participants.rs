@@ -33,7 +33,7 @@ impl<S: Store> Participants<S> {
         let Context { settings, notes, span, deadline, permit, .. } = context;
         let (keys, retention) = (settings.keys.clone(), settings.retention);
         let order = Order { request, route, keys, retention, deadline, notes, span, permit };
-        self.0.create(order).await
+        self.0.create(Box::new(order)).await
     }
 }
 
