@@ -13,6 +13,7 @@ mod issuer;
 mod key_set;
 mod source;
 mod token;
+mod verified;
 
 use std::sync::Arc;
 use std::time::SystemTime;

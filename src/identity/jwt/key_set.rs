@@ -4,11 +4,14 @@ use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::verified::Verified;
+
 /// The public keys of an issuer. Immutable: a refresh replaces the whole set.
 #[derive(Debug)]
 pub struct KeySet {
     keys: Vec<Key>,
     skipped: usize,
+    verified: Verified,
 }
 
 /// Why a text is not a key set.
@@ -67,7 +70,7 @@ impl KeySet {
         if keys.is_empty() {
             return Err(KeySetError::NoKeys(total));
         }
-        Ok(Self { skipped: total - keys.len(), keys })
+        Ok(Self { skipped: total - keys.len(), keys, verified: Verified::default() })
     }
 
     /// The number of keys that can verify.
@@ -86,6 +89,11 @@ impl KeySet {
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
+    }
+
+    /// The tokens whose signature this set has verified.
+    pub(super) const fn verified(&self) -> &Verified {
+        &self.verified
     }
 
     pub(super) fn choose(&self, id: Option<&str>, algorithm: Algorithm) -> Choice<'_> {

@@ -114,9 +114,9 @@ impl Rules {
         if !self.algorithms.contains(&token.algorithm) {
             return Err(last(Kind::Algorithm, "the token's algorithm is not allowed"));
         }
-        let keys = keys.ok_or(by_these_keys(Kind::NoKeys, "no key set is loaded yet"))?;
+        let set = keys.ok_or(by_these_keys(Kind::NoKeys, "no key set is loaded yet"))?;
         let id = token.key_id.as_deref();
-        let keys = match keys.choose(id, token.algorithm) {
+        let keys = match set.choose(id, token.algorithm) {
             Choice::Keys(keys) => keys,
             Choice::Unknown => {
                 let detail = "the token is signed by an unknown key";
@@ -126,7 +126,7 @@ impl Rules {
                 return Err(last(Kind::Algorithm, "the token's key is not for its algorithm"));
             }
         };
-        if !token.is_signed_by(&keys) {
+        if !set.verified().or_else(token.text, || token.is_signed_by(&keys)) {
             let detail = "the token's signature is wrong";
             return Err(match id {
                 Some(_) => last(Kind::Signature, detail),

@@ -261,6 +261,24 @@ fn a_newer_set_can_only_help_where_the_key_may_be_missing() {
 }
 
 #[test]
+fn a_remembered_signature_outlives_neither_its_token_nor_its_key_nor_a_change_of_the_rules() {
+    let (signer, successor) = (Signer::new("a", "ES256"), Signer::new("a", "ES256"));
+    let (keys, every) = (set(&[signer.jwk()]), rules(&EVERY));
+    let text = signer.token(&claims("bot", now()));
+    let token = Token::parse(&text).unwrap();
+    for _ in 0..2 {
+        assert_eq!(every.subject(&token, Some(&keys), now()), Ok("bot".to_owned()));
+    }
+    let later = now() + Duration::from_hours(24);
+    let expired = every.subject(&token, Some(&keys), later).unwrap_err().into_refusal();
+    assert_eq!(expired.kind, Kind::Expired);
+    let others = rules(&[Algorithm::RS256]);
+    assert_eq!(judged(&others, &text, Some(&keys)).unwrap_err().0, Kind::Algorithm);
+    let newer = set(&[successor.jwk()]);
+    assert_eq!(judged(&every, &text, Some(&newer)).unwrap_err().0, Kind::Signature);
+}
+
+#[test]
 fn a_key_of_spiffes_signs_tokens_and_one_of_its_certificates_does_not() {
     let signer = Signer::new("a", "ES256");
     let of_use = |purpose: &str| {
