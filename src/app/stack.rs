@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::timeout_at;
@@ -24,8 +24,9 @@ use crate::call::{Notes, REQUEST_ID, RateLimit};
 use crate::config::{Server, Settings};
 use crate::error::{Error, Sent};
 use crate::gateway::Gateway;
+use crate::grpc::status::{self, of_one_call};
 use crate::grpc::steps::{self, Deadlines, HeldBody, Identities, Opening};
-use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas, status};
+use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas};
 use crate::identity::Identity;
 use crate::net::{Handler, Peer, REFUSED};
 use crate::places::Places;
@@ -254,24 +255,14 @@ fn with_reflection(routes: Routes, reflection: bool, most: usize) -> io::Result<
 fn labelled(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(notes.request_id()) {
-        headers.insert(REQUEST_ID, of_one_call(id));
+        headers.insert(&ID, of_one_call(id));
     }
     if let Some(RateLimit { limit, remaining, reset_s }) = notes.levels() {
-        headers.insert("ratelimit-limit", limit.into());
-        headers.insert("ratelimit-remaining", of_one_call(remaining.into()));
-        headers.insert("ratelimit-reset", of_one_call(reset_s.into()));
-    }
-    if let Some(details) = headers.get_mut("grpc-status-details-bin") {
-        details.set_sensitive(true);
+        headers.insert(&LIMIT, limit.into());
+        headers.insert(&REMAINING, of_one_call(remaining.into()));
+        headers.insert(&RESET, of_one_call(reset_s.into()));
     }
     response
-}
-
-/// Marks a value that differs from call to call. HPACK would store it without any use (RFC 7541,
-/// section 6.2.3), and drop values that every call repeats.
-fn of_one_call(mut value: HeaderValue) -> HeaderValue {
-    value.set_sensitive(true);
-    value
 }
 
 /// An answer for a request that is not gRPC, as an HTTP status.
@@ -287,6 +278,11 @@ fn bug(panic: &(dyn std::any::Any + Send)) -> Error {
     let detail = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     Error::GatewayBug { detail, sent: Sent::Maybe }
 }
+
+static ID: HeaderName = HeaderName::from_static(REQUEST_ID);
+static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+static RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
 /// The most health watches and reflection streams that may be open at once, in all and from one
 /// address. Probes and people need far fewer.

@@ -43,12 +43,9 @@ impl<S: Store> ParticipantService for Participants<S> {
         &self,
         mut request: Request<CreateParticipantRequest>,
     ) -> Result<Response<CreateParticipantResponse>, Status> {
-        let context = Context::take(request.extensions_mut()).map_err(status::bare)?;
-        let notes = Arc::clone(&context.notes);
+        let context = Context::take(request.extensions_mut()).map_err(status::carry)?;
         let created = self.create(context, request.into_inner()).await;
-        created
-            .map(|created| Response::new(created.into()))
-            .map_err(|e| status::of(&e, &notes))
+        created.map(|created| Response::new(created.into())).map_err(status::carry)
     }
 }
 

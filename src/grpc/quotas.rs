@@ -58,8 +58,8 @@ impl<S: Store> QuotaService for Quotas<S> {
         &self,
         mut request: Request<GetQuotaRequest>,
     ) -> Result<Response<GetQuotaResponse>, Status> {
-        let context = Context::take(request.extensions_mut()).map_err(status::bare)?;
+        let context = Context::take(request.extensions_mut()).map_err(status::carry)?;
         let quota = self.quota(&context, request.into_inner()).await;
-        quota.map(Response::new).map_err(|error| status::of(&error, &context.notes))
+        quota.map(Response::new).map_err(status::carry)
     }
 }

@@ -334,3 +334,16 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 /// The sentence for a call without a client_token that may have been executed.
 const ONCE: &str = "It may have been executed, and without a client_token a retry may make a \
                     second participant.";
+
+#[cfg(test)]
+mod tests {
+    /// `grpc-message` escapes `%` and all but printable ASCII (gRPC over HTTP/2, "Responses").
+    #[test]
+    fn every_sentence_is_a_header_as_it_stands() {
+        let (table, _) = include_str!("table.rs").split_once("#[cfg(test)]").unwrap();
+        assert!(table.is_ascii());
+        for escaped in ["%", "\\n", "\\t", "\\u"] {
+            assert!(!table.contains(escaped), "{escaped}");
+        }
+    }
+}
