@@ -41,7 +41,7 @@ use tokio::net::TcpListener;
 
 /// The behaviour of the simulated Connect. The default answers at once, never throttles, and has
 /// the right time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long every answer to `CreateParticipant` is delayed, refusals included.
     pub latency: Duration,
@@ -52,6 +52,21 @@ pub struct Options {
     pub retry_after: Option<Duration>,
     /// How far the simulator's clock is ahead of the machine's, in seconds; negative is behind.
     pub clock_offset: i64,
+    /// The most participants that are kept. The oldest are forgotten, with their ClientTokens: a
+    /// call that repeats one then makes a second participant.
+    pub max_participants: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO,
+            throttle: None,
+            retry_after: None,
+            clock_offset: 0,
+            max_participants: MAX_PARTICIPANTS,
+        }
+    }
 }
 
 /// A bound simulator. Connections queue in the kernel from the moment it is bound;
@@ -127,6 +142,9 @@ pub fn reachable(addr: SocketAddr) -> SocketAddr {
     };
     SocketAddr::new(ip, addr.port())
 }
+
+/// About 250 MiB.
+const MAX_PARTICIPANTS: usize = 250_000;
 
 #[cfg(test)]
 mod tests {

@@ -35,7 +35,7 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(options: Options) -> Self {
-        let account = Arc::new(Account::new(options.throttle));
+        let account = Arc::new(Account::new(options.throttle, options.max_participants));
         Self {
             journal: Journal::new(Arc::clone(&account)),
             account,

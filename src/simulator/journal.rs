@@ -78,7 +78,7 @@ impl Journal {
         Self { account, attempts: Arc::default() }
     }
 
-    /// The participants in the order of their creation: the latest 250,000.
+    /// The latest participants, in the order of their creation.
     pub fn participants(&self) -> Vec<Arc<Participant>> {
         self.account.participants()
     }

@@ -99,6 +99,10 @@ async fn whatever_fails_nothing_is_made_twice_no_limit_is_passed_and_all_heals()
 /// Tells how to repeat it, by fewer faults where those are looked for.
 async fn fail(setup: &Setup, chosen: Option<Vec<usize>>, violations: &[Violation]) -> ! {
     let Setup { seed, topology, length, .. } = setup;
+    // Before the search, which may take much longer than the run did.
+    for Violation(invariant, how) in violations {
+        println!("I{invariant} is broken: {how}");
+    }
     let mut faults = chosen.unwrap_or_else(|| numbers(&the_plan(setup, None)));
     if let Some(runs) = setting("CHAOS_SHRINK") {
         let broken: BTreeSet<_> = violations.iter().map(|violation| violation.0).collect();
@@ -115,9 +119,6 @@ async fn fail(setup: &Setup, chosen: Option<Vec<usize>>, violations: &[Violation
         .await;
     }
     let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-    for Violation(invariant, how) in violations {
-        println!("I{invariant} is broken: {how}");
-    }
     panic!(
         "to repeat it: CHAOS_SEED={seed} CHAOS_TOPOLOGY={topology} CHAOS_SECONDS={} CHAOS_CALLERS={} CHAOS_FAULTS={}",
         length.as_secs(),
