@@ -194,9 +194,13 @@ fn print(text: impl fmt::Display) -> Result<(), Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    // One worker per CPU, and one on a single CPU: two would wake each other for every call. A
-    // worker must therefore never wait for a thread that waits for a worker.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // On a single CPU this thread is the only worker. It takes tasks in turn, so that the answers
+    // of one round leave in one write. A worker must never wait for a thread that waits for it.
+    let mut runtime = match std::thread::available_parallelism() {
+        Ok(cpus) if cpus.get() > 1 => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(command);
     // A lookup in the system's resolver cannot be cancelled, and must not delay the exit.
     runtime.shutdown_background();

@@ -7,6 +7,7 @@ mod aws_proxied;
 mod environment;
 mod key_sets;
 mod network;
+mod one_cpu;
 mod otlp;
 mod otlp_refused;
 mod propagators;

@@ -24,6 +24,16 @@ pub fn program_with_descriptors(most: u32) -> Command {
     unconfigured(shell)
 }
 
+/// The program on one of the CPUs that the tests may use; its arguments follow.
+pub fn program_on_one_cpu() -> Command {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    let first = allowed.trim().split(['-', ',']).next().unwrap();
+    let mut taskset = Command::new("taskset");
+    taskset.args(["--cpu-list", first, PROGRAM]);
+    unconfigured(taskset)
+}
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_participant-gateway");
 
 /// Without what the environment of the tests says to the program.

@@ -21,13 +21,13 @@ type Post = (String, BTreeMap<String, String>, Vec<u8>);
 
 /// A collector of OTLP over HTTP.
 #[derive(Clone)]
-struct Posted {
-    addr: SocketAddr,
+pub struct Posted {
+    pub addr: SocketAddr,
     all: Arc<Mutex<Vec<Post>>>,
 }
 
 impl Posted {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let posted = Self { addr: listener.local_addr().unwrap(), all: Arc::default() };
         let all = Arc::clone(&posted.all);
@@ -49,7 +49,7 @@ impl Posted {
         posted
     }
 
-    fn paths(&self) -> Vec<String> {
+    pub fn paths(&self) -> Vec<String> {
         let mut paths: Vec<_> = self.all.lock().unwrap().iter().map(|one| one.0.clone()).collect();
         paths.sort();
         paths.dedup();
