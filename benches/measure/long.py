@@ -151,16 +151,18 @@ def replicas(house, blocks, args, out):
         stop = threading.Event()
         if slow:
             threading.Thread(target=slow_down, args=(house, stop), daemon=True).start()
-        running = [blocks.generate(gateway, kind, rate, seconds, warm_up=0) for gateway in gateways]
+        # The three ask for three times the rate: the burst is spent before the calls count.
+        warm_up = 2 * burst / (2 * rate)
+        running = [blocks.generate(gateway, kind, rate, seconds, warm_up) for gateway in gateways]
         reports = [json.loads(one.communicate()[0].splitlines()[-1]) for one in running]
         stop.set()
         admitted = sum(one["outcomes"].get("first", {"count": 0})["count"] for one in reports)
-        allowed = rate * seconds + burst
+        allowed = rate * seconds
         off = admitted / allowed - 1
         found = [f"{one['outcomes']}" for one in reports
                  if set(one["outcomes"]) - {"first", "code_8"} or one["unanswered"]]
         out.figure("T9", f"admitted by 3 replicas, Redis {'slow' if slow else 'healthy'}",
-                   f"{admitted}, {off:+.2%}", f"rate × t + burst: {allowed:.0f}", "± 1 %",
+                   f"{admitted}, {off:+.2%}", f"rate × t: {allowed:.0f}", "± 1 %",
                    abs(off) <= 0.01, None, found)
     for gateway in gateways:
         house.end(gateway)
