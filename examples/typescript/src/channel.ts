@@ -96,7 +96,11 @@ export function call<Request, Response>(
       running.cancel();
     };
     running.on("metadata", (received) => (headers = received));
-    signal?.addEventListener("abort", cancel, { once: true });
+    if (signal?.aborted) {
+      cancel();
+    } else {
+      signal?.addEventListener("abort", cancel, { once: true });
+    }
   });
 }
 
