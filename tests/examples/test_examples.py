@@ -52,7 +52,7 @@ class Tests:
                 line = found.result()
                 seen = tuple(line[key] for key in ("reason", "code", "verdict"))
                 self.assertEqual(seen, (case.reason, case.code, case.verdict))
-                self.assertTrue(line["request_id"])
+                self.assertTrue(line["request_id"] and line["message"])
                 self.assertEqual(line["delay_ms"] > 0, case.verdict in ("slow_down", "retry_after"))
                 self.assertEqual(line["fields"], list(case.fields))
 

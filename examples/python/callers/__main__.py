@@ -172,6 +172,7 @@ def _failed(number: int, error: grpc.RpcError) -> Line:
         "reason": verdict.reason,
         "request_id": verdict.request_id,
         "fields": verdict.fields,
+        "message": error.details(),
         # An error has its metadata in the trailers.
         "remaining": _remaining(error.trailing_metadata() or ()),
     }

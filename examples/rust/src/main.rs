@@ -233,6 +233,7 @@ fn judged(failed: &Status) -> Value {
         "reason": verdict.reason,
         "request_id": verdict.request_id,
         "fields": verdict.fields,
+        "message": failed.message(),
         // An error has its metadata in the trailers, which tonic keeps in the status.
         "remaining": remaining(failed.metadata()),
     })

@@ -136,6 +136,7 @@ function judged(error: unknown): Line {
     reason,
     request_id: requestId,
     fields,
+    message: failed.details,
     // An error has its metadata in the trailers.
     remaining: remaining(failed.metadata),
   };

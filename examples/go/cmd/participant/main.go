@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/encoding/gzip"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"example.com/callers"
 	pb "example.com/callers/gen/participantgateway/v1"
@@ -187,6 +188,7 @@ func judged(err error) map[string]any {
 		"verdict": verdict.Action, "delay_ms": verdict.Delay.Milliseconds(),
 		"code": code.Code(verdict.Code).String(), "reason": verdict.Reason,
 		"request_id": verdict.RequestID, "fields": verdict.Fields,
+		"message": status.Convert(err).Message(),
 	}
 }
 

@@ -175,6 +175,7 @@ public final class Main {
     line.put("reason", verdict.reason());
     line.put("request_id", verdict.requestId());
     line.put("fields", verdict.fields());
+    line.put("message", Status.fromThrowable(error).getDescription());
     // An error has its metadata in the trailers.
     line.put("remaining", remaining(Status.trailersFromThrowable(error)));
     return line;
