@@ -35,11 +35,22 @@ class Credentials:
         self.key_set.write_text(json.dumps({"keys": [key]}))
 
     def token(
-        self, name: str, *, audience: str = "participant-gateway", lasts: int = 600
+        self,
+        name: str,
+        *,
+        audience: str = "participant-gateway",
+        starts: int = 0,
+        lasts: int = 600,
     ) -> pathlib.Path:
-        """Write a token into a file."""
+        """Write a token into a file; it starts and ends so many seconds from now."""
         now = int(time.time())
-        claims = {"iss": "https://issuer.test", "aud": audience, "sub": "bot", "exp": now + lasts}
+        claims = {
+            "iss": "https://issuer.test",
+            "aud": audience,
+            "sub": "bot",
+            "nbf": now + starts,
+            "exp": now + lasts,
+        }
         parts = [{"alg": "RS256", "kid": "1", "typ": "JWT"}, claims]
         signed = ".".join(_b64(json.dumps(part).encode()) for part in parts)
         unsigned = self.folder / "unsigned"

@@ -70,14 +70,32 @@ class Tests:
         for gateway in (over_tls, {"target": mesh.target}):
             with self.subTest(gateway):
                 self.assertEqual(self.example.one(token_file=token, **gateway)["verdict"], "done")
-                expired = credentials.token("expired", lasts=-600)
-                line = self.example.one(token_file=expired, **gateway)
-                self.assertEqual((line["code"], line["verdict"]), ("UNAUTHENTICATED", "new_token"))
+                for passing in (
+                    credentials.token("expired", starts=-1200, lasts=-600),
+                    credentials.token("early", starts=300),
+                ):
+                    line = self.example.one(token_file=passing, **gateway)
+                    seen = (line["code"], line["verdict"])
+                    self.assertEqual(seen, ("UNAUTHENTICATED", "new_token"))
                 foreign = credentials.token("foreign", audience="another-service")
                 line = self.example.one(token_file=foreign, **gateway)
                 self.assertEqual((line["code"], line["verdict"]), ("UNAUTHENTICATED", "never"))
         with self.subTest("none"):
             self.assertEqual(self.example.one(**over_tls)["verdict"], "never")
+        with self.subTest("an unreadable file"):
+            line = self.example.one(token_file=world.folder / "absent", **over_tls)
+            codes = {"python": "UNAVAILABLE", "typescript": "UNKNOWN"}
+            expected = codes.get(self.example.language, "UNAUTHENTICATED")
+            self.assertEqual((line["code"], line["reason"]), (expected, ""))
+
+    def test_metadata_that_is_too_large_is_not_sent_again(self) -> None:
+        for size, reason in ((16_500, "REQUEST_TOO_LARGE"), (100_000, "")):
+            with self.subTest(size):
+                token = world.folder / f"large-{size}"
+                token.write_text("x" * size)
+                gateway = fixtures["main"]
+                line = self.example.one(target=gateway.target, token_file=token)
+                self.assertEqual((line["reason"], line["verdict"]), (reason, "never"))
 
     def test_a_client_certificate_is_an_identity(self) -> None:
         gateway = world.gateway(

@@ -134,7 +134,8 @@ impl Caller {
 impl Interceptor for Caller {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(file) = &self.token_file {
-            let token = fs::read_to_string(file)?;
+            let token = fs::read_to_string(file)
+                .map_err(|error| Status::unauthenticated(format!("{}: {error}", file.display())))?;
             let value = MetadataValue::try_from(format!("Bearer {}", token.trim()));
             let value = value.map_err(|_| Status::unauthenticated("the token is not ASCII"))?;
             request.metadata_mut().insert("authorization", value);

@@ -95,7 +95,8 @@ final class Channels {
               headers.put(key("authorization"), "Bearer " + Files.readString(file).strip());
               applier.apply(headers);
             } catch (IOException unreadable) {
-              applier.fail(Status.UNAUTHENTICATED.withCause(unreadable));
+              var cannot = Status.UNAUTHENTICATED.withDescription("cannot read " + file);
+              applier.fail(cannot.withCause(unreadable));
             }
           });
     }
