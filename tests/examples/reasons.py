@@ -92,6 +92,7 @@ def gateways(world: World, names: list[str]) -> dict[str, Gateway]:
         "lost": world.gateway({"store": lost}),
         "crowded": world.gateway({"server": {"max_in_flight": 1}}),
         "bare": world.gateway(with_credentials=False),
+        "brief": world.gateway({"server": {"default_timeout": "2s", "max_timeout": "2s"}}),
         "hasty": world.gateway({"server": {"default_timeout": "300ms", "max_timeout": "300ms"}}),
     }
     for name in names:
@@ -139,7 +140,7 @@ CASES = [
         LATER,
         contact("sim-slow-20000"),
         beside=contact("sim-slow-20000", timeout_ms=25_000),
-        gateway="hasty",
+        gateway="brief",
     ),
     Case("TENANT_RATE_LIMITED", "RESOURCE_EXHAUSTED", SLOWER, {"tenant": "slow", "calls": 3}),
     Case(
@@ -179,7 +180,7 @@ CASES = [
         "DEADLINE_EXCEEDED",
         LATER,
         contact("sim-slow-1000"),
-        upstream={"attempt_timeout": "100ms", "max_attempts": 1},
+        upstream={"attempt_timeout": "300ms", "max_attempts": 1},
     ),
     Case("UPSTREAM_INVALID_REQUEST", "INVALID_ARGUMENT", NEVER, contact("sim-invalid")),
     Case("CONTACT_OR_INSTANCE_NOT_FOUND", "NOT_FOUND", NEVER, contact("sim-not-found")),

@@ -136,7 +136,7 @@ class Tests:
 
     def test_what_passes_is_repeated_and_what_is_hopeless_is_not(self) -> None:
         gateway = world.gateway({"upstreams": {"main": world.upstream("*", max_attempts=1)}})
-        flags = {"target": gateway.target, "tenant": "demo", "timeout_ms": 8000}
+        flags = {"target": gateway.target, "tenant": "demo", "timeout_ms": 10_000}
         # 500 twice: UNAVAILABLE with a hint of 1 s, which the library obeys.
         line = self.example.one(contact="sim-flaky-2", client_token=self.contact("flaky"), **flags)
         self.assertEqual(line["verdict"], "done")
@@ -153,12 +153,12 @@ class Tests:
                 self.assertEqual(len(gateway.calls(before + attempts)) - before, attempts)
 
     def test_a_crowd_is_told_to_slow_down(self) -> None:
-        tenants = {"demo": {"instances": ["*"], "rate": "4/s", "burst": 4}}
+        tenants = {"demo": {"instances": ["*"], "rate": "2/s", "burst": 4}}
         target, *_ = world.pair({"tenants": tenants})
         contact = self.contact("crowd")
         started = time.monotonic()
         lines = self.example.run(
-            "create", target=target, tenant="demo", calls=40, contact=contact, timeout_ms=3000
+            "create", target=target, tenant="demo", calls=40, contact=contact, timeout_ms=9000
         )
         took = time.monotonic() - started
         self.assertEqual(len(lines), 40)
@@ -172,8 +172,10 @@ class Tests:
             self.assertEqual(line["reason"], "TENANT_RATE_LIMITED")
             self.assertGreater(line["delay_ms"], 0)
         self.assertGreaterEqual(len(done), 4)
-        self.assertLessEqual(len(done), 4 + 4 * took + 1)
-        self.assertEqual(len(world.participants(contact)), len(done))
+        self.assertLessEqual(len(done), 4 + 2 * took + 1)
+        # A participant may have been made when the deadline passed.
+        made = len(world.participants(contact))
+        self.assertTrue(len(done) <= made <= len(done) + len(waited), (made, lines))
 
     def test_a_drained_gateway_costs_no_call(self) -> None:
         target, first, _ = world.pair()
