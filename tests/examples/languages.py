@@ -70,10 +70,22 @@ def lines(running: subprocess.Popen) -> list[dict]:
     return sorted(found, key=lambda line: line.get("call", 0))
 
 
+def run_python(code: str) -> str:
+    """Run code beside Python's example, and return what it printed."""
+    return subprocess.check_output(
+        ["python", "-c", code], cwd=EXAMPLES / "python", text=True, timeout=120
+    )
+
+
+def names() -> list[str]:
+    """Return the languages that LANGUAGES names."""
+    return os.environ["LANGUAGES"].split()
+
+
 def chosen() -> list[Example]:
-    """Return the languages that LANGUAGES names; Python twice, since it has two libraries."""
+    """Return the examples of these languages; Python has two, since it has two libraries."""
     examples = []
-    for language in os.environ["LANGUAGES"].split():
+    for language in names():
         examples.append(Example(language))
         if language == "python":
             examples.append(Example(language, ("--aio",)))

@@ -4,6 +4,7 @@ import json
 import pathlib
 import time
 import unittest
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import languages
@@ -258,6 +259,30 @@ class Tests:
             self.assertLess(time.monotonic(), until)
             time.sleep(0.02)
         return running
+
+
+@unittest.skipIf("python" not in languages.names(), "the page's call is in Python")
+class Page(unittest.TestCase):
+    """The call that docs/calling.md shows."""
+
+    def setUp(self) -> None:
+        page = (languages.EXAMPLES.parent / "docs/calling.md").read_text()
+        self.code = page.split("```python\n")[1].split("```")[0]
+
+    def test_the_call_of_the_page_prints_the_participant(self) -> None:
+        printed = self.run_with(f"page-{time.monotonic_ns()}")
+        self.assertEqual(len(printed.splitlines()), 1)
+        uuid.UUID(printed.strip())
+
+    def test_the_call_of_the_page_prints_what_to_do_about_an_error(self) -> None:
+        self.assertIn("CONTACT_OR_INSTANCE_NOT_FOUND", self.run_with("sim-not-found"))
+
+    def run_with(self, contact: str) -> str:
+        """Run the page's code against a gateway, with another contact."""
+        code = self.code.replace("127.0.0.1:50051", fixtures["main"].target)
+        return languages.run_python(
+            code.replace("contact-1", contact).replace("timeout=5", "timeout=20")
+        )
 
 
 def _bot() -> dict:
