@@ -44,11 +44,13 @@ class Case:
         beside = None
         if self.beside:
             busy = fixtures["busy"]
+            admitted = busy.admitted()
             beside = example.start("create", **{**common, "target": busy.target, **self.beside})
-            busy.wait_for_call()
+            busy.wait_for_call(admitted)
+        admitted = gateway.admitted()
         counted = example.start("create", **{**common, **self.flags})
         if self.is_drained:
-            gateway.wait_for_call()
+            gateway.wait_for_call(admitted)
             gateway.drain()
         lines = languages.lines(counted)
         if beside:

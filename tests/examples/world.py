@@ -186,20 +186,23 @@ class Gateway:
             time.sleep(0.02)
         return found
 
-    def wait_for_call(self) -> None:
-        """Wait until a call is in flight."""
-        until = time.monotonic() + 20
-        while not self._in_flight():
-            assert time.monotonic() < until
-            time.sleep(0.02)
-
-    def _in_flight(self) -> bool:
+    def admitted(self) -> float:
+        """Return how many calls were admitted: those have their record in the store."""
         with urllib.request.urlopen(f"http://{self.admin}/metrics") as answer:
             lines = answer.read().decode().splitlines()
-        values = [
-            line.split()[-1] for line in lines if line.startswith("participant_gateway_in_flight")
-        ]
-        return any(float(value) > 0 for value in values)
+        decisions = "participant_gateway_admission_decisions_total"
+        return sum(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith(decisions) and 'decision="admitted"' in line
+        )
+
+    def wait_for_call(self, before: float) -> None:
+        """Wait until more calls than before were admitted."""
+        until = time.monotonic() + 20
+        while self.admitted() <= before:
+            assert time.monotonic() < until
+            time.sleep(0.02)
 
     def drain(self) -> None:
         self.running.send(signal.SIGTERM)
