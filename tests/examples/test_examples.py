@@ -153,6 +153,18 @@ class Tests:
                 self.assertEqual(line["verdict"], verdict)
                 self.assertEqual(len(gateway.calls(before + attempts)) - before, attempts)
 
+    def test_nothing_is_repeated_while_many_calls_fail(self) -> None:
+        config = json.loads(SHARED.read_text())
+        # One failure leaves 1 of 2 tokens: not more than half.
+        config["retryThrottling"] = {"maxTokens": 2, "tokenRatio": 0.1}
+        throttled = world.folder / "throttled.json"
+        throttled.write_text(json.dumps(config))
+        gateway = world.gateway()
+        flags = {"target": gateway.target, "tenant": "demo", "service_config": throttled}
+        line = self.example.one(contact="sim-throttled", **flags)
+        self.assertEqual(line["verdict"], "slow_down")
+        self.assertEqual(len(gateway.calls(2)), 1)
+
     def test_a_crowd_is_told_to_slow_down(self) -> None:
         tenants = {"demo": {"instances": ["*"], "rate": "2/s", "burst": 4}}
         target, *_ = world.pair({"tenants": tenants})

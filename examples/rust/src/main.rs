@@ -23,7 +23,7 @@ use channel::{Caller, Channels, Failure};
 use proto::participant_service_client::ParticipantServiceClient;
 use proto::quota_service_client::QuotaServiceClient;
 use proto::{CreateParticipantRequest, GetQuotaRequest, ParticipantDetails, ParticipantRole};
-use retry::Policy;
+use retry::Retries;
 use verdict::{Action, judge, name};
 
 #[allow(clippy::pedantic, reason = "generated")]
@@ -110,13 +110,13 @@ async fn main() -> Result<(), Failure> {
 }
 
 async fn create_all(channels: Channels, arguments: Arguments) -> Result<(), Failure> {
-    let policy = Policy::of(&std::fs::read_to_string(&arguments.service_config)?)?;
-    let policy = Arc::new(policy);
+    let retries = Retries::of(&std::fs::read_to_string(&arguments.service_config)?)?;
+    let retries = Arc::new(retries);
     // The idempotency key. A repeat of a call must have the same.
     let token = arguments.client_token.clone();
     let token = token.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let client =
-        Client { channels, caller: arguments.caller.clone(), policy, gzip: arguments.gzip };
+        Client { channels, caller: arguments.caller.clone(), retries, gzip: arguments.gzip };
     let mut calls = JoinSet::new();
     for number in 0..arguments.calls {
         let token = if arguments.calls > 1 { format!("{token}-{number}") } else { token.clone() };
@@ -159,7 +159,7 @@ fn request(
 struct Client {
     channels: Channels,
     caller: Caller,
-    policy: Arc<Policy>,
+    retries: Arc<Retries>,
     gzip: bool,
 }
 
@@ -175,7 +175,7 @@ async fn create(client: Client, request: CreateParticipantRequest, timeout_ms: u
         request.set_timeout(left);
         async move { stub.create_participant(request).await }
     };
-    match client.policy.run(Duration::from_millis(timeout_ms), attempt).await {
+    match client.retries.run(Duration::from_millis(timeout_ms), attempt).await {
         Ok(answer) => json!({
             "verdict": "done",
             "participant_id": answer.get_ref().participant_id,
