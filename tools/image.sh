@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds the image: `tools/image.sh [release|development]`.
 #
-# Where a Docker engine runs, by the Dockerfile, under the name IMAGE (and pushed, with PUSH=1). Where none does, the same
-# files go into an OCI image by buildah, under .tools/image/: the program comes from PROGRAM, or is built for musl, or
-# with glibc linked in where the musl target is not installed.
-# VERSION, REVISION and CREATED become labels.
+# Where a Docker engine runs, by the Dockerfile, under the name IMAGE (and pushed, with PUSH=1).
+# Where none does, buildah puts the same files into an OCI image, under .tools/image/. The program
+# comes from PROGRAM. Without PROGRAM it is built for musl, or with static glibc if the musl target
+# is missing. VERSION, REVISION and CREATED become labels.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -72,8 +72,7 @@ pub fn stored_record(data: &[u8]) {
     }
 }
 
-/// No header makes a call fail but by an error of ours, and nothing of it is echoed that was not
-/// checked.
+/// A header can make a call fail only by an error of ours. Only checked text of it is echoed.
 pub fn metadata(data: &[u8]) {
     static RULES: LazyLock<(Rules, KeySet)> = LazyLock::new(|| {
         let settings = config::Jwt {

@@ -5,7 +5,7 @@ use participant_gateway::config::Settings;
 use participant_gateway::egress::Egress;
 
 /// A line of `NO_PROXY`, a line with a host, and a proxy. A name is reached directly by the rule of
-/// curl's documentation, which stands here once more, and no password of a proxy's is shown.
+/// curl's documentation, which is written here a second time. No password of a proxy is shown.
 pub fn no_proxy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let mut lines = text.splitn(3, '\n').map(|line| line.trim_end_matches('\r'));

@@ -4,8 +4,7 @@ use participant_gateway::config::Discovery;
 use participant_gateway::identity::jwt::discovery::{is_same_origin, key_set_uri};
 use participant_gateway::identity::xfcc::ForwardedClient;
 
-/// The names of the last element are texts of the header, and nothing before that element has a
-/// say in them.
+/// The names of the last element are texts of the header. Nothing before that element changes them.
 pub fn xfcc(data: &[u8]) {
     let Ok(value) = std::str::from_utf8(data) else { return };
     let parsed = ForwardedClient::parse(value);

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # those who source it use the variables
-# The values files that stand for all others, for the scripts that test the chart, sourced after `work` is set.
+# The values files that the scripts test the chart with. Source this after `work` is set.
 
 chart=helm/participant-gateway
 cases="default dev eks trial full"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds every example by its own tools, and tests each against real gateways, a real Redis and the
+# Builds every example by its own tools. Tests each against real gateways, a real Redis and the
 # simulated Amazon Connect. LANGUAGES="go python" chooses; other arguments are unittest's.
 # The program: PARTICIPANT_GATEWAY, or else target/debug/participant-gateway.
 set -euo pipefail

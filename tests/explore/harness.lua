@@ -1,5 +1,5 @@
--- Runs many steps of the explorer in one round trip. The texts of the scripts stand in here as they
--- are, each in a function whose parameters are the KEYS and ARGV of a step.
+-- Runs many steps of the explorer in one round trip. It holds the texts of the scripts unchanged.
+-- Each is in a function whose parameters are the KEYS and ARGV of a step.
 --
 -- KEYS     as of admit.lua
 -- ARGV[1]  the steps, as lengths and bytes: the commands that make the state, the script's name, its

@@ -1,8 +1,8 @@
 //! What the explorer sees of a store: who asks what, what is answered, what stands there.
 //!
-//! Every time is in milliseconds from now, by the upstream's clock. What has ended is at 0: a store
-//! compares every end with now alone, so two states that differ only in how long ago something
-//! ended are one.
+//! Every time is in milliseconds from now, by the upstream's clock. What has ended is at 0, since a
+//! store compares every end with now alone. So two states are one if they differ only in how long
+//! ago something ended.
 
 /// Milliseconds from now.
 pub type Ms = i32;
@@ -195,8 +195,8 @@ impl Limits {
 }
 
 impl View {
-    /// The store before the first call. One call has started; half of the tenant's ceiling is left,
-    /// so that no bound of the level hides what is charged or given back.
+    /// The store before the first call. One call has started. Half of the tenant's ceiling is left:
+    /// so no bound of the level hides a charge or a refund.
     pub fn first(limits: &Limits) -> Self {
         let ceiling = i64::from(limits.tenant_burst) * 500;
         let budget = (i64::from(limits.burst) - 1) * 1_000;

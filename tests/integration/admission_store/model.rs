@@ -1,5 +1,5 @@
-//! Both stores, side by side through the same random history on one clock, must answer the same to
-//! the last digit.
+//! Both stores go through the same random history on one clock. They must answer the same to the
+//! last digit.
 
 use std::sync::Arc;
 use std::time::Duration;

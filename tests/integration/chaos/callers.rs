@@ -151,8 +151,8 @@ impl Caller {
 }
 
 impl Call {
-    /// A call without a token, or with one of those that are in fashion at this time, some of them
-    /// with content that is not the token's own.
+    /// A call without a token, or with one of the tokens that this period uses. Some calls have
+    /// other content than their token's first.
     fn any(habit: Habit, rng: &mut fastrand::Rng, time: Duration) -> Self {
         let tenants = if habit.tight { ["alpha", "beta"] } else { ["gamma", "delta"] };
         let tenant = tenants[rng.usize(..2)];

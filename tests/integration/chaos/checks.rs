@@ -99,9 +99,9 @@ pub async fn serves_again(caller: &Caller, rng: &mut fastrand::Rng) -> u32 {
     (served * 100 / CALLS) as u32
 }
 
-/// Asks once more for what had a token: a claim that somebody left behind ends with its lease at
-/// the latest, and what was answered by a gateway that had Redis, and after the last loss of data,
-/// replays. The latest and a sample of the others; says how many ran anew.
+/// Repeats calls that had a token: the latest, and a sample of the others. A claim left behind ends
+/// with its lease at the latest. A result replays if its gateway had Redis, and if no data was lost
+/// later. Says how many calls ran anew.
 pub async fn read_back(caller: &Caller, rng: &mut fastrand::Rng) -> String {
     let mut asked: Vec<_> = {
         let book = caller.ledger.book();

@@ -1,5 +1,5 @@
-//! Gateways as processes of their own, over one Redis, one Connect and one collector, with links
-//! that can be cut, frozen and slowed.
+//! Gateways as processes of their own, over one Redis, one Connect and one collector. The links
+//! between them can be cut, frozen and slowed.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,8 +10,8 @@ use super::house::{House, Limit, REPLICAS, TENANTS, UPSTREAMS};
 use super::ledger::{Book, Ledger, Stretch};
 use crate::support::of;
 
-/// I4 and I5: over five seconds wherever they begin, over the whole run, and by the local shares
-/// alone while no gateway had Redis.
+/// I4 and I5: over any five seconds, and over the whole run. While no gateway had Redis, the local
+/// shares alone are the limits.
 pub fn limits_held(book: &mut Book) {
     let mut rows: Vec<(u8, String, Limit, Vec<u32>)> = Vec::new();
     for (upstream, limit) in UPSTREAMS {

@@ -72,8 +72,8 @@ async fn load(caller: &Caller, bulk: usize, seed: u64, length: Duration) {
     }
 }
 
-/// Descriptors, tasks and MiB of the gateway that lives through it all, once no call is left and
-/// each has its line in the log.
+/// Descriptors, tasks and MiB of the gateway that is never restarted. Read once no call is in
+/// flight and each has its line in the log.
 async fn at_rest(house: &House) -> [f64; 3] {
     let first = &house.replicas[0];
     until("no call is in flight", async || {

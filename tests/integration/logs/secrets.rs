@@ -7,8 +7,8 @@ use super::{call, connect_that_says};
 use crate::support::redis::RedisServer;
 use crate::support::{Front, Plan, gateway, key_file};
 
-/// A directive at TRACE for all, for each package of the lock file that logs, and for some modules
-/// of theirs, since a longer target goes before a shorter one.
+/// A directive at TRACE for everything, and for each package of the lock file that logs. Some
+/// modules of these have one, too, since the longest target that matches decides.
 fn every_directive() -> String {
     let lock = include_str!("../../../Cargo.lock");
     let packages = lock.split("[[package]]").filter_map(|package| {

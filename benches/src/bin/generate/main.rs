@@ -1,7 +1,7 @@
 //! Makes calls of `CreateParticipant`, and tells what became of them.
 //!
-//! Closed loop: so many streams, each of which makes a call as soon as its last one is answered. Open
-//! loop: calls arrive at random at a given rate, whether or not earlier ones are answered, and each
+//! Closed loop: a fixed number of streams. Each makes a call as soon as its last one is answered.
+//! Open loop: calls arrive at random at a given rate, also while earlier ones are unanswered. Each
 //! is timed from when it was due.
 //!
 //! It prints `begin` and `end` around the time that counts, and then one line of JSON. One thread, so
