@@ -1,5 +1,5 @@
-//! The service of the baselines. They have it of their own: what links the gateway's library links
-//! the AWS SDK with it.
+//! The service of the baselines. They generate it themselves: a program that links the gateway's
+//! library links the AWS SDK, too.
 
 use std::error::Error;
 

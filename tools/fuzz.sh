@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # fuzz.sh SECONDS [TARGET…]: builds the fuzz targets and runs each for so long. What a target finds is in
 # fuzz/artifacts/TARGET. It needs no nightly toolchain: coverage is the compiler's own, and sanitizers are left out.
-# fuzz.sh --minimize [TARGET…]: takes into fuzz/corpus, as cover-01 to cover-24, what covers the most of all that was found.
+# fuzz.sh --minimize [TARGET…]: copies the found inputs that cover the most into fuzz/corpus, as cover-01 to cover-24.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,4 +1,4 @@
-"""A block: one kind of call at one server, for some seconds, with the reasons not to believe it."""
+"""A block: one kind of call at one server, for some seconds, with the reasons to doubt it."""
 
 import dataclasses
 import json
@@ -163,7 +163,7 @@ class Blocks:
 
 
 def problems(block, kind, report, strangers, expect_all):
-    """Why a block is not to be believed."""
+    """Why the figures of a block are in doubt."""
     found = []
     outcomes = {name: times["count"] for name, times in report["outcomes"].items()}
     wrong = report["requests"] - outcomes.get(kind.outcome, 0) + report["unanswered"]
@@ -186,7 +186,7 @@ def read(generator, word):
 
 
 def await_quiet(machine, patience=10):
-    """Waits for half a second in which nobody else computes."""
+    """Waits for half a second in which no other process uses the CPU."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
         before = busy(machine.server | machine.others)
@@ -203,8 +203,8 @@ def say(text):
     print(text, flush=True)
 
 
-# A disturbed block is measured again so often.
+# How often a disturbed block is measured again.
 AGAIN = 2
 
-# Of a core, by processes that are none of ours.
+# The share of a core that other processes may use.
 STRANGERS = 0.05

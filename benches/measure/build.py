@@ -11,8 +11,8 @@ STEPS = ["bench", "-p", PACKAGE, "--bench", "steps"]
 
 
 def programs():
-    """Builds what is measured. The two packages one after the other: built together, each would get
-    what the other needs of a library."""
+    """Builds the programs. The two packages are built one after the other: built together, each
+    would get the other's features of a library."""
     for command in [
         ["build", "--release", "-p", "participant-gateway"],
         ["build", "--release", "-p", PACKAGE],

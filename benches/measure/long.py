@@ -43,7 +43,7 @@ def round_trip(house):
 
 
 def overload(house, blocks, gateway, most, out):
-    """T5: what is answered well when more comes than the gateway can do. `most`: what it can."""
+    """T5: the goodput at more load than the gateway can serve. `most`: the load that it can."""
     say("T5: goodput by offered load")
     closed = median([block.rate for block in blocks.of(gateway, NEW)])
     points = {share: blocks.open(gateway, NEW, share * closed, expect_all=share <= 0.7)

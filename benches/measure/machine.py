@@ -11,7 +11,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Machine:
-    """The first core is the server's. All the others are for what it talks to."""
+    """The first core is the server's. All others are for the programs that it talks to."""
 
     def __init__(self):
         cores = sorted(os.sched_getaffinity(0))
@@ -75,7 +75,7 @@ def cpu(pid):
 
 
 def busy(cores):
-    """Busy seconds of the cores so far, whoever used them. Stolen time counts."""
+    """Busy seconds of the cores so far, by all processes. Stolen time counts."""
     total = 0
     for line in pathlib.Path("/proc/stat").read_text().splitlines():
         name, *fields = line.split()

@@ -116,7 +116,7 @@ class Report:
         return lines
 
     def sizing(self):
-        """What one core does, of the gateway's and of Redis's, with nothing to spare."""
+        """The most calls that one core of the gateway serves, and one core of Redis."""
         lines = ["| call | calls/s of one core | calls/s of one core of Redis |",
                  "|---|---|---|"]
         for server, kind in SIZED:

@@ -37,7 +37,7 @@ def measure(house, args, only, out):
     if wanted("T3b"):
         pairs += [(gateway, REMEMBERED)]
     if pairs:
-        # Without B0 nobody would see the machine drift.
+        # B0 shows whether the machine drifts.
         pairs += [(b0, REMEMBERED)]
         say(f"{args.rounds} rounds of {len(pairs)} blocks")
         blocks.rounds(pairs, args.rounds)

@@ -22,7 +22,7 @@ pub use generated::{
 };
 use tonic::{Request, Status};
 
-/// An answer of the usual size, which nobody had to be asked for.
+/// A canned answer of the usual size.
 #[must_use]
 pub fn canned(replayed: bool) -> CreateParticipantResponse {
     let now = SystemTime::now();

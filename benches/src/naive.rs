@@ -1,4 +1,4 @@
-//! `CreateParticipant` of Connect's as a gRPC method, with nothing in between. No module of the
+//! Connect's `CreateParticipant` as a gRPC method, with nothing between. It is no module of the
 //! library, which would link the AWS SDK into every baseline.
 
 use std::time::SystemTime;

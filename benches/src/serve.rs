@@ -1,4 +1,4 @@
-//! What tonic's own server does with a connection, by the same crates.
+//! Serves a connection as tonic's own server does, with the same crates.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use tonic::service::Routes;
 /// Serves at the address that the first argument names, until the process is ended.
 ///
 /// # Panics
-/// Where the address is none, or cannot be bound.
+/// If the argument is no address, or the address cannot be bound.
 pub async fn serve<S>(service: S)
 where
     S: tower::Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
@@ -41,7 +41,7 @@ where
 /// An argument of the process.
 ///
 /// # Panics
-/// Where it is missing.
+/// If it is missing.
 #[must_use]
 pub fn argument(place: usize) -> String {
     std::env::args().nth(place).expect("an argument more")

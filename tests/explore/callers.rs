@@ -1,5 +1,4 @@
-//! What callers of the store do: the gateway's side of the protocol, with everything that may befall
-//! a message on its way.
+//! What callers of the store do: the gateway's side of the protocol, with every fault of a message.
 //!
 //! A call is one in a gateway: its asks with one nonce, its attempts, its settlement. Each call runs
 //! in a replica of its own, so that it may crash or pause alone.
@@ -108,7 +107,7 @@ impl Call {
         }
     }
 
-    /// Whether that may befall the message. What changes nothing is left out.
+    /// Whether that may happen to the message. A fault that changes nothing is left out.
     pub fn may_befall(&self, op: Op, delivery: Delivery) -> bool {
         match op {
             // The call goes on in any case, and renews again.

@@ -137,7 +137,8 @@ fn probe<E: Engine>(state: &State<E::Store>, engine: &E) -> Move<E::Store> {
     Move { state: later, event: Event::Probe(op), op: Some(op) }
 }
 
-/// When nothing may be stuck any more: all leases have ended, and the wait of a place in the queue.
+/// After this time nothing may be stuck: all leases have ended, and so has each wait in the
+/// queue.
 pub const PROBED_AFTER: Ms = LEASE + STEP;
 
 const STRANGER: Who = 8;

@@ -1,7 +1,7 @@
 //! Scripts with one rule taken out, each of which breaks a promise.
 //!
-//! Whoever changes a line that stands here changes it here, too: the explorer is only worth what it
-//! finds.
+//! A change of one of these lines in a script needs the same change here. The explorer is worth
+//! only what it finds.
 
 use crate::scripts::Scripts;
 

@@ -171,8 +171,7 @@ impl Account {
             self.purge_queue();
         }
         if stage == Stage::Call && !is_owner {
-            let was_queued = take(&mut self.queue, who);
-            self.charges[usize::from(who)] += i8::from(!was_queued);
+            self.paid(who);
         }
         if stage != Stage::Renew || is_running {
             put(&mut self.places, who, LEASE);
@@ -197,11 +196,16 @@ impl Account {
         let kept = answer.after.queue.iter().find(is_own);
         let dropped = kept.map_or(0, |queued| queued.dropped);
         if stage == Stage::Call {
-            let was_queued = take(&mut self.queue, who);
-            self.charges[usize::from(who)] += i8::from(!was_queued);
+            self.paid(who);
             put(&mut self.queue, who, dropped);
             put(&mut self.places, who, dropped);
         }
+    }
+
+    /// A call that waited in the queue has paid before.
+    fn paid(&mut self, who: Who) {
+        let was_queued = take(&mut self.queue, who);
+        self.charges[usize::from(who)] += i8::from(!was_queued);
     }
 
     fn left_the_queue(&mut self, who: Who, stage: Stage) {
@@ -214,7 +218,7 @@ impl Account {
         }
     }
 
-    /// Who did not ask again in time is given back what it had paid, when the queue is next read.
+    /// A call that did not ask again in time gets its charge back, when the queue is next read.
     fn purge_queue(&mut self) {
         let gone: Vec<_> =
             self.queue.iter().filter(|(_, dropped)| *dropped == 0).copied().collect();

@@ -363,7 +363,7 @@ fn step<S: Clone>(event: &Move<S>) -> Option<Step<S>> {
     event.op.map(|op| Step { store: event.state.store.clone(), view, op })
 }
 
-/// What makes a difference: levels do not, where they are ample.
+/// The part of a state that makes a difference. Ample levels make none.
 fn seen_of(view: &View, queues: bool) -> impl Hash + use<'_> {
     let budget = queues.then_some(view.budget);
     (view.record, &view.flights, &view.queue, view.tags, view.queued, budget)

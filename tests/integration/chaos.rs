@@ -1,14 +1,14 @@
 //! A seeded run: three gateways over one Redis, one Connect and one collector, callers that retry,
-//! and faults that overlap. What was promised is then looked for in the history of what callers,
+//! and faults that overlap. The promises are then checked against the history that callers,
 //! gateways and Connect have seen.
 //!
 //! `make chaos SECONDS=300 SEED=7` is a long run, over all topologies of Redis. A seed repeats the
 //! faults and the calls, not their exact times. A run that fails prints its seed, and with
 //! `CHAOS_SHRINK` looks for fewer faults that fail, too; `FAULTS=1,4,7` repeats these alone.
 //!
-//! What is promised is an answer 50 ms after the deadline at the latest. A machine that runs other
-//! tests beside this one is given a second and a half more; `CHAOS_QUIET=1` holds the promise
-//! itself, on a machine that does nothing else.
+//! The promise is an answer 50 ms after the deadline at the latest. Other tests may run beside this
+//! one, so it allows a second and a half more. `CHAOS_QUIET=1` allows 50 ms alone, for a machine
+//! that does nothing else.
 
 mod callers;
 mod checks;
@@ -81,7 +81,7 @@ async fn whatever_fails_nothing_is_made_twice_no_limit_is_passed_and_all_heals()
         let spare = (idle() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
         let is_late = |violation: &Violation| matches!(violation.0, 6 | 10);
         if report.violations.iter().any(is_late) && spare < LEAST_SPARE {
-            // What is late on such a machine shows nothing; what else is broken stays so.
+            // On such a machine a late answer shows nothing. Any other broken promise counts.
             println!("once more: {spare:.2} of a core was idle");
             let others = report.violations.into_iter().filter(|violation| !is_late(violation));
             let others: Vec<_> = others.collect();
@@ -210,7 +210,7 @@ fn calling(
         .collect()
 }
 
-/// Reads along, so that nothing grows with the length of the run but the sums.
+/// Reads the reports meanwhile, so that only the sums grow with the length of the run.
 async fn watch(house: Arc<House>, ledger: Ledger) {
     let mut looked = [(Instant::now(), None); REPLICAS];
     loop {
@@ -257,8 +257,8 @@ const WATCHED: Duration = Duration::from_millis(500);
 /// Of faults.
 const SECONDS: u64 = 12;
 
-/// How much later than its deadline a caller may hear.
+/// How long after its deadline a caller may get its answer.
 const SLACK: Duration = Duration::from_millis(50);
 
-/// And on a machine that has much else to do.
+/// The same on a busy machine, in addition.
 const BUSY: Duration = Duration::from_millis(1_500);

@@ -1,5 +1,5 @@
-//! Callers that keep their client_token over retries, hang up, come twice, and write down what they
-//! hear.
+//! Callers that keep their client_token over retries, hang up, come twice, and record what they
+//! get.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use super::house::House;
 use super::ledger::{Ledger, Times};
 use crate::support::{of, request_with_token};
 
-/// One call, but for who serves it.
+/// One call, whichever gateway serves it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Call {
     pub tenant: &'static str,
@@ -61,7 +61,7 @@ pub struct Caller {
     http: Client<HttpConnector, tonic::body::Body>,
     addresses: Addresses,
     pub ledger: Ledger,
-    /// Those who ask for more than there is do so without a pause.
+    /// Callers above the limits call without a pause.
     pub eager: Arc<AtomicBool>,
 }
 
@@ -164,7 +164,7 @@ impl Call {
         if rng.u8(..) < 80 && upstream != "odd" {
             return Self::fresh(tenant, upstream, rng);
         }
-        // A fashion lasts for some calls of each caller.
+        // A period lasts for some calls of each caller.
         let fashion = time.as_millis() as u64 / (2 * habit.pause_ms).clamp(10, 250);
         let number = fashion + rng.u64(..4);
         let variant = u8::from(rng.u8(..) < 12);

@@ -1,4 +1,4 @@
-//! What is asked once all has healed.
+//! The checks after all faults have ended.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -27,12 +27,12 @@ pub async fn all_have_redis_again(house: &House, ledger: &Ledger) {
             .book()
             .violated(10, format!("Redis is in use {took:?} after it was back"));
     }
-    // A first call has to do well on the store that was lost, before it is trusted.
+    // A store that was lost is trusted after its first successful call.
     tokio::time::sleep(Duration::from_secs(1)).await;
 }
 
-/// The callers ask for more than the budget all the time: they get it, and not a call more. Of those
-/// who ask for less, nobody fails.
+/// Callers that always ask for more than the budget get the budget, and not a call more. Callers
+/// that ask for less never fail.
 pub async fn limits_hold_exactly_once_all_is_well(house: &House, caller: &Caller) {
     let ledger = &caller.ledger;
     caller.eager.store(true, Ordering::Relaxed);

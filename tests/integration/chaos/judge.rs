@@ -77,7 +77,7 @@ fn while_gone(book: &Book, limit: Limit, seconds: &[u32], gone: Stretch) -> (f64
     (sum, limit.rate.mul_add(span.len() as f64 + 0.5, burst + 1.0))
 }
 
-/// I9, of the gateway that lives through it all. Whom a caller did not hear to the end may have been
+/// I9, of the gateway that is never restarted. A call whose caller left early may have been
 /// answered all the same.
 pub async fn metrics_are_what_callers_saw(ledger: &Ledger, house: &House) {
     let (seen, left) = {
@@ -96,7 +96,7 @@ pub async fn metrics_are_what_callers_saw(ledger: &Ledger, house: &House) {
     }
 }
 
-/// Descriptors, tasks and MiB of the gateway that lives through it all.
+/// Descriptors, tasks and MiB of the gateway that is never restarted.
 pub async fn resources(house: &House) -> [f64; 3] {
     let first = &house.replicas[0];
     [

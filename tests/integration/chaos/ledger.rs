@@ -1,5 +1,5 @@
-//! What callers, Connect and the faults have told so far: sums for each content, so that a run of
-//! millions of calls fits in memory. What breaks a promise by itself is noted as it comes.
+//! The reports of callers, Connect and the faults so far: sums for each content, so that a run of
+//! millions of calls fits in memory. A report that breaks a promise by itself is noted at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -20,7 +20,7 @@ pub struct Ledger(Arc<Mutex<Book>>);
 /// What is written.
 pub struct Book {
     pub begun: Instant,
-    /// How much later than its deadline a caller may hear.
+    /// How long after its deadline a caller may get its answer.
     slack: Duration,
     pub contents: HashMap<String, Content>,
     /// Calls, by how they ended.
@@ -282,7 +282,7 @@ impl Book {
         self.begun.elapsed().saturating_sub(ago).as_secs() as usize
     }
 
-    /// Once all is there: what callers were told is what Connect made, of this content.
+    /// At the end: the callers of this content were told what Connect made.
     pub fn told_is_made(&mut self) {
         let wrong = self
             .contents

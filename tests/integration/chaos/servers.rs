@@ -1,4 +1,4 @@
-//! Redis, in each of its topologies, and what befalls the servers themselves.
+//! Redis, in each of its topologies, and the faults of the servers themselves.
 
 use std::time::Duration;
 

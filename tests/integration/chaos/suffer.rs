@@ -1,4 +1,4 @@
-//! The faults of a plan, each from its begin to its end. The first gateway is stopped, but never
+//! The faults of a plan, each from its start to its end. The first gateway is stopped, but never
 //! ended, so that its metrics tell of all its calls.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use super::links::{Link, Weather};
 use super::plan::{Fault, Kind, Plan};
 use crate::support::until;
 
-/// Brings all faults of the plan about; counts them by kind.
+/// Causes all faults of the plan; counts them by kind.
 pub async fn suffer(house: &House, caller: &Caller, plan: &Plan) -> BTreeMap<Kind, u32> {
     let alone = RwLock::new(());
     let sufferer = Sufferer { house, caller, alone: &alone, begun: Instant::now() };
@@ -98,7 +98,7 @@ impl Sufferer<'_> {
         }
     }
 
-    /// What befalls the servers, all gateways may notice.
+    /// All gateways may notice a fault of the servers.
     async fn servers(&self, fault: &Fault) {
         let (ledger, span, which) = (&self.caller.ledger, fault.span, fault.which);
         let mut servers = self.house.servers.lock().await;

@@ -1,4 +1,4 @@
-//! Calls over HTTP/2, with as little of a gRPC client as can tell their outcomes.
+//! Calls over HTTP/2, with the least of a gRPC client that can tell outcomes apart.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ pub struct Template {
     turn: Rc<Cell<u32>>,
 }
 
-/// Of the answer, what tells a replay.
+/// The part of the answer that tells a replay.
 #[derive(Message)]
 struct Answer {
     #[prost(bool, tag = "4")]

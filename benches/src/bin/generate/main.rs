@@ -4,8 +4,8 @@
 //! Open loop: calls arrive at random at a given rate, also while earlier ones are unanswered. Each
 //! is timed from when it was due.
 //!
-//! It prints `begin` and `end` around the time that counts, and then one line of JSON. One thread, so
-//! that one core is all that it can take.
+//! It prints `begin` and `end` around the time that counts, and then one line of JSON. It has one
+//! thread, so it can use one core at most.
 
 #![allow(clippy::expect_used, reason = "it cannot start: it says why, and ends")]
 
@@ -144,7 +144,7 @@ async fn prime(connections: &[Connection], streams: usize, template: &Template) 
     priming.join_all().await;
 }
 
-/// Call after call on one stream. What is answered within the window counts.
+/// Call after call on one stream. Answers within the window count.
 async fn closed(
     mut connection: Connection,
     template: Template,
@@ -165,7 +165,8 @@ async fn closed(
     }
 }
 
-/// Calls at their times. What is due within the window counts, however late its answer is.
+/// Calls at their times. Calls that are due within the window count, however late their answers
+/// are.
 async fn open(
     connections: Vec<Connection>,
     streams: usize,
@@ -211,6 +212,6 @@ async fn open(
 /// For the answers of calls that were due within the window.
 const STRAGGLERS: Duration = Duration::from_secs(5);
 
-/// Else what is measured is the generator's allocator.
+/// The system's allocator would slow the generator down, and so change the figures.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

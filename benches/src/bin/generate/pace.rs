@@ -30,8 +30,8 @@ pub fn arrivals(rate: f64, end: Instant) -> UnboundedReceiver<Instant> {
     receiver
 }
 
-/// Has the kernel wake sleeping threads when they asked for it, and not up to 50 µs later. Threads
-/// inherit it. Where that cannot be had, calls are late, and the report says by how much.
+/// Makes the kernel wake sleeping threads on time, and not up to 50 µs later. Threads inherit the
+/// setting. If the kernel refuses it, calls are late, and the report says by how much.
 pub fn sleep_exactly() {
     let _ = std::fs::write("/proc/self/timerslack_ns", "1");
 }
