@@ -5,6 +5,7 @@ pub mod process;
 pub mod raw;
 pub mod redis;
 pub mod status;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

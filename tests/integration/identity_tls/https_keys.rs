@@ -1,50 +1,18 @@
 //! A key set behind https, as issuers have it: trusted by the system's roots, and by nothing else.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tonic::Code;
 
-use super::authority::{Authority, Pair};
+use super::authority::Authority;
 use super::issuer::{Endpoint as KeyEndpoint, Signer, claims, key_set};
 use super::{BOT, UNAUTHENTICATED, jwt, with_tokens};
 use crate::support::gateway::Child;
 use crate::support::status::{Seen, seen};
+use crate::support::tls::tls_before;
 use crate::support::{Front, until};
-
-/// TLS in front of the plain server.
-async fn tls_before(server: SocketAddr, pair: &Pair) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let chain = vec![CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap();
-    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let (Ok(mut client), Ok(mut server)) =
-                    (acceptor.accept(stream).await, TcpStream::connect(server).await)
-                else {
-                    return;
-                };
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            });
-        }
-    });
-    addr
-}
 
 /// A gateway that trusts this authority alone.
 async fn serve(keys: SocketAddr, trusted: &Authority) -> Child {

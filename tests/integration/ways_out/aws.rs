@@ -9,7 +9,7 @@ use rcgen::CertificateParams;
 use tokio::net::TcpListener;
 
 use super::authority::Authority;
-use super::tls_before;
+use crate::support::tls::tls_before;
 
 /// Connect by TLS, for all of its names.
 pub struct Aws {

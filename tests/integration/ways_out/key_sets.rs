@@ -6,8 +6,9 @@ use serde_json::json;
 use super::authority::Authority;
 use super::issuer::{AUDIENCE, Endpoint, ISSUER, Signer, key_set};
 use super::proxy::{Asked, Proxy};
-use super::{config, row, serve, tls_before};
+use super::{config, row, serve};
 use crate::support::set;
+use crate::support::tls::tls_before;
 
 #[tokio::test]
 async fn a_key_set_is_fetched_through_the_proxy_and_by_the_bundle() {

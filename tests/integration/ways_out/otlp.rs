@@ -12,7 +12,8 @@ use prost::Message;
 use serde_json::json;
 
 use super::authority::Authority;
-use super::{call, mutual_tls_before, row, serve, simulator};
+use super::{call, row, serve, simulator};
+use crate::support::tls::mutual_tls_before;
 use crate::support::{set, until};
 use crate::telemetry::collector::Collector;
 
