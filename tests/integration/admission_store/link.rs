@@ -141,7 +141,7 @@ async fn a_connection_reset_in_the_middle_of_a_reply_is_mended_without_a_second_
 }
 
 #[tokio::test]
-async fn a_dropped_future_takes_its_command_not_back_and_the_connection_not_along() {
+async fn a_dropped_future_neither_takes_its_command_back_nor_ends_the_connection() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(server.port()).await;
     let (store, world) = (store(proxy.url()), world().await);
