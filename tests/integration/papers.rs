@@ -4,6 +4,7 @@
 //! parentheses, as in `docs/design/contract.md, "Network"`.
 
 mod repository;
+mod sentences;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
