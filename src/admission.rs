@@ -194,9 +194,9 @@ pub struct RecordAsk {
     pub mac: String,
     /// The time from the first claim until the record is forgotten.
     pub retention: Duration,
-    /// The record of the last answer was not trusted: take it over if it still answers the same. It
-    /// is the `sealed` of a [`Decision::Replay`] that could not be opened, or the `mac` of a
-    /// [`Decision::Mismatch`] that could not be verified.
+    /// The record of the last answer was not trusted: take it over if it still answers the same.
+    /// The value is the `sealed` of a [`Decision::Replay`] that could not be opened. Or it is the
+    /// `mac` of a [`Decision::Mismatch`] that could not be verified.
     pub distrust: Option<Vec<u8>>,
 }
 

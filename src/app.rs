@@ -395,8 +395,8 @@ fn service(
     net::Service { handler, limits, tls, client }
 }
 
-/// The time for SHUTTING_DOWN to reach the callers, and for the settlements of calls that were cut
-/// off, after `drain_timeout` has ended.
+/// The time after the end of `drain_timeout` in which SHUTTING_DOWN reaches the callers. Calls that
+/// were cut off are settled meanwhile.
 const LAST_ANSWERS: Duration = Duration::from_millis(400);
 
 /// After this long without a call, every caller that listens has received GOAWAY.

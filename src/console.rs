@@ -1,8 +1,8 @@
 //! The console: one page for a person on call, and the same as JSON at `/status`.
 //!
-//! What is shown is gathered when somebody looks, and from figures that exist anyway; the store is
-//! read once a second at most (`readings.rs`). No credential, token, contact id or display name
-//! comes here.
+//! The figures are gathered for each request, from counters that exist anyway. The store is read
+//! once a second at most (`readings.rs`). No credential, token, contact id or display name is
+//! shown.
 
 mod page;
 mod readings;

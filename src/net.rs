@@ -1,8 +1,7 @@
 //! The accept loop under the gRPC port.
 //!
-//! tonic's own server has one age for all connections, no bound on a handshake, and no bound on the
-//! number of connections. Its routes are therefore served over hyper here, in one task per
-//! connection.
+//! tonic's own server has one age for all connections. It bounds neither a handshake nor the number
+//! of connections. Its routes are therefore served over hyper here, in one task per connection.
 
 pub mod listen;
 mod preface;

@@ -1,9 +1,9 @@
-//! A simulated Amazon Connect for `CreateParticipant`. It is a real HTTP server, so that an AWS SDK
+//! A simulated Amazon Connect for `CreateParticipant`. It is a real HTTP server. So an AWS SDK
 //! signs, retries and parses against it, on a laptop and in tests.
 //!
 //! It imports nothing of the gateway, so that the two cannot share a bug. Its rules come from the
-//! service model in botocore (`connect/2017-08-08`), from AWS's Signature Version 4 documentation,
-//! and from docs/design/contract.md, "The simulator".
+//! service model in botocore (`connect/2017-08-08`) and from AWS's Signature Version 4
+//! documentation. Its own contact ids are in docs/design/contract.md, "The simulator".
 //!
 //! ```text
 //! server ─connection→ api ─head, body→ signature ─→ wire ─Call→ account ─Decision→ answer

@@ -1,5 +1,5 @@
 //! Connect's replies, read by the client that the service uses, over a real socket. So the whole
-//! way from the bytes to a participant or an error is tested, and none of it has to be public.
+//! way from the bytes to an outcome is tested, and none of it has to be public.
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;

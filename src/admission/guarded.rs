@@ -1,7 +1,7 @@
 //! A store that can be lost, and the decisions while it is lost.
 //!
 //! A lost primary costs three timeouts once, and not one per call: a guard stops the asks after
-//! three failures in a row. Calls are then decided locally or refused without a wait, and one
+//! three failures in a row. Calls are then decided locally or refused without a wait. One
 //! background probe a second looks for the primary's return. A call stays with the store that
 //! granted it. A settlement that does not succeed in time goes on in the background. A primary that
 //! moves a slot to another node is not lost: its calls wait for it within their deadlines.
@@ -47,8 +47,8 @@ pub enum OnLoss<L> {
 
 /// A [`Store`] over a primary that can be lost.
 ///
-/// An error of [`Store::settle`] means that settling goes on in the background, or that no store
-/// holds the claim any more. A repeat has no use.
+/// After an error of [`Store::settle`], settling goes on in the background, or no store holds the
+/// claim any more. A repeat has no use.
 pub struct Guarded<P, L>(Arc<Inner<P, L>>);
 
 struct Inner<P, L> {
@@ -65,7 +65,7 @@ struct Inner<P, L> {
 
 impl<P: Store, L: Store> Guarded<P, L> {
     /// Begins to use the primary. It never fails, and takes at most one timeout. A primary that
-    /// does not answer yet counts as lost, so that even the first call does not wait for it.
+    /// does not answer yet counts as lost. So even the first call does not wait for it.
     ///
     /// `timeout`: for one operation on the primary, whatever the state of the connection. The
     /// primary applies it itself. If it does not, it is cut off a fifth later.

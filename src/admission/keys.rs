@@ -1,6 +1,6 @@
 //! The operator's keys, and every key that is derived from them.
 //!
-//! The *root* never changes. Record names, fingerprints and upstream tokens come from it, so that a
+//! The *root* never changes. Record names, fingerprints and upstream tokens come from it. So a
 //! caller's retry has the same token after any loss of the store. The *sealing* keys rotate: the
 //! first seals, and all of them open. HKDF-SHA256 derives a key of its own for every use, each with
 //! its own label. A value of one use is therefore never valid for another.

@@ -1,4 +1,4 @@
-//! What the console shows, gathered from all over the process when somebody looks.
+//! Gathers the console's figures from the whole process, for each request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -94,8 +94,8 @@ impl Console {
     }
 
     /// The tenants that are shown, each with an upstream that it may use, and how many fit the
-    /// filter: those with most decisions in the last minute first, then those that have called of
-    /// late, then the others by name.
+    /// filter. Those with most decisions in the last minute come first. Those that have called of
+    /// late come next, and then the others by name.
     fn rows(&self, settings: &Settings, filter: &str) -> (Vec<Row>, usize) {
         let used = self.metrics.history().routes().into_iter().enumerate();
         let used: HashMap<_, _> = used.map(|(place, (route, _))| (route, place)).collect();
@@ -124,7 +124,7 @@ impl Console {
 
     fn upstream(&self, upstream: &Upstream, read: &Read) -> UpstreamStatus {
         let Upstream { name, region, rate, burst, .. } = upstream;
-        // All tenants' readings tell the same of it, at times that differ by less than a second.
+        // The readings of all tenants agree on it. Their times differ by less than a second.
         let levels = read.iter().find(|((_, on), _)| on == name).map(|(_, levels)| levels);
         let factor = levels.map(|levels| levels.quota.factor);
         let circuit = self.endpoints.get(name).map_or(0, |endpoint| endpoint.circuit());

@@ -62,8 +62,8 @@ pub fn tree(
     Ok(Tree { value, overrides })
 }
 
-/// Types the tree. Serde stops at the first error. Each bad key is therefore recorded and left out,
-/// and the rest is read again, until only good keys are left.
+/// Types the tree. Serde stops at the first error. Each bad key is therefore recorded and left out.
+/// The rest is read again, until only good keys are left.
 pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
     let Tree { mut value, mut overrides } = tree;
     let mut left_out = LeftOut::default();

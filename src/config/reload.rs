@@ -161,8 +161,8 @@ fn over(new: Settings, old: &Settings) -> Result<(Settings, Vec<String>), (Probl
     Ok((settings, needs_restart))
 }
 
-/// Refuses a new instance of a tenant if its calls would go to another upstream than the file says,
-/// and so to another account. The tenant's earlier instances keep their upstream.
+/// Refuses a new instance of a tenant if its calls would go to another upstream than the file says.
+/// That upstream would be another account. The tenant's earlier instances keep their upstream.
 fn leads_nowhere_else(
     settings: Settings,
     new: &Settings,

@@ -118,8 +118,8 @@ impl Place {
 }
 
 /// The addresses of the metadata services: AWS's own, or the ones that the environment names
-/// instead (AWS SDKs and Tools Reference Guide, "Container credential provider" and "IMDS
-/// credential provider").
+/// instead. Source: AWS SDKs and Tools Reference Guide, "Container credential provider" and "IMDS
+/// credential provider".
 fn metadata(variable: impl Fn(&str) -> Option<String>) -> Vec<Place> {
     let well_known = WELL_KNOWN.iter().map(|host| Place { host: (*host).to_owned(), port: None });
     let named = ["AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_EC2_METADATA_SERVICE_ENDPOINT"];

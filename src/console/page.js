@@ -1,5 +1,5 @@
-// Asks /status once a second, and draws what it says. A part of the page is drawn anew only if its
-// figures have changed, so that text can be selected and copied.
+// Asks /status once a second, and draws the answer. A part of the page is drawn anew only if its
+// figures have changed. So text can be selected and copied.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -32,7 +32,7 @@ function draw(id, figures, children) {
   document.getElementById(id).replaceChildren(...children());
 }
 
-// At most so many decimals, none that say nothing.
+// At most this many decimals, without zeros at the end.
 function figure(value, decimals = 1) {
   return value === undefined ? "not known" : String(Number(value.toFixed(decimals)));
 }
@@ -66,7 +66,7 @@ function bar(value, most) {
     shape("rect", { class: share < 0.2 ? "bad" : "good", width: 100 * share, height: 4 }));
 }
 
-// Up what was good, down what was not; both by the same scale.
+// Good outcomes go up and the others go down, on the same scale.
 function plot({ good, bad, point_seconds }, words) {
   const points = Math.max(good.length, bad.length, 60);
   const up = Math.max(0, ...good);
@@ -204,13 +204,13 @@ function tell(error) {
 async function refresh() {
   const own = ++turn;
   clearTimeout(timer);
-  // A page that nobody sees asks nothing.
+  // A hidden page makes no requests.
   if (!paused && !document.hidden) {
     try {
       const answer = await fetch(`/status?tenant=${encodeURIComponent(filter.value.trim())}`, { signal: AbortSignal.timeout(5000) });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       const status = await answer.json();
-      // A later question, of another filter, has the word.
+      // A later request, with another filter, is on its way: its answer counts.
       if (own !== turn) return;
       show(status);
       latest = Date.now();

@@ -1,5 +1,5 @@
-//! What the store holds now, read for those who look: once a second at most, whatever the number of
-//! viewers, and never while nobody looks.
+//! What the store holds now. It is read once a second at most, for any number of viewers, and never
+//! without a viewer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -32,7 +32,7 @@ struct Kept {
 struct Wanted {
     scope: Scope,
     last: Instant,
-    /// When it was read, and what was; none where the store could not be.
+    /// When the row was read, and its levels. `None`: the store could not be read.
     read: Option<(Instant, Option<StoreLevels>)>,
 }
 
@@ -43,9 +43,9 @@ impl<S: Store> Readings<S> {
         Self { store, kept: Mutex::default() }
     }
 
-    /// What the store holds of these. Reads anew if the last reading began a second ago or earlier:
-    /// then those that were read longest ago, [`MOST_ROWS`] at most. A second viewer with another
-    /// filter so hears of its own rows a second later.
+    /// What the store holds of these rows. If the last reading began a second ago or earlier, it
+    /// reads anew: the rows with the oldest readings, [`MOST_ROWS`] at most. So a second viewer
+    /// with another filter sees its own rows a second later.
     pub async fn of(&self, scopes: Vec<Scope>) -> HashMap<(Name, Name), StoreLevels> {
         let mut kept = self.kept.lock().await;
         let now = Instant::now();
@@ -98,7 +98,7 @@ pub const MOST_ROWS: usize = 100;
 /// each second never sees the same one twice.
 const PAUSE: Duration = Duration::from_millis(990);
 
-/// Nobody has looked for so long: it is not read any more.
+/// A row that no viewer asked for during this time is no longer read.
 const UNSEEN: Duration = Duration::from_secs(3);
 
 /// The longest that a reading takes.

@@ -142,10 +142,10 @@ const fn warning(text: String) -> Trouble {
     Trouble { severity: Severity::Warning, text }
 }
 
-/// A certificate that ends so soon needs somebody: 14 days.
+/// A certificate that ends within this time is a trouble: 14 days.
 const SOON_S: i64 = 14 * 86_400;
 
-/// As many are listed: nobody reads more at night.
+/// The most troubles that are listed: a person on call reads no more.
 const MOST: usize = 12;
 
 #[cfg(test)]

@@ -106,9 +106,9 @@ local function store(key, up, life)
   redis.call('SET', key, packed, 'PX', px(keep - m))
 end
 
--- A tenant on the upstream: the level of its ceiling and its time, its committed share and its phi,
--- the ends of the last hints by its rate and by its calls in flight, and how many of its queued
--- calls have paid. Nil: nothing is stored, and every bucket is full.
+-- A tenant on the upstream: the level of its ceiling and its time, and its committed share and its
+-- phi. Then come the ends of the last hints by its rate and by its calls in flight. The last is how
+-- many of its queued calls have paid. Nil: nothing is stored, and every bucket is full.
 local function read_tenant(kept)
   local _, level, at, share, share_phi, promised, flights_promised, queued =
     figures(kept, 'tenant')

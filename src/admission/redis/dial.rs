@@ -150,8 +150,8 @@ impl Dialer {
             .connection_timeout(self.connect_timeout())
             .response_timeout(timeout)
             .overall_response_timeout(Some(timeout))
-            // The first redirection must not use up the caller's deadline, and a slot that moves
-            // must not use up the timeout.
+            // The first redirection must not use up the caller's deadline. A slot that moves must
+            // not use up the timeout.
             .retries(5)
             .min_retry_wait(5)
             .max_retry_wait(50);

@@ -76,7 +76,7 @@ async fn nothing_is_read_while_nobody_looks() {
     store.take();
     advance(Duration::from_secs(600)).await;
     assert_eq!(store.take(), Vec::<String>::new());
-    // What nobody has looked at of late is not read when somebody looks at another.
+    // A row without a recent viewer is not read when a viewer asks for another row.
     readings.of(vec![scope("beta")]).await;
     assert_eq!(store.take(), ["beta"]);
 }

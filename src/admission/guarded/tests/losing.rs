@@ -217,8 +217,8 @@ async fn a_store_that_only_moves_a_slot_is_waited_for_and_not_lost() {
     assert_eq!(granted(&answer.unwrap()), PRIMARY);
     assert!(!bench.store.health().degraded());
 
-    // One that takes longer than the caller can wait is decided without it, and is still not lost
-    // for the others.
+    // A call that cannot wait so long is decided locally. The primary is still not lost for the
+    // others.
     bench.primary.turns(Mood::Moves);
     let asked = Instant::now();
     assert_eq!(bench.admits(2).await, LOCAL);
