@@ -1,5 +1,5 @@
 //! A memory of refusals: while a tenant is above its rate, its calls without a record are refused
-//! here, without an ask to the store.
+//! here. The store is not asked.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

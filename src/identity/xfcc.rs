@@ -3,8 +3,8 @@
 //! semicolons separate the pairs. The last element is from the proxy next to the gateway. The
 //! others are what that proxy received.
 //!
-//! The whole value must keep to the grammar. Otherwise a caller could send an open quote, and the
-//! element of its proxy would become part of the quoted text.
+//! The whole value must keep to the grammar. Otherwise a caller could send an open quote. The
+//! element of its proxy would then become part of the quoted text.
 
 use std::borrow::Cow;
 

@@ -2,7 +2,7 @@
 //! were refused or failed.
 //!
 //! It is bounded, whatever the number of tenants: see [`MOST_ROUTES`]. A call costs one short lock
-//! for its decision, one for each attempt, and one more if it is refused or fails.
+//! for its decision, and one for each attempt. A refused or failed call costs one more.
 
 mod recent;
 mod ring;
@@ -130,8 +130,8 @@ impl History {
         self.round_trips[at].store(micros, Relaxed);
     }
 
-    /// The tenants with their upstreams that have called of late, those with most decisions in the
-    /// last minute first, and how many these were.
+    /// The tenants that have called of late, with their upstreams and the number of decisions in
+    /// the last minute. The most decisions come first.
     #[must_use]
     pub fn routes(&self) -> Vec<((Name, Name), u64)> {
         let now = self.slot();
