@@ -29,7 +29,6 @@ pub struct Keys(Arc<Derived>);
 
 struct Derived {
     root_id: [u8; KEY_ID_BYTES],
-    built_in: bool,
     record_name: hmac::Key,
     fingerprint: hmac::Key,
     upstream_token: hmac::Key,
@@ -59,8 +58,9 @@ pub(super) enum Purpose {
 pub struct NoRandomness;
 
 impl Keys {
-    /// Reads the key files. Without a root file, a built-in constant is used (see
-    /// [`Keys::built_in`]). Without a sealing file, a key is derived from the root.
+    /// Reads the key files. Without a root file, a built-in constant is used: anyone who reads this
+    /// program can then predict record names and upstream tokens, so it is for the in-memory store
+    /// only. Without a sealing file, a key is derived from the root.
     ///
     /// # Errors
     /// Every problem of both files.
@@ -75,14 +75,6 @@ impl Keys {
     /// Every problem of both texts.
     pub fn parse(root: Option<&str>, sealing: Option<&str>) -> Result<Self, Vec<KeyProblem>> {
         Self::build(Ok(root), Ok(sealing))
-    }
-
-    /// Whether no root file was given. The built-in constant is then used, and anyone who reads
-    /// this program can predict record names and upstream tokens. This is for the in-memory store
-    /// only, and deserves a warning.
-    #[must_use]
-    pub fn built_in(&self) -> bool {
-        self.0.built_in
     }
 
     /// Whether both come from the same root. If not, a change from one to the other loses every
@@ -123,7 +115,6 @@ impl Keys {
     }
 
     fn build<T: AsRef<str>>(root: Text<T>, sealing: Text<T>) -> Result<Self, Vec<KeyProblem>> {
-        let built_in = matches!(root, Ok(None));
         let root = root.and_then(|text| {
             text.map_or(Ok(Zeroizing::new(*BUILT_IN)), |text| parse_root(text.as_ref()))
         });
@@ -131,7 +122,7 @@ impl Keys {
             sealing.and_then(|text| text.map(|text| parse_lines(text.as_ref())).transpose());
         match (root.map_err(in_file(KeyFile::Root)), sealing.map_err(in_file(KeyFile::Sealing))) {
             (Ok(root), Ok(sealing)) => {
-                Self::derive(&root, sealing, built_in).map_err(|Unspecified| {
+                Self::derive(&root, sealing).map_err(|Unspecified| {
                     vec![KeyProblem { file: KeyFile::Root, fault: KeyFault::Library }]
                 })
             }
@@ -139,12 +130,11 @@ impl Keys {
         }
     }
 
-    fn derive(root: &Raw, sealing: Option<Vec<Raw>>, built_in: bool) -> Result<Self, Unspecified> {
+    fn derive(root: &Raw, sealing: Option<Vec<Raw>>) -> Result<Self, Unspecified> {
         let mut sealing = sealing.unwrap_or_default().into_iter();
         let first = sealing.next().map_or_else(|| derived(root, b"sealing"), Ok)?;
         Ok(Self(Arc::new(Derived {
             root_id: *derived(root, b"root-id")?,
-            built_in,
             record_name: hmac_key(root, b"record-name")?,
             fingerprint: hmac_key(root, b"fingerprint")?,
             upstream_token: hmac_key(root, b"upstream-token")?,

@@ -40,8 +40,8 @@ impl MemoryStore {
     }
 
     /// With another bound on the records that an upstream keeps.
-    #[must_use]
-    pub fn max_records(mut self, max_records: usize) -> Self {
+    #[cfg(test)]
+    fn max_records(mut self, max_records: usize) -> Self {
         self.max_records = max_records.max(1);
         self
     }

@@ -95,14 +95,12 @@ fn no_message_holds_a_part_of_a_key() {
 }
 
 #[test]
-fn without_a_root_file_the_built_in_root_serves_and_says_so() {
+fn without_a_root_file_the_built_in_root_serves() {
     let built_in = Keys::parse(None, None).unwrap();
-    assert!(built_in.built_in());
     assert!(
         built_in.same_root(&Keys::parse(None, Some(LINE)).unwrap()),
         "it must survive a restart"
     );
-    assert!(!Keys::parse(Some(LINE), None).unwrap().built_in());
     assert!(!built_in.same_root(&Keys::parse(Some(LINE), None).unwrap()));
 }
 

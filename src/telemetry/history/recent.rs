@@ -25,8 +25,6 @@ pub struct FailedCall {
     pub refusal: Option<&'static str>,
     /// The sentence that tells the caller what to do.
     pub sentence: &'static str,
-    /// It failed by our fault, or Connect's.
-    pub is_fault: bool,
 }
 
 /// The last of them.
@@ -51,7 +49,6 @@ impl Recent {
             reason: ended.reason,
             refusal: notes.refusal().map(|(kind, _)| kind),
             sentence: ended.sentence,
-            is_fault: ended.is_fault,
         });
     }
 
