@@ -17,7 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::RecordAsk;
-use super::keys::{Keys, NoRandomness, Purpose, random};
+use super::keys::{HashUse, Keys, NoRandomness, random};
 use crate::domain::{ClientToken, CreateParticipant, Name, UpstreamToken};
 
 impl Keys {
@@ -52,7 +52,7 @@ impl Keys {
         let (tenant, client_token) = (tenant.as_str().as_bytes(), client_token.as_str().as_bytes());
         let fingerprint = text(self.fingerprint(version, call)?);
         let parts = [from_ref(&version), tenant, client_token, fingerprint.as_bytes()];
-        let upstream_token = token(text(self.hash(Purpose::UpstreamToken, &parts)));
+        let upstream_token = token(text(self.hash(HashUse::UpstreamToken, &parts)));
         let mac = text(self.mac(&name, version, &fingerprint, upstream_token.as_str()));
         Some(RecordAsk {
             name,
@@ -75,7 +75,7 @@ impl Keys {
         client_token: &ClientToken,
     ) -> String {
         let parts = [tenant.as_str(), upstream.as_str(), client_token.as_str()];
-        text(self.hash(Purpose::RecordName, &parts.map(str::as_bytes)))
+        text(self.hash(HashUse::RecordName, &parts.map(str::as_bytes)))
     }
 
     /// Whether a stored record is what a gateway with this root wrote under that name. It is false
@@ -96,7 +96,7 @@ impl Keys {
     fn mac(&self, name: &str, version: u8, fingerprint: &str, upstream_token: &str) -> Tag {
         let parts =
             [name.as_bytes(), &[version], fingerprint.as_bytes(), upstream_token.as_bytes()];
-        self.hash(Purpose::RecordMac, &parts)
+        self.hash(HashUse::RecordMac, &parts)
     }
 
     /// The keyed hash over the content, in the canonical encoding of that version. It covers the
@@ -114,7 +114,7 @@ impl Keys {
                     call.display_name.as_str().as_bytes(),
                     capabilities.as_ref().map_or([].as_slice(), <[u8; 2]>::as_slice),
                 ];
-                Some(self.hash(Purpose::Fingerprint, &parts))
+                Some(self.hash(HashUse::Fingerprint, &parts))
             }
             _ => None,
         }

@@ -45,7 +45,7 @@ pub(super) struct SealingKey {
 
 /// The use of a keyed hash; each use has its own key.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Purpose {
+pub(super) enum HashUse {
     RecordName,
     Fingerprint,
     UpstreamToken,
@@ -86,13 +86,13 @@ impl Keys {
 
     /// A keyed hash over the parts. The length of each part precedes it, so that no two lists of
     /// parts give the same bytes.
-    pub(super) fn hash(&self, purpose: Purpose, parts: &[&[u8]]) -> hmac::Tag {
+    pub(super) fn hash(&self, hash_use: HashUse, parts: &[&[u8]]) -> hmac::Tag {
         let mut text = Vec::with_capacity(parts.iter().map(|part| LENGTH_BYTES + part.len()).sum());
         for part in parts {
             text.extend_from_slice(&length(part));
             text.extend_from_slice(part);
         }
-        hmac::sign(self.key(purpose), &text)
+        hmac::sign(self.key(hash_use), &text)
     }
 
     /// The key that seals.
@@ -105,12 +105,12 @@ impl Keys {
         std::iter::once(&self.0.seals).chain(&self.0.opens_too)
     }
 
-    fn key(&self, purpose: Purpose) -> &hmac::Key {
-        match purpose {
-            Purpose::RecordName => &self.0.record_name,
-            Purpose::Fingerprint => &self.0.fingerprint,
-            Purpose::UpstreamToken => &self.0.upstream_token,
-            Purpose::RecordMac => &self.0.record_mac,
+    fn key(&self, hash_use: HashUse) -> &hmac::Key {
+        match hash_use {
+            HashUse::RecordName => &self.0.record_name,
+            HashUse::Fingerprint => &self.0.fingerprint,
+            HashUse::UpstreamToken => &self.0.upstream_token,
+            HashUse::RecordMac => &self.0.record_mac,
         }
     }
 
@@ -121,11 +121,9 @@ impl Keys {
         let sealing =
             sealing.and_then(|text| text.map(|text| parse_lines(text.as_ref())).transpose());
         match (root.map_err(in_file(KeyFile::Root)), sealing.map_err(in_file(KeyFile::Sealing))) {
-            (Ok(root), Ok(sealing)) => {
-                Self::derive(&root, sealing).map_err(|Unspecified| {
-                    vec![KeyProblem { file: KeyFile::Root, fault: KeyFault::Library }]
-                })
-            }
+            (Ok(root), Ok(sealing)) => Self::derive(&root, sealing).map_err(|Unspecified| {
+                vec![KeyProblem { file: KeyFile::Root, fault: KeyFault::Library }]
+            }),
             (root, sealing) => Err(root.err().into_iter().chain(sealing.err()).flatten().collect()),
         }
     }

@@ -14,7 +14,7 @@ use crate::egress::Egress;
 use crate::error::Cause;
 
 /// A role, and the external id that its trust policy asks for.
-pub(super) struct Role<'a> {
+pub(super) struct AssumedRole<'a> {
     pub arn: &'a str,
     pub external_id: Option<&'a str>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Role<'a> {
 pub(super) async fn config(
     region: &str,
     egress: &Arc<Egress>,
-    role: Option<Role<'_>>,
+    role: Option<AssumedRole<'_>>,
     credentials: Option<StaticCredentials>,
 ) -> Result<(SdkConfig, Option<Kept>), Cause> {
     let own = set("AWS_REGION").unwrap_or_else(|| region.to_owned());
@@ -58,7 +58,7 @@ pub(super) async fn config(
     Ok((base.into_builder().credentials_provider(provider).build(), Some(kept)))
 }
 
-async fn assume(role: Role<'_>, base: SdkConfig) -> SdkConfig {
+async fn assume(role: AssumedRole<'_>, base: SdkConfig) -> SdkConfig {
     let mut provider = AssumeRoleProvider::builder(role.arn)
         .session_name("participant-gateway")
         .configure(&base);

@@ -54,7 +54,7 @@ impl Client {
     ) -> Result<Self, Cause> {
         let role = upstream.role_arn.as_deref();
         let external_id = upstream.external_id.as_deref();
-        let role = role.map(|arn| aws::Role { arn, external_id });
+        let role = role.map(|arn| aws::AssumedRole { arn, external_id });
         let (base, credentials) = aws::config(&upstream.region, egress, role, credentials).await?;
         let mut config = aws_sdk_connect::config::Builder::from(&base)
             .region(Region::new(upstream.region.clone()))

@@ -78,7 +78,7 @@ struct Connector {
 }
 
 impl Connector {
-    async fn connect(self, uri: Uri) -> Result<Stream, Failure> {
+    async fn connect(self, uri: Uri) -> Result<Stream, BoxError> {
         let Some(proxy) = self.egress.proxy_for(&uri) else {
             let io = self.over(http_connector()).oneshot(uri).await?;
             return Ok(Stream { io: Box::pin(io), in_the_open: false });
@@ -112,14 +112,14 @@ fn http_connector() -> HttpConnector {
     http
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Service<Uri> for Connector {
     type Response = Stream;
-    type Error = Failure;
-    type Future = Pin<Box<dyn Future<Output = Result<Stream, Failure>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 

@@ -14,10 +14,10 @@ use crate::sync::lock;
 
 /// The refusals by a tenant's rate, each until its bucket holds a call again.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<RouteKey, Refusal>>);
+pub struct Refusals(Mutex<HashMap<RouteKey, Remembered>>);
 
 #[derive(Debug, Clone, Copy)]
-struct Refusal {
+struct Remembered {
     /// When the tenant's rate admits a call again. A hint may be much later, because hints are
     /// spread: other callers come back before it.
     until: Instant,
@@ -42,7 +42,7 @@ impl Refusals {
         let own = own.map(|own| (own + each(route)).min(now + MAX_HINT));
         let at = own.unwrap_or(now + hint);
         let promised = known.map_or(at, |known| known.promised.max(at));
-        refusals.insert(route.key(), Refusal { until, promised, own });
+        refusals.insert(route.key(), Remembered { until, promised, own });
         at - now
     }
 

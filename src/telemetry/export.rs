@@ -23,7 +23,7 @@ use opentelemetry_sdk::trace::{
 use super::{Metrics, Tracing, otlp, propagation};
 use crate::config::{Otlp, Sampling};
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The metrics and traces, with their exporters.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// If an exporter cannot be built.
-    pub fn start(config: &Otlp) -> Result<Self, Failure> {
+    pub fn start(config: &Otlp) -> Result<Self, BoxError> {
         let dropped = Arc::new(AtomicU64::new(0));
         let resource = resource();
         let mut spans = SdkTracerProvider::builder().with_resource(resource.clone());

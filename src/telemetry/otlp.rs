@@ -24,10 +24,10 @@ use tokio::runtime::Handle;
 
 use crate::config::{OtlpExporter, OtlpProtocol};
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Sends spans. Must be called inside a tokio runtime.
-pub(super) fn spans(to: &OtlpExporter) -> Result<SpanExporter, Failure> {
+pub(super) fn spans(to: &OtlpExporter) -> Result<SpanExporter, BoxError> {
     match to.protocol {
         OtlpProtocol::Grpc => {
             let exporter = SpanExporter::builder().with_tonic();
@@ -44,7 +44,7 @@ pub(super) fn spans(to: &OtlpExporter) -> Result<SpanExporter, Failure> {
 }
 
 /// Sends metrics. Must be called inside a tokio runtime.
-pub(super) fn metrics(to: &OtlpExporter) -> Result<MetricExporter, Failure> {
+pub(super) fn metrics(to: &OtlpExporter) -> Result<MetricExporter, BoxError> {
     match to.protocol {
         OtlpProtocol::Grpc => {
             let exporter = MetricExporter::builder().with_tonic();
@@ -79,7 +79,7 @@ fn over_grpc<B: WithTonicConfig>(mut exporter: B, to: &OtlpExporter) -> B {
     exporter.with_tls_config(tls)
 }
 
-fn over_http<B: WithHttpConfig>(mut exporter: B, to: &OtlpExporter) -> Result<B, Failure> {
+fn over_http<B: WithHttpConfig>(mut exporter: B, to: &OtlpExporter) -> Result<B, BoxError> {
     if to.gzip {
         exporter = exporter.with_compression(Compression::Gzip);
     }
@@ -111,7 +111,7 @@ impl HttpClient for Poster {
 
 fn client(
     to: &OtlpExporter,
-) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, Failure> {
+) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, BoxError> {
     let mut roots = RootCertStore::empty();
     match &to.ca {
         Some(ca) => {

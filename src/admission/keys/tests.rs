@@ -108,7 +108,7 @@ fn without_a_root_file_the_built_in_root_serves() {
 fn every_purpose_has_a_key_of_its_own() {
     let keys = Keys::parse(Some(LINE), None).unwrap();
     let purposes =
-        [Purpose::RecordName, Purpose::Fingerprint, Purpose::UpstreamToken, Purpose::RecordMac];
+        [HashUse::RecordName, HashUse::Fingerprint, HashUse::UpstreamToken, HashUse::RecordMac];
     let hashes: std::collections::HashSet<_> = purposes
         .map(|p| keys.hash(p, &[b"same"]).as_ref().to_vec())
         .into_iter()
@@ -119,7 +119,7 @@ fn every_purpose_has_a_key_of_its_own() {
 #[test]
 fn parts_cannot_trade_bytes_across_their_border() {
     let keys = Keys::parse(Some(LINE), None).unwrap();
-    let hash = |parts: &[&[u8]]| keys.hash(Purpose::RecordName, parts).as_ref().to_vec();
+    let hash = |parts: &[&[u8]]| keys.hash(HashUse::RecordName, parts).as_ref().to_vec();
     assert_ne!(hash(&[b"ab", b"c"]), hash(&[b"a", b"bc"]));
     assert_ne!(hash(&[b"ab", b""]), hash(&[b"ab"]));
 }

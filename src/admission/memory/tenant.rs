@@ -10,13 +10,13 @@ use crate::admission::{MAX_LEASE, Nonce, Scope};
 #[derive(Debug, Clone, Default)]
 pub(super) struct TenantState {
     /// `None` until the first charge: every bucket is full.
-    levels: Option<TenantLevels>,
+    levels: Option<LevelsAt>,
     pub(super) flights: HashMap<Nonce, Lease>,
 }
 
 /// The levels, and the time at which they were computed.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct TenantLevels {
+pub(super) struct LevelsAt {
     /// The level of the tenant's ceiling, in calls.
     pub ceiling: f64,
     /// The same level without the bound of the burst.
@@ -44,14 +44,14 @@ pub(super) struct Lease {
 
 impl TenantState {
     /// The levels at present.
-    pub fn levels(&self, scope: &Scope, budget: &Budget) -> TenantLevels {
+    pub fn levels(&self, scope: &Scope, budget: &Budget) -> LevelsAt {
         let burst = f64::from(scope.limits.burst);
         let share_burst = f64::from(scope.limits.committed_burst());
         let (at, share_phi) = (budget.m, budget.phi);
         let Some(kept) = &self.levels else {
             let (promised, flights_promised, queued) = (0.0, 0.0, 0);
             let (ceiling, refilled, share) = (burst, burst, share_burst);
-            return TenantLevels {
+            return LevelsAt {
                 ceiling,
                 refilled,
                 at,
@@ -65,7 +65,7 @@ impl TenantState {
         let gained = scope.limits.rate.per_second() * at.saturating_sub(kept.at) as f64 / 1e6;
         let refilled = kept.ceiling + gained;
         let share = scope.limits.committed.per_second() * (share_phi - kept.share_phi).max(0.0);
-        TenantLevels {
+        LevelsAt {
             ceiling: refilled.min(burst).max(-1.0),
             refilled,
             share: (kept.share + share).min(share_burst),
@@ -76,7 +76,7 @@ impl TenantState {
     }
 
     /// Stores the levels after a decision has changed them.
-    pub fn keep(&mut self, levels: TenantLevels) {
+    pub fn keep(&mut self, levels: LevelsAt) {
         self.levels = Some(levels);
     }
 
@@ -85,7 +85,7 @@ impl TenantState {
         if self.levels.is_none() {
             return;
         }
-        let TenantLevels { ceiling, at, queued, .. } = self.levels(scope, budget);
+        let LevelsAt { ceiling, at, queued, .. } = self.levels(scope, budget);
         if let Some(kept) = &mut self.levels {
             kept.ceiling = (ceiling + 1.0).min(f64::from(scope.limits.burst));
             kept.at = at;
@@ -117,7 +117,7 @@ impl TenantState {
     }
 }
 
-impl TenantLevels {
+impl LevelsAt {
     /// Whether the committed share holds a call.
     pub fn is_committed(&self) -> bool {
         self.share >= 1.0 - TOLERANCE

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::budget::{Budget, Shape};
 use super::queue::{Kind, Queue, Who};
 use super::record::{Record, Standing};
-use super::tenant::{Lease, TenantLevels, TenantState};
+use super::tenant::{Lease, LevelsAt, TenantState};
 use crate::admission::clock::unix_micros;
 use crate::admission::rounding::{lease_micros, micros, up_to_micros};
 use crate::admission::{
@@ -35,7 +35,7 @@ enum Claimed {
 
 /// The decision so far on an ask that the record lets through.
 struct Decided {
-    levels: TenantLevels,
+    levels: LevelsAt,
     /// When the granted lease ends, in µs of m.
     lease: u64,
     held: Option<Lease>,

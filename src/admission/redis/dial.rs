@@ -160,9 +160,9 @@ impl Dialer {
         if let Some(login) = Login::of_servers(&self.settings) {
             builder = builder.set_credentials_provider(login);
         }
-        let mut named = names::Named::default();
+        let mut named = names::NodeNames::default();
         if let Some(certificates) = &certificates {
-            named = names::Named::of(&self.nodes).await;
+            named = names::NodeNames::of(&self.nodes).await;
             builder = builder
                 .tls(TlsMode::Secure)
                 .certs(certificates.clone())

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use redis::Value;
 
 use super::figures::{RecordFigures, TenantFigures, UpstreamFigures};
-use super::reply::Parts;
+use super::reply::ReplyParts;
 use super::{Prepared, RedisStore};
 use crate::admission::{
     Forgotten, RecordProof, RecordSeen, RecordState, StoreError, TenantLevels, UpstreamLevels,
@@ -65,7 +65,7 @@ impl RedisStore {
         stamp: &[u8],
     ) -> Result<Forgotten, StoreError> {
         let reply = self.run_record(upstream, name, "forget", stamp).await?;
-        let (_, word) = Parts::of(reply).ok_or(StoreError::Unreadable)?;
+        let (_, word) = ReplyParts::of(reply).ok_or(StoreError::Unreadable)?;
         match word.as_slice() {
             b"forgotten" => Ok(Forgotten::Gone),
             b"absent" => Ok(Forgotten::Absent),
@@ -117,7 +117,7 @@ fn levels(reply: &Value) -> Option<UpstreamLevels> {
 }
 
 fn record(reply: Value) -> Option<RecordSeen> {
-    let (mut parts, word) = Parts::of(reply)?;
+    let (mut parts, word) = ReplyParts::of(reply)?;
     let [now, until, ends] = parts.figures()?;
     let stamp = parts.bytes()?;
     let [version, fingerprint, upstream_token, mac, sealed] =

@@ -10,7 +10,7 @@ use crate::domain::UpstreamToken;
 use crate::error::Limit;
 
 /// The parts of a reply, in order.
-pub(super) struct Parts(std::vec::IntoIter<Value>);
+pub(super) struct ReplyParts(std::vec::IntoIter<Value>);
 
 /// Reads the reply of `admit.lua` to anything but a quota.
 pub(super) fn answer(scope: &Scope, reply: Value) -> Result<Answer, StoreError> {
@@ -31,7 +31,7 @@ pub(super) fn settled(reply: &Value) -> Result<bool, StoreError> {
 }
 
 fn read_levels(scope: &Scope, reply: Value) -> Option<StoreLevels> {
-    let (mut parts, _) = Parts::of(reply)?;
+    let (mut parts, _) = ReplyParts::of(reply)?;
     let (quota, _) = parts.head(scope)?;
     let [tenant, share, budget] = parts.figures()?;
     let queued = u32::try_from(parts.whole()?).ok()?;
@@ -39,7 +39,7 @@ fn read_levels(scope: &Scope, reply: Value) -> Option<StoreLevels> {
 }
 
 fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
-    let (mut parts, decision) = Parts::of(reply)?;
+    let (mut parts, decision) = ReplyParts::of(reply)?;
     let (quota, shadowed) = parts.head(scope)?;
     let decision = match decision.as_slice() {
         b"granted" => {
@@ -72,7 +72,7 @@ fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
     Some(Answer { decision, shadowed, quota })
 }
 
-impl Parts {
+impl ReplyParts {
     /// All parts, and the first of them.
     pub fn of(reply: Value) -> Option<(Self, Vec<u8>)> {
         let Value::Array(parts) = reply else { return None };

@@ -66,17 +66,17 @@ pub enum Refreshed {
 #[derive(Debug)]
 pub struct KeyCache {
     current: ArcSwapOption<KeySet>,
-    flight: Mutex<Flight>,
+    fetching: Mutex<Fetching>,
     asked: Notify,
-    landed: watch::Sender<()>,
+    fetched: watch::Sender<()>,
     waiting: Semaphore,
     pace: Pace,
 }
 
 #[derive(Debug)]
-struct Flight {
+struct Fetching {
     /// A fetch runs, or is about to begin.
-    is_up: bool,
+    is_running: bool,
     last_asked: Option<Instant>,
 }
 
@@ -89,9 +89,9 @@ impl KeyCache {
     pub fn new(pace: Pace) -> Self {
         Self {
             current: ArcSwapOption::empty(),
-            flight: Mutex::new(Flight { is_up: true, last_asked: None }),
+            fetching: Mutex::new(Fetching { is_running: true, last_asked: None }),
             asked: Notify::new(),
-            landed: watch::Sender::new(()),
+            fetched: watch::Sender::new(()),
             waiting: Semaphore::new(MAX_WAITING),
             pace,
         }
@@ -106,9 +106,9 @@ impl KeyCache {
     /// Returns after a refresh, or at once if none is due or too many calls already wait.
     pub async fn refreshed(&self) {
         let Ok(_place) = self.waiting.try_acquire() else { return };
-        let mut landed = self.landed.subscribe();
+        let mut fetched = self.fetched.subscribe();
         if self.ask() {
-            let _ = tokio::time::timeout(self.pace.patience, landed.changed()).await;
+            let _ = tokio::time::timeout(self.pace.patience, fetched.changed()).await;
         }
     }
 
@@ -119,11 +119,11 @@ impl KeyCache {
     {
         let mut seen = None;
         loop {
-            self.flight().is_up = true;
+            self.fetching().is_running = true;
             let fetched = fetch().await;
             let refreshed = self.take(fetched, &mut seen);
-            self.flight().is_up = false;
-            self.landed.send_replace(());
+            self.fetching().is_running = false;
+            self.fetched.send_replace(());
             if let Some(refreshed) = refreshed {
                 observe(refreshed);
             }
@@ -162,22 +162,22 @@ impl KeyCache {
 
     /// Whether a fetch runs. Asks for one where it may.
     fn ask(&self) -> bool {
-        let mut flight = self.flight();
-        if flight.is_up {
+        let mut fetching = self.fetching();
+        if fetching.is_running {
             return true;
         }
         let now = Instant::now();
-        if flight.last_asked.is_some_and(|last| now - last < self.pace.asked) {
+        if fetching.last_asked.is_some_and(|last| now - last < self.pace.asked) {
             return false;
         }
-        flight.is_up = true;
-        flight.last_asked = Some(now);
+        fetching.is_running = true;
+        fetching.last_asked = Some(now);
         self.asked.notify_one();
         true
     }
 
-    fn flight(&self) -> MutexGuard<'_, Flight> {
-        lock(&self.flight)
+    fn fetching(&self) -> MutexGuard<'_, Fetching> {
+        lock(&self.fetching)
     }
 }
 

@@ -24,9 +24,9 @@ use crate::sync::lock;
 
 /// The names of nodes, by the address that each has.
 #[derive(Default)]
-pub(super) struct Named(BTreeMap<(String, u16), String>);
+pub(super) struct NodeNames(BTreeMap<(String, u16), String>);
 
-impl Named {
+impl NodeNames {
     /// Looks up the hosts of the URLs. A name with several addresses of one family belongs to
     /// several nodes, and is not used for any.
     pub async fn of(nodes: &[ConnectionInfo]) -> Self {
