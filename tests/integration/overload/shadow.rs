@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{oks, over_redis, paced, row, tenant, within};
-use crate::support::{Fixture, Reply, gateway, request};
+use crate::support::{Fixture, Plan, Reply, gateway, request};
 
 /// How many of the tenant's calls shadow has flagged by this limit.
 async fn flagged(gateway: &Fixture, limit: &str) -> usize {
@@ -23,6 +23,27 @@ async fn flagged(gateway: &Fixture, limit: &str) -> usize {
     lines
         .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
         .sum()
+}
+
+/// Two tenants with the same figures, one in shadow.
+fn both_tenants(figures: &Value) -> Plan {
+    let mut shadow = tenant(figures);
+    shadow["enforcement"] = json!("shadow");
+    gateway()
+        .with("/tenants/enforce", tenant(figures))
+        .with("/tenants/shadow", shadow)
+}
+
+/// How many calls enforcement refused. Shadow refuses none.
+fn refused(enforced: &[Reply], shadowed: &[Reply], flags: usize, how: &str) -> usize {
+    let refused = enforced.len() - oks(enforced);
+    row(
+        "shadow flags the calls that enforcement refuses",
+        &format!("shadow and enforce on one schedule, {how}"),
+        format!("{flags} of {} flagged, {refused} refused", shadowed.len()),
+    );
+    assert_eq!(oks(shadowed), shadowed.len(), "shadow refused a call");
+    refused
 }
 
 /// So many calls of either tenant at each tick, at the same moments.
@@ -57,24 +78,13 @@ async fn on_one_schedule(
 async fn shadow_flags_the_calls_that_the_enforced_rate_refuses() {
     paced(async || {
         let figures = json!({ "rate": "20/s", "burst": 4 });
-        let mut shadow = tenant(&figures);
-        shadow["enforcement"] = json!("shadow");
-        let plan = gateway()
-            .with("/tenants/enforce", tenant(&figures))
-            .with("/tenants/shadow", shadow);
-        let (gateway, _redis) = over_redis(plan).await;
+        let (gateway, _redis) = over_redis(both_tenants(&figures)).await;
         let begun = Instant::now();
         // 1.2 times the rate: 24 calls a second.
         let every = Duration::from_secs(1) / 24;
         let [enforced, shadowed] = on_one_schedule(&gateway, every, 120, 1, "contact-1").await;
-        let refused = enforced.len() - oks(&enforced);
         let flags = flagged(&gateway, "tenant_rate").await;
-        row(
-            "3, 46",
-            "shadow and enforce on one schedule, at 1.2 times the rate",
-            format!("{flags} of {} flagged, {refused} refused", shadowed.len()),
-        );
-        assert_eq!(oks(&shadowed), shadowed.len(), "shadow refused a call");
+        let refused = refused(&enforced, &shadowed, flags, "at 1.2 times the rate");
         // What the rate cannot carry of 120 calls, in the time that they took.
         let carried = 4.0 + 20.0 * begun.elapsed().as_secs_f64();
         assert!(refused as f64 >= 120.0 - carried - 1.0, "{refused} refused");
@@ -88,23 +98,12 @@ async fn shadow_flags_the_calls_that_the_enforced_rate_refuses() {
 async fn shadow_flags_the_calls_that_the_enforced_limit_in_flight_refuses() {
     paced(async || {
         let figures = json!({ "max_in_flight": 2 });
-        let mut shadow = tenant(&figures);
-        shadow["enforcement"] = json!("shadow");
-        let plan = gateway()
-            .with("/tenants/enforce", tenant(&figures))
-            .with("/tenants/shadow", shadow);
-        let (gateway, _redis) = over_redis(plan).await;
+        let (gateway, _redis) = over_redis(both_tenants(&figures)).await;
         // Four at once of which two fit, and all have ended long before the next four.
         let every = Duration::from_millis(900);
         let [enforced, shadowed] = on_one_schedule(&gateway, every, 4, 4, "sim-slow-300").await;
-        let refused = enforced.len() - oks(&enforced);
         let flags = flagged(&gateway, "in_flight").await;
-        row(
-            "3, 46",
-            "shadow and enforce on one schedule, four calls at once where two fit",
-            format!("{flags} of {} flagged, {refused} refused", shadowed.len()),
-        );
-        assert_eq!(oks(&shadowed), shadowed.len(), "shadow refused a call");
+        let refused = refused(&enforced, &shadowed, flags, "four calls at once where two fit");
         assert_eq!((flags, refused), (8, 8));
     })
     .await;
