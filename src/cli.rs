@@ -8,6 +8,7 @@ mod table;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -16,6 +17,7 @@ use participant_gateway::app::{self, App, OperatorError, Plan, Reloading};
 use participant_gateway::config::{self, Problems, Settings};
 use participant_gateway::egress::Named;
 use participant_gateway::telemetry;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A gRPC gateway to Amazon Connect's CreateParticipant.
@@ -194,17 +196,28 @@ fn print(text: impl fmt::Display) -> Result<(), Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    // On a single CPU this thread is the only worker. It takes tasks in turn, so that the answers
-    // of one round leave in one write. A worker must never wait for a thread that waits for it.
-    let mut runtime = match std::thread::available_parallelism() {
-        Ok(cpus) if cpus.get() > 1 => tokio::runtime::Builder::new_multi_thread(),
-        _ => tokio::runtime::Builder::new_current_thread(),
+    let workers = workers()?;
+    // A single worker is this thread. It takes tasks in turn, so that the answers of one round
+    // leave in one write. A worker must never wait for a thread that waits for it.
+    let runtime = match workers {
+        1 => Builder::new_current_thread().enable_all().build()?,
+        _ => Builder::new_multi_thread().worker_threads(workers).enable_all().build()?,
     };
-    let runtime = runtime.enable_all().build()?;
     let outcome = runtime.block_on(command);
     // A lookup in the system's resolver cannot be cancelled, and must not delay the exit.
     runtime.shutdown_background();
     outcome
+}
+
+/// The threads that serve: one per CPU, or as many as tokio's own variable says.
+fn workers() -> Result<usize, Failure> {
+    let Some(said) = std::env::var_os(WORKERS).filter(|said| !said.is_empty()) else {
+        return Ok(std::thread::available_parallelism().map_or(1, usize::from));
+    };
+    let number = said.to_str().and_then(|said| said.parse::<NonZero<u8>>().ok());
+    let number =
+        number.ok_or_else(|| Failure::Usage(format!("{WORKERS} is no number of 1 to 255")));
+    number.map(|number| usize::from(number.get()))
 }
 
 /// Resolves at the first SIGTERM or SIGINT. It listens from now on, and not only when it is
@@ -228,6 +241,9 @@ const SOFTWARE: u8 = 70;
 
 /// The config has problems (EX_CONFIG).
 const CONFIG: u8 = 78;
+
+/// The number of threads that serve: the variable of tokio's own runtime.
+const WORKERS: &str = "TOKIO_WORKER_THREADS";
 
 /// Enough for 4,096 connections of callers, as many to Connect, and other open files.
 const ENOUGH_DESCRIPTORS: u64 = 8_448;

@@ -50,6 +50,17 @@ fn a_wrong_command_line_ends_with_64() {
 }
 
 #[test]
+fn a_number_of_threads_that_is_none_ends_with_64() {
+    for (said, code) in [("0", 64), ("256", 64), ("two", 64), ("", 78), ("1", 78), ("2", 78)] {
+        let mut program = program();
+        program.env("TOKIO_WORKER_THREADS", said);
+        let output = program.args(["serve", "--config", "/nowhere"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said:?}: {}", printed(&output));
+        assert_eq!(printed(&output).contains("TOKIO_WORKER_THREADS"), code == 64, "{said:?}");
+    }
+}
+
+#[test]
 fn a_good_config_is_valid_and_a_missing_one_is_named() {
     assert_eq!(check(GOOD).0, Some(0));
     let output = run(&["check", "--config", "/nowhere/config.yaml"]);
