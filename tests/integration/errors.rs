@@ -10,7 +10,7 @@ use tonic_types::StatusExt;
 
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::status::{Seen, reason, seen};
-use crate::support::{Fixture, gateway, of, request, request_with_token};
+use crate::support::{ClosedPort, Fixture, gateway, of, request, request_with_token};
 
 fn expected(code: Code, reason: &str, retry_ms: Option<u64>) -> Seen {
     // Without a delay, a negative pushback stops every client library's retries.
@@ -115,11 +115,8 @@ async fn a_connection_lost_after_sending_is_tried_again_with_the_same_token_and_
 
 #[tokio::test]
 async fn nothing_is_sent_where_connect_cannot_be_reached() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = ClosedPort::new();
+    let nobody = closed.addr();
     for url in [
         format!("http://{nobody}"),
         "http://no-such-host.invalid".to_owned(),

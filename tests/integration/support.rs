@@ -74,6 +74,21 @@ pub fn key_file(name: &str) -> PathBuf {
     file
 }
 
+/// A port that refuses connections. It is bound, so that nobody else gets it meanwhile.
+pub struct ClosedPort(tokio::net::TcpSocket);
+
+impl ClosedPort {
+    pub fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+}
+
 /// Sets the key at a JSON pointer, and the mappings on the way.
 pub fn set(value: &mut Value, pointer: &str, new: Value) {
     let mut at = value;

@@ -13,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::world::*;
-use crate::support::redis::{RedisServer, free_port};
-use crate::support::{until, until_within};
+use crate::support::redis::RedisServer;
+use crate::support::{ClosedPort, until, until_within};
 
 const TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -40,7 +40,8 @@ async fn fails_in_time(store: &RedisStore) -> StoreError {
 
 #[tokio::test]
 async fn a_refused_connection_is_an_error_in_time_and_no_secret_is_in_it() {
-    let store = store(format!("redis://:canary-secret@127.0.0.1:{}", free_port()));
+    let closed = ClosedPort::new();
+    let store = store(format!("redis://:canary-secret@{}", closed.addr()));
     let error = fails_in_time(&store).await;
     assert!(matches!(error, StoreError::NotConnected(_)), "{error:?}");
     assert!(!format!("{error:?}").contains("canary"), "{error:?}");

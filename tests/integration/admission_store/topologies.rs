@@ -9,7 +9,7 @@ use participant_gateway::admission::{Decision, Settled, Store};
 
 use super::world::*;
 use crate::support::redis::{RedisCluster, RedisSentinel, RedisServer, free_port};
-use crate::support::until_within;
+use crate::support::{ClosedPort, until_within};
 
 fn store(topology: Topology, urls: Vec<String>) -> RedisStore {
     RedisStore::new(RedisSettings::new(topology, urls)).unwrap()
@@ -99,7 +99,8 @@ async fn on_a_cluster_a_lost_node_is_an_error_in_time_and_the_others_serve() {
 async fn by_sentinel_the_master_is_found_and_a_new_one_followed() {
     let sentinel = RedisSentinel::start().await;
     let topology = Topology::Sentinel { master: RedisSentinel::MASTER.into() };
-    let nowhere = format!("redis://127.0.0.1:{}", free_port());
+    let closed = ClosedPort::new();
+    let nowhere = format!("redis://{}", closed.addr());
     let store = store(topology, vec![nowhere, sentinel.url()]);
     runs_a_call(&store, "main", "a").await;
     sentinel.fail_over().await;

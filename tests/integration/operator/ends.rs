@@ -6,8 +6,8 @@ use serde_json::json as value;
 
 use super::{command, of_record, serving};
 use crate::support::process::printed;
-use crate::support::redis::{RedisServer, free_port};
-use crate::support::{gateway, key_file};
+use crate::support::redis::RedisServer;
+use crate::support::{ClosedPort, gateway, key_file};
 
 /// Writes a config for this store.
 fn config(store: serde_json::Value) -> tempfile::NamedTempFile {
@@ -60,7 +60,8 @@ async fn names_that_the_config_lacks_end_with_64_and_name_those_that_it_has() {
 async fn a_redis_that_cannot_be_had_ends_with_70_soon() {
     let silent = RedisServer::start().await;
     silent.pause();
-    let closed = format!("redis://:canary-password@127.0.0.1:{}", free_port());
+    let closed_port = ClosedPort::new();
+    let closed = format!("redis://:canary-password@{}", closed_port.addr());
     let locked = RedisServer::with_password("the-right-one").await;
     let wrong = locked.url().replace("redis://", "redis://:canary-password@");
     for url in [closed, silent.url(), wrong] {

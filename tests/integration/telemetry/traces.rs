@@ -9,7 +9,9 @@ use tonic::Request;
 use super::collector::{Collector, Seen};
 use crate::support::raw::METHOD;
 use crate::support::redis::RedisServer;
-use crate::support::{Fixture, Plan, gateway, of, request, request_with_token, until_within};
+use crate::support::{
+    ClosedPort, Fixture, Plan, gateway, of, request, request_with_token, until_within,
+};
 
 /// The caller's own span.
 const PARENT: &str = "00f067aa0ba902b7";
@@ -199,11 +201,10 @@ async fn refusals_and_joined_duplicates_have_a_span_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_gone_costs_no_call_anything() {
-    // Frozen: it accepts, and never answers. Down: nobody listens.
+    // Frozen: it accepts, and never answers.
     let frozen = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let down = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (frozen_at, down_at) = (frozen.local_addr().unwrap(), down.local_addr().unwrap());
-    drop(down);
+    let down = ClosedPort::new();
+    let (frozen_at, down_at) = (frozen.local_addr().unwrap(), down.addr());
     for addr in [frozen_at, down_at] {
         let mut gateway = gateway()
             .with("/telemetry/otlp/endpoint", format!("http://{addr}"))
