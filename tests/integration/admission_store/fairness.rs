@@ -76,6 +76,9 @@ fn no_crowd_breaks_a_promise_of_redis() {
 
 store_contract! {
     of_two_tenants_who_sends_most_does_not_get_most,
+    idle_shares_are_used_up_where_the_budget_has_room_beside_them,
+    idle_shares_are_nearly_used_up_where_check_is_just_content,
+    idle_shares_are_lost_in_part_where_the_budget_has_no_room_beside_them,
 }
 
 /// 20 starts a second for a minute, for 60 callers of one tenant and 2 of the other.
@@ -87,6 +90,35 @@ async fn of_two_tenants_who_sends_most_does_not_get_most(world: World) {
     for starts in &crowd.starts {
         assert!((595..=610).contains(starts), "{:?}", crowd.starts);
     }
+}
+
+/// Of 12/s, four tenants have 2/s each. Two of them are idle, and the others ask for far more. How
+/// many start in a second.
+async fn starts_beside_idle_shares(world: World, burst: u32) -> f64 {
+    const SECONDS: f64 = 60.0;
+    let mut plan = Plan::of_loops((12.0, burst), 2_000, &[20, 20, 0, 0]);
+    plan.tenants.iter_mut().for_each(|tenant| tenant.committed = 2.0);
+    let mut crowd = Crowd::new(&plan, world);
+    crowd.run(SECONDS).await.unwrap();
+    println!("burst {burst}: {:?} starts, {} refusals", crowd.starts, crowd.refusals);
+    f64::from(crowd.starts.iter().sum::<u32>()) / SECONDS
+}
+
+async fn idle_shares_are_used_up_where_the_budget_has_room_beside_them(world: World) {
+    let starts = starts_beside_idle_shares(world, 12).await;
+    assert!(starts >= 0.95 * 12.0, "{starts} a second");
+}
+
+/// The least burst of which `check` does not warn.
+async fn idle_shares_are_nearly_used_up_where_check_is_just_content(world: World) {
+    let starts = starts_beside_idle_shares(world, 10).await;
+    assert!(starts >= 0.85 * 12.0, "{starts} a second");
+}
+
+/// `check` warns of such a budget: a spare call starts from a full bucket only.
+async fn idle_shares_are_lost_in_part_where_the_budget_has_no_room_beside_them(world: World) {
+    let starts = starts_beside_idle_shares(world, 9).await;
+    assert!(starts < 0.85 * 12.0, "{starts} a second: it need not be warned of");
 }
 
 /// A call of a schedule: how long after the last one it comes, how long it takes, and whether it
