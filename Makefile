@@ -2,7 +2,7 @@
 
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: run test test-rust explore chaos soak fuzz test-upgrade lint fmt tools test-chart \
+.PHONY: run test test-rust limits explore chaos soak fuzz test-upgrade lint fmt tools test-chart \
 	test-kubernetes test-examples test-console image test-image chart protos check-version bench
 
 run:
@@ -20,6 +20,10 @@ test-rust:
 
 # Most tests wait for sockets and clocks rather than for a core: two at a time, as on a small machine, would take minutes.
 test test-rust: export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 4 ? 4 : cores)))
+
+# What callers see of overload, hang-ups and a stalled Redis: a line for each promise, with what is seen now.
+limits:
+	tests/limits.sh
 
 # Every interleaving of the protocol around a record, for EXPLORE_SECONDS in each of both stores; CALLS=3 and FAULTS
 # choose other bounds.

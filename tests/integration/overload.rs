@@ -1,5 +1,5 @@
 //! What overload, hang-ups, a stalled Redis and ends of gateways may not break, seen by callers.
-//! `cargo test --test integration overload -- --nocapture` prints each row with what is seen now.
+//! `make limits` prints each promise with what is seen now.
 //!
 //! The bounds hold on a machine that does other things, too: where time decides, a promise of
 //! seconds is tested by seconds, and one of a share by a share with some slack.
@@ -29,16 +29,21 @@ use crate::support::redis::RedisServer;
 use crate::support::status::seen;
 use crate::support::{Fixture, Front, Plan, Reply, of};
 
-/// Prints what was tried and what is seen now.
-fn row(number: &str, tried: &str, seen: impl Display) {
-    println!("row {number}: {tried} → {seen}");
+/// Prints a promise, what is seen of it now, and what was tried.
+pub fn row(promise: &str, tried: &str, seen: impl Display) {
+    println!("row: {promise}: {seen} [{tried}]");
 }
 
-/// Runs a scenario in which the pace decides: alone among its like, and anew where it fails while
-/// the machine had nothing to spare, since then it has shown nothing.
+/// Runs a scenario in which the pace decides, alone among its like.
 async fn paced(scenario: impl AsyncFn()) {
     static ALONE: Mutex<()> = Mutex::const_new(());
     let _alone = ALONE.lock().await;
+    repeated(scenario).await;
+}
+
+/// Runs a scenario in which time decides: anew where it fails while the machine had nothing to
+/// spare, since then it has shown nothing.
+async fn repeated(scenario: impl AsyncFn()) {
     for _ in 0..3 {
         let (begun, before) = (Instant::now(), idle());
         let Err(failure) = AssertUnwindSafe(scenario()).catch_unwind().await else { return };

@@ -1,43 +1,48 @@
 //! What a gateway asks of Redis, and what it leaves there.
 
-use participant_gateway::proto;
+use futures_util::future::join_all;
 
+use crate::overload::row;
 use crate::support::redis::{RedisServer, text};
-use crate::support::{gateway, request, request_with_token};
+use crate::support::{gateway, of, request, request_with_token};
+
+/// How many scripts the server has run, and how long they took on average.
+async fn scripts(server: &RedisServer) -> (u32, f64) {
+    let stats = text(&server.command(&["info", "commandstats"]).await);
+    let ran = stats.lines().filter_map(|line| {
+        let (command, figures) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+        let figure = |name| figures.split(',').find_map(|pair| pair.strip_prefix(name));
+        let count: u32 = figure("calls=")?.parse().ok()?;
+        let micros: f64 = figure("usec=")?.parse().ok()?;
+        ["eval", "evalsha"].contains(&command).then_some((count, micros))
+    });
+    let (count, micros) =
+        ran.fold((0, 0.0), |all, (count, micros)| (all.0 + count, all.1 + micros));
+    (count, micros / f64::from(count.max(1)))
+}
 
 #[tokio::test]
 async fn a_new_call_costs_two_script_calls_and_a_replay_or_a_refusal_one() {
     let server = RedisServer::start().await;
     let plan = gateway().with("/tenants/demo/rate", "1/h").with("/tenants/demo/burst", 1);
     let gateway = plan.on_redis(&server.url(), "pg").patient().start().await;
-    let scripts = async || {
-        let stats = text(&server.command(&["info", "commandstats"]).await);
-        let calls = stats.lines().filter(|line| {
-            line.starts_with("cmdstat_evalsha:") || line.starts_with("cmdstat_eval:")
-        });
-        calls
-            .map(|line| {
-                line.split("calls=")
-                    .nth(1)
-                    .unwrap()
-                    .split(',')
-                    .next()
-                    .unwrap()
-                    .parse::<u32>()
-                    .unwrap()
-            })
-            .sum()
-    };
     // The scripts get to know the server, and the probe of the start is over.
-    let _ = gateway
-        .call(proto::CreateParticipantRequest { contact_id: "warm".into(), ..request("warm") })
-        .await;
-    let mut before: u32 = scripts().await;
+    let _ = gateway.call(request("warm")).await;
+    let mut before = scripts(&server).await.0;
+    let mut costs = Vec::new();
     for (kind, cost) in [("a refusal", 1), ("another refusal", 1)] {
         gateway.call(request_with_token("contact-1", "token-1")).await.unwrap_err();
-        let now: u32 = scripts().await;
+        let now = scripts(&server).await.0;
         assert_eq!(now - before, cost, "{kind}");
+        costs.push(format!("{kind} {cost}"));
         before = now;
+    }
+    // The process remembers the refusal, and such a call has no record.
+    for kind in ["a refusal from memory", "another refusal from memory"] {
+        gateway.call(request("contact-1")).await.unwrap_err();
+        let now = scripts(&server).await.0;
+        assert_eq!(now, before, "{kind}");
+        costs.push(format!("{kind} 0"));
     }
     // Also the very first call: the server got to know both scripts when it was taken into use.
     server.command(&["script", "flush"]).await;
@@ -46,13 +51,51 @@ async fn a_new_call_costs_two_script_calls_and_a_replay_or_a_refusal_one() {
         .patient()
         .start()
         .await;
-    before = scripts().await;
+    before = scripts(&server).await.0;
     for (kind, cost) in [("a new call", 2), ("a replay", 1)] {
         other.call(request_with_token("contact-1", "token-1")).await.unwrap();
-        let now: u32 = scripts().await;
+        let now = scripts(&server).await.0;
         assert_eq!(now - before, cost, "{kind}");
+        costs.push(format!("{kind} {cost}"));
         before = now;
     }
+    row(
+        "a call costs few runs of the scripts",
+        "commandstats of Redis, with a token unless from memory",
+        format!("{}; {:.0} µs a run", costs.join(", "), scripts(&server).await.1),
+    );
+}
+
+#[tokio::test]
+async fn a_queued_call_costs_about_two_script_calls_more() {
+    let server = RedisServer::start().await;
+    let gateway = gateway()
+        .with("/upstreams/main/rate", "10/s")
+        .with("/upstreams/main/burst", 1)
+        .with("/upstreams/main/max_wait", "5s")
+        .on_redis(&server.url(), "pg")
+        .patient()
+        .start()
+        .await;
+    gateway.call(request("contact-1")).await.unwrap();
+    let before = scripts(&server).await.0;
+    const CALLS: u32 = 10;
+    let client = gateway.client().await;
+    let calls = (0..CALLS).map(|number| {
+        let mut client = client.clone();
+        let call = of("demo", request_with_token("contact-1", &format!("token-{number}")));
+        async move { client.create_participant(call).await }
+    });
+    for answer in join_all(calls).await {
+        answer.unwrap();
+    }
+    let each = f64::from(scripts(&server).await.0 - before) / f64::from(CALLS);
+    row(
+        "a queued call costs about two runs more",
+        "ten calls at once against 10/s, burst 1",
+        format!("{each:.1} runs a call, where a call that need not wait costs 2"),
+    );
+    assert!((2.9..=4.0).contains(&each), "{each} script calls");
 }
 
 #[tokio::test]

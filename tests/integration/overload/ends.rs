@@ -37,7 +37,7 @@ async fn a_call_that_the_drain_cuts_off_succeeds_elsewhere_at_once_with_its_toke
     let took = cut_off.elapsed();
     let participants = staying.journal.participant_count();
     row(
-        "21, 50",
+        "a call that the drain cuts off succeeds elsewhere at once",
         "drain_timeout runs out under a call with a token, which comes again elsewhere",
         format!(
             "{} {}, then {} after {took:.1?}: {participants} participant",
@@ -69,7 +69,7 @@ async fn a_call_without_a_token_that_the_drain_cuts_off_is_repeated_by_no_librar
     let status = answer.unwrap_err();
     let participants = staying.journal.participant_count();
     row(
-        "21, 50",
+        "no library repeats a call without a token that the drain cuts off",
         "drain_timeout runs out under a call without a token, under a policy of five attempts",
         format!(
             "{:?} {} {}: {attempts} attempt, {participants} participant",
@@ -109,7 +109,7 @@ async fn a_gateway_without_file_descriptors_neither_spins_nor_stays_deaf() {
     until("it takes calls again", async || gateway.call(request("contact-1")).await.is_ok()).await;
     let again = freed.elapsed();
     row(
-        "48",
+        "a gateway without file descriptors neither spins nor stays deaf",
         "100 connections to a gateway with 64 file descriptors, for 2 s",
         format!("{spent:.1?} of CPU; a call is OK {again:.1?} after they have gone"),
     );

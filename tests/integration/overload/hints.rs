@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use participant_gateway::proto;
 
-use super::{Client, hint, oks, over_redis, paced, persistently, row, within, word};
+use super::{Client, hint, oks, over_redis, paced, persistently, repeated, row, within, word};
 use crate::support::status::reason;
 use crate::support::{Fixture, Front, Plan, Reply, gateway, request, request_with_token};
 
@@ -33,7 +33,7 @@ async fn the_hint_for_calls_in_flight_is_what_a_call_takes() {
         }
     }
     row(
-        "8",
+        "the hint for max_in_flight is what a call takes, at most 1 s",
         "max_in_flight is reached, calls take 0.3 s",
         format!("RetryInfo of {:?} at first, then of {:?}", hints[0], hints[1]),
     );
@@ -74,7 +74,7 @@ async fn a_crowd_above_the_limit_in_flight_is_served_by_a_standard_retry_policy(
         let (answers, attempts, took) = crowd(&gateway, 200, call, Duration::from_secs(5)).await;
         let most = attempts.iter().max().unwrap();
         row(
-            "19",
+            "hints for calls in flight are of what a call takes, and spread",
             "200 calls of 0.3 s at once, max_in_flight: 64, deadline 5 s, five attempts",
             format!("{} OK within {took:.1?}, {most} attempts at most", oks(&answers)),
         );
@@ -95,11 +95,11 @@ async fn are_spread(
     call: impl Fn(usize) -> proto::CreateParticipantRequest,
 ) -> Fixture {
     let (gateway, _redis) = over_redis(plan).await;
-    let (answers, attempts, took) = crowd(&gateway, callers, call, Duration::from_secs(15)).await;
+    let (answers, attempts, took) = crowd(&gateway, callers, call, Duration::from_secs(30)).await;
     let most = *attempts.iter().max().unwrap();
     let mean = attempts.iter().sum::<usize>() as f64 / callers as f64;
     row(
-        "22, 51",
+        "callers that are refused together come back spread",
         tried,
         format!(
             "{} OK within {took:.1?} (ideal {ideal:.1?}), {mean:.1} attempts a call, {most} at most",
@@ -108,13 +108,8 @@ async fn are_spread(
     );
     let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
     assert!(lost.is_empty(), "{} lost, as {}", lost.len(), lost[0]);
-    // Two seconds for the calls themselves, on a machine that does other things.
-    assert!(took < 2 * ideal + Duration::from_secs(2), "{took:?}");
-    // Three each; but a hint is no reservation. While the first calls still arrive, which takes a
-    // busy machine some tenths of a second, they take tokens that were promised, and whoever comes
-    // for one of these is sent away once more.
-    let unlucky = attempts.iter().filter(|attempts| **attempts > 3).count();
-    assert!(unlucky * 20 <= callers, "{unlucky} calls with more than three attempts");
+    assert!(took < 2 * ideal, "{took:?}");
+    assert!(most <= 3, "{most} attempts of a call");
     assert!(mean <= 2.0, "{mean} attempts a call");
     gateway
 }
@@ -122,20 +117,22 @@ async fn are_spread(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_above_the_upstreams_budget_comes_back_spread() {
     paced(async || {
-        let plan = gateway().with("/upstreams/main/rate", "50/s").with("/upstreams/main/burst", 50);
-        let tried = "150 calls at once against a budget of 50/s, burst 50, five attempts";
+        let plan = gateway()
+            .with("/upstreams/main/rate", "50/s")
+            .with("/upstreams/main/burst", 100);
+        let tried = "300 calls at once against a budget of 50/s, burst 100, five attempts";
         let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
-        are_spread(plan, tried, 150, Duration::from_secs(2), call).await;
+        are_spread(plan, tried, 300, Duration::from_secs(4), call).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_crowd_above_a_small_budget_comes_back_spread() {
-    paced(async || {
-        let plan = gateway().with("/upstreams/main/rate", "10/s").with("/upstreams/main/burst", 5);
-        let tried = "25 calls at once against a budget of 10/s, burst 5, five attempts";
-        are_spread(plan, tried, 25, Duration::from_secs(2), |_| request("contact-1")).await;
+    repeated(async || {
+        let plan = gateway().with("/upstreams/main/rate", "2/s").with("/upstreams/main/burst", 5);
+        let tried = "25 calls at once against a budget of 2/s, burst 5, five attempts";
+        are_spread(plan, tried, 25, Duration::from_secs(10), |_| request("contact-1")).await;
     })
     .await;
 }

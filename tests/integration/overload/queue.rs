@@ -9,7 +9,7 @@ use participant_gateway::simulator::Options;
 use serde_json::json;
 use tokio::time::{interval, sleep, timeout};
 
-use super::{Client, oks, over_redis, paced, quota, row, tenant, within, word};
+use super::{Client, oks, over_redis, paced, quota, repeated, row, tenant, within, word};
 use crate::support::redis::{RedisServer, text};
 use crate::support::{Fixture, gateway, request};
 
@@ -63,7 +63,7 @@ async fn at_twice_the_load(max_wait: &str, deadline: Duration) {
     let answers: Vec<_> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
     let (heard, participants) = (oks(&answers), gateway.journal.participant_count());
     row(
-        "2, 42",
+        "callers hear of what the budget makes",
         &format!("40 calls a second against 20/s, max_wait: {max_wait}, deadlines of {deadline:?}"),
         format!(
             "{:.1} OK a second heard, {participants} participants a {heard}",
@@ -86,16 +86,17 @@ async fn callers_hear_of_what_the_budget_makes_where_their_deadlines_are_near_ma
     .await;
 }
 
-/// One tenant sends 30 calls four times a second, and gives each up after so long. Another takes
-/// what is left of 10/s.
-async fn beside_a_hog(tried: &str, hog: serde_json::Value, patience: Duration) {
+/// A tenant whose ceiling is 1/s sends 30 calls four times a second, and gives each up after so
+/// long. Another takes what is left of 2/s.
+async fn beside_a_hog(tried: &str, patience: Duration) {
+    const TIME: Duration = Duration::from_secs(12);
     let plan = gateway()
-        .with("/tenants/hog", tenant(&hog))
-        .with("/upstreams/main/rate", "10/s")
+        .with("/tenants/hog", tenant(&json!({ "rate": "1/s", "burst": 1 })))
+        .with("/upstreams/main/rate", "2/s")
         .with("/upstreams/main/burst", 5)
         .with("/upstreams/main/max_wait", "5s");
     let (gateway, _redis) = over_redis(plan).await;
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + TIME;
     let hogging = clients(&gateway).await;
     let hogged = Arc::new(AtomicUsize::new(0));
     let hog = {
@@ -124,39 +125,36 @@ async fn beside_a_hog(tried: &str, hog: serde_json::Value, patience: Duration) {
     let others = in_a_loop(clients(&gateway).await, "demo", 12, end);
     let (_, others, made) = tokio::join!(hog, others, made);
     let hogs = made.iter().filter(|made| made.call.contact_id == "contact-of-the-hog").count();
-    // 5 s of 10/s, and the burst.
-    let most = 55.0;
+    // The burst, and a slot each half second. The one at the very end comes too late.
+    let most = 5.0 + 2.0 * TIME.as_secs_f64() - 1.0;
     row(
-        "4, 43",
+        "the others get what a tenant leaves of the budget",
         tried,
         format!(
             "{others} OK of the others and {hogs} of its own ({} heard), of {most:.0} slots",
             hogged.load(Relaxed)
         ),
     );
-    // The promise is 95 %; the rest is for a machine that stalls for two slots' time.
     let all = (others + hogs) as f64;
-    assert!(all >= 0.9 * most, "{all} of {most} slots were used");
-    assert!(hogs <= 35, "{hogs} of a tenant that has half of it at most");
+    assert!(all >= 0.95 * most, "{all} of {most} slots were used");
+    assert!(hogs <= 13, "{hogs} of a tenant that has 1/s");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queued_callers_that_hang_up_cost_the_others_no_slot() {
-    paced(async || {
+    repeated(async || {
         let tried =
-            "a tenant (5/s of 10/s) sends 30 calls four times a second, hangs up after 100 ms";
-        let hog = json!({ "rate": "5/s", "burst": 5 });
-        beside_a_hog(tried, hog, Duration::from_millis(100)).await;
+            "a tenant (1/s of 2/s) sends 30 calls four times a second, hangs up after 100 ms";
+        beside_a_hog(tried, Duration::from_millis(100)).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_queues_above_its_own_ceiling_costs_the_others_no_slot() {
-    paced(async || {
-        let tried = "a tenant (2/s of 10/s) sends 30 calls four times a second, and waits";
-        let hog = json!({ "rate": "2/s", "burst": 2 });
-        beside_a_hog(tried, hog, Duration::from_secs(5)).await;
+    repeated(async || {
+        let tried = "a tenant (1/s of 2/s) sends 30 calls four times a second, and waits";
+        beside_a_hog(tried, Duration::from_secs(5)).await;
     })
     .await;
 }
@@ -196,7 +194,7 @@ async fn a_crowd_takes_no_more_places_than_its_tenant_has() {
     crowd.await.unwrap();
     let refused: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
     row(
-        "5, 44",
+        "a crowd takes no more places than its tenant has",
         "240 callers of a tenant with max_in_flight: 4, server.max_in_flight: 256, max_wait: 10s",
         format!(
             "{most} of its calls in flight or queued at most; {} of {} committed calls OK",
@@ -253,7 +251,7 @@ async fn a_queued_call_asks_about_twice() {
         let asks = scripts().await - before - made - (made - spares);
         let each = asks as f64 / spares as f64;
         row(
-            "9",
+            "a queued call asks about twice, and once for each burst that goes before it",
             "committed calls in bursts at 50/s, 20 callers of another tenant wait for the rest",
             format!(
                 "{each:.1} asks a spare call, {} of {} committed OK",
@@ -262,8 +260,10 @@ async fn a_queued_call_asks_about_twice() {
             ),
         );
         assert_eq!(oks(&committed), committed.len());
-        // Two, and one more for each burst that goes before a call: a wait of 0.4 s meets half of one.
-        assert!(each <= 3.0, "{each} asks a call");
+        // Two, and one more for each burst that goes before the call: one in 0.8 s of its wait.
+        // 20 calls wait at any time.
+        let wait = 20.0 * 4.0 / spares as f64;
+        assert!(each <= 2.3 + wait / 0.8, "{each} asks a call, which waits for {wait:.2} s");
         assert!(spares >= 100, "{spares} spare calls");
     })
     .await;
@@ -285,7 +285,7 @@ async fn two_tenants_get_the_same_whoever_sends_more() {
         let few = in_a_loop(second, "few", 2, end).await;
         let many = many.await.unwrap();
         row(
-            "17",
+            "two tenants get the same, whoever sends more",
             "60 callers of one tenant and 2 of another, in a loop, for 6 s at 20/s",
             format!("{many} and {few} calls"),
         );

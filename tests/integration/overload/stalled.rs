@@ -74,7 +74,7 @@ async fn an_ask_whose_reply_was_lost_locks_nobody_out_where_the_store_is_needed(
         .await
         .unwrap();
     row(
-        "1, 41",
+        "nothing stands of an ask that ended without a grant",
         "on_loss: reject, max_in_flight: 5, Redis frozen for 0.6 s while 12 calls come",
         format!(
             "{} OK meanwhile, and {charged} charged; all places free {free:.1?} after it heals, \
@@ -92,12 +92,11 @@ async fn an_ask_whose_reply_was_lost_locks_nobody_out_where_the_store_is_needed(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ask_whose_reply_was_lost_and_that_the_local_share_refuses_leaves_no_claim() {
     let server = RedisServer::start().await;
-    // A third of it, while Redis is lost: 5 of the calls start, the others are refused at once.
+    // A third of it, while Redis is lost: most of the calls are refused.
     let plan = gateway()
         .with("/store/replicas", 3)
-        .with("/upstreams/main/rate", "12/s")
-        .with("/upstreams/main/burst", 16)
-        .with("/upstreams/main/max_wait", "100ms");
+        .with("/upstreams/main/rate", "2/s")
+        .with("/upstreams/main/burst", 5);
     let gateway = over(&server, plan).await;
     let (answers, healed) = called_while_frozen(&gateway, &server, 12).await;
     let refused = answers.iter().filter(|answer| word(answer) == "UPSTREAM_BUDGET_EXHAUSTED");
@@ -130,16 +129,16 @@ async fn an_ask_whose_reply_was_lost_and_that_the_local_share_refuses_leaves_no_
     let busy = ends.iter().map(|(busy, _)| *busy).max().unwrap();
     let last = ends.iter().map(|(_, at)| *at).max().unwrap();
     row(
-        "1b, 41",
-        "on_loss: local, replicas: 3, Redis frozen for 0.6 s while 12 calls come",
+        "nothing stands of an ask that ended without a grant",
+        "on_loss: local, 2/s, burst 5, replicas: 3, Redis frozen for 0.6 s while 12 calls come",
         format!(
             "{refused} refused meanwhile; REQUEST_IN_PROGRESS until {busy:.1?}, and all tokens OK \
              {last:.1?} after it heals"
         ),
     );
     assert!(busy < Duration::from_millis(2500), "{busy:?}");
-    // The budget's own pace: 12 calls, and those that were charged but never started, at 12/s.
-    assert!(last < Duration::from_secs(5), "{last:?}");
+    // The budget's own pace: 12 calls, and those that were charged but never started, at 2/s.
+    assert!(last < Duration::from_secs(14), "{last:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,17 +147,17 @@ async fn an_answer_of_connects_reaches_a_caller_whose_time_ends_while_redis_is_f
     let gateway = over(&server, gateway()).await;
     let mut client = gateway.client().await;
     let call = tokio::spawn(async move {
-        let call = request_with_token("sim-slow-1350", "token-1");
-        within(&mut client, "demo", call, Duration::from_millis(1500)).await
+        let call = request_with_token("sim-slow-850", "token-1");
+        within(&mut client, "demo", call, Duration::from_secs(1)).await
     });
     gateway.attempted(2).await;
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
     server.pause();
     let answer = call.await.unwrap();
     server.resume();
     row(
-        "6, 45",
-        "Connect answers 150 ms before the deadline, Redis is frozen meanwhile",
+        "an answer of Connect's reaches its caller while Redis is frozen",
+        "deadline 1 s, Connect answers at 0.85 s, Redis is frozen at 0.5 s",
         word(&answer),
     );
     answer.unwrap();
@@ -186,7 +185,7 @@ async fn a_killed_gateways_call_is_finished_by_another_within_four_seconds() {
     let took = killed.elapsed();
     let participants = other.journal.participant_count();
     row(
-        "20, 49",
+        "a killed gateway's call is finished elsewhere within 4 s",
         "a gateway is killed with a call at Connect, the same token comes to another",
         format!("{} after {took:.1?}, {participants} participant", word(&answer)),
     );
@@ -229,7 +228,7 @@ async fn a_gateway_killed_under_load_costs_no_caller_with_a_token_its_answer() {
     let answers: Vec<_> = join_all(callers).await.into_iter().flat_map(Result::unwrap).collect();
     let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
     row(
-        "49",
+        "a gateway killed under load costs no caller with a token its answer",
         "a gateway of two is killed under load, callers have a token, 5 s and five attempts",
         format!("{} of {} OK", oks(&answers), answers.len()),
     );
