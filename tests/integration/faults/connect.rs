@@ -119,6 +119,30 @@ async fn connect_that_cannot_be_reached_costs_neither_a_claim_nor_a_charge() {
     }
 }
 
+/// How often Connect was asked, by a call that a fault of Connect's meets and that ends OK.
+async fn attempts_of_one_call(contact: &str) -> u64 {
+    let redis = RedisServer::shared().await;
+    let prefix = uuid::Uuid::new_v4().to_string();
+    let gateway = gateway().on_redis(&redis.url(), &prefix).patient().serve().await;
+    let call = request_with_token(contact, "token-1");
+    let (answer, _) = super::timed(&gateway, call, Duration::from_secs(5)).await;
+    let answer = answer.unwrap().into_inner();
+    assert!(!answer.replayed);
+    super::is_one_participant(&gateway, &[answer]);
+    gateway.journal.attempt_count()
+}
+
+#[tokio::test]
+async fn a_reset_after_the_request_was_read_is_tried_again_and_makes_one_participant() {
+    // Connect makes the participant, and resets the first connection.
+    assert_eq!(attempts_of_one_call("sim-reset-1").await, 2);
+}
+
+#[tokio::test]
+async fn an_error_of_connects_and_then_a_success_are_one_success_to_the_caller() {
+    assert_eq!(attempts_of_one_call("sim-flaky-1").await, 2);
+}
+
 #[tokio::test]
 async fn a_storm_of_throttles_stays_under_the_budget_and_passes() {
     const TIME: Duration = Duration::from_secs(4);
