@@ -18,7 +18,7 @@ use crate::config::Settings;
 use crate::telemetry::Metrics;
 
 /// Whether the gateway is ready for calls.
-pub struct Readiness {
+pub(crate) struct Readiness {
     listening: AtomicBool,
     draining: AtomicBool,
     store: Box<dyn Fn() -> bool + Send + Sync>,
@@ -27,7 +27,7 @@ pub struct Readiness {
 impl Readiness {
     /// Ready only after `store` reports that the store is ready, and after the port listens.
     #[must_use]
-    pub fn new(store: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(store: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self {
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -36,24 +36,24 @@ impl Readiness {
     }
 
     /// The gRPC port accepts connections.
-    pub fn note_listening(&self) {
+    pub(crate) fn note_listening(&self) {
         self.listening.store(true, Ordering::Release);
     }
 
     /// The process has been told to end.
-    pub fn note_draining(&self) {
+    pub(crate) fn note_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
     /// Whether the gateway is ready for calls now.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.verdict().is_ok()
     }
 
     /// Why callers should not be sent here now; `None` if they should.
     #[must_use]
-    pub fn hindrance(&self) -> Option<&'static str> {
+    pub(crate) fn hindrance(&self) -> Option<&'static str> {
         self.verdict().err().map(str::trim_end)
     }
 
@@ -81,7 +81,7 @@ struct Admin {
 ///
 /// # Errors
 /// If the listener fails.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     readiness: Arc<Readiness>,
     settings: Arc<ArcSwap<Settings>>,

@@ -20,12 +20,14 @@ use std::time::{Duration, SystemTime};
 
 use crate::domain::{Name, Rate, TenantLimits, UpstreamToken};
 
-pub use clock::{Clock, ManualClock, SystemClock};
-pub use fingerprint::random_token;
-pub use guarded::{Fresh, Guarded, OnLoss, StoreHealth};
-pub use inspect::{Forgotten, RecordProof, RecordSeen, RecordState, TenantLevels, UpstreamLevels};
-pub use keys::{KeyFault, KeyFile, KeyProblem, Keys, NoRandomness, keygen};
-pub use seal::OpenError;
+pub use clock::ManualClock;
+pub(crate) use fingerprint::random_token;
+pub(crate) use guarded::{Guarded, OnLoss, StoreHealth};
+pub(crate) use inspect::RecordProof;
+pub use inspect::{Forgotten, RecordSeen, RecordState, TenantLevels, UpstreamLevels};
+pub(crate) use keys::KeyFile;
+pub use keys::{Keys, NoRandomness, keygen};
+
 pub use store_error::{ServerWord, StoreError};
 
 /// The store of claims, levels and leases. Every answer is atomic over all that it decides.
@@ -128,7 +130,7 @@ impl Nonce {
     ///
     /// # Errors
     /// If the system has no randomness.
-    pub fn random() -> Result<Self, NoRandomness> {
+    pub(crate) fn random() -> Result<Self, NoRandomness> {
         let mut bytes = [0; 16];
         aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
         Ok(Self(u128::from_ne_bytes(bytes)))
@@ -360,14 +362,14 @@ pub const EXPIRY_SKEW: Duration = Duration::from_secs(30);
 
 /// How long a claim and a place in flight last. Another gateway can take over from a dead one after
 /// this time.
-pub const LEASE: Duration = Duration::from_secs(3);
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 /// How often a lease is renewed while its call runs.
-pub const RENEW_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a lease may be renewed after the caller's deadline and one attempt: for the settlement.
-pub const SETTLE_ALLOWANCE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE_ALLOWANCE: Duration = Duration::from_secs(2);
 
 /// The longest lease that a store grants; longer ones are cut to it. Only a broken clock keeps a
 /// call in flight for longer.
-pub const MAX_LEASE: Duration = Duration::from_secs(3600);
+pub(crate) const MAX_LEASE: Duration = Duration::from_secs(3600);

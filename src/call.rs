@@ -65,7 +65,7 @@ impl Disposition {
     /// Whether shadow enforcement may only report it. That is so for the tenant's own limits, and
     /// never for the upstream's budget.
     #[must_use]
-    pub const fn may_be_shadowed(self) -> bool {
+    pub(crate) const fn may_be_shadowed(self) -> bool {
         match self {
             Self::TenantRate | Self::InFlight => true,
             Self::Admitted | Self::Replayed | Self::Reused | Self::Budget => false,
@@ -88,24 +88,24 @@ impl Disposition {
 
 /// The values of the `ratelimit-*` metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     /// The tenant's burst, in calls.
     pub limit: u32,
     /// The calls that its rate admits now.
     pub remaining: u32,
     /// Seconds until its bucket is full, rounded up; at least 1 when nothing remains.
-    pub reset_s: u64,
+    pub(crate) reset_s: u64,
 }
 
 /// The end of a call without a result.
 #[derive(Debug, Clone)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The name of the gRPC code, as the specification writes it.
     pub code: &'static str,
     /// The reason in `ErrorInfo`.
     pub reason: &'static str,
     /// Whether the call failed by a fault of the gateway or of Connect.
-    pub is_fault: bool,
+    pub(crate) is_fault: bool,
     /// The sentence that tells the caller what to do.
     pub sentence: &'static str,
     /// The error with all its causes: for the log only.
@@ -140,7 +140,7 @@ impl Notes {
     /// A span that adds the call's `request_id` to the lines inside it. It costs nothing unless
     /// steps are logged.
     #[must_use]
-    pub fn log_span(&self) -> Span {
+    pub(crate) fn log_span(&self) -> Span {
         debug_span!("call", request_id = self.request_id)
     }
 
@@ -164,7 +164,7 @@ impl Notes {
 
     /// Whether the caller may safely repeat the call, if that is known.
     #[must_use]
-    pub fn is_repeatable(&self) -> bool {
+    pub(crate) fn is_repeatable(&self) -> bool {
         self.repeatable.load(Ordering::Relaxed)
     }
 
@@ -177,19 +177,19 @@ impl Notes {
     /// Admission's decision on the call, and whether it applied only in shadow; `None` before the
     /// decision.
     #[must_use]
-    pub fn disposition(&self) -> Option<(Disposition, bool)> {
+    pub(crate) fn disposition(&self) -> Option<(Disposition, bool)> {
         lock(&self.kept).disposition
     }
 
     /// The tenant's levels on the call's upstream, once they are known.
     #[must_use]
-    pub fn levels(&self) -> Option<RateLimit> {
+    pub(crate) fn levels(&self) -> Option<RateLimit> {
         lock(&self.kept).levels
     }
 
     /// The end of the call, if it has no result.
     #[must_use]
-    pub fn ended(&self) -> Option<Ended> {
+    pub(crate) fn ended(&self) -> Option<Ended> {
         lock(&self.kept).ended.clone()
     }
 
@@ -210,12 +210,12 @@ impl Notes {
     }
 
     /// Notes whether the caller may safely repeat the call: it has a `client_token`.
-    pub fn note_repeatable(&self, repeatable: bool) {
+    pub(crate) fn note_repeatable(&self, repeatable: bool) {
         self.repeatable.store(repeatable, Ordering::Relaxed);
     }
 
     /// Counts an attempt that begins.
-    pub fn note_attempt(&self) {
+    pub(crate) fn note_attempt(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -225,17 +225,17 @@ impl Notes {
     }
 
     /// Notes the tenant's levels on the call's upstream.
-    pub fn note_levels(&self, levels: RateLimit) {
+    pub(crate) fn note_levels(&self, levels: RateLimit) {
         lock(&self.kept).levels = Some(levels);
     }
 
     /// Notes why the caller was refused for its identity, and its subject if that is verified.
-    pub fn note_refusal(&self, kind: &'static str, subject: Option<&str>) {
+    pub(crate) fn note_refusal(&self, kind: &'static str, subject: Option<&str>) {
         lock(&self.kept).refusal = Some((kind, subject.map(ToOwned::to_owned)));
     }
 
     /// Notes how the call ended. The last note counts, and the outermost step writes it.
-    pub fn note_ended(&self, ended: Ended) {
+    pub(crate) fn note_ended(&self, ended: Ended) {
         lock(&self.kept).ended = Some(ended);
     }
 }
@@ -246,7 +246,7 @@ fn previous_attempts(headers: &HeaderMap) -> Option<u32> {
 }
 
 /// The header of a call's request id.
-pub const REQUEST_ID: &str = "x-request-id";
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 
 #[cfg(test)]
 mod tests {

@@ -29,16 +29,20 @@ use crate::domain::{InstanceId, Instances, Name, Tenant, Upstream};
 use crate::egress::Egress;
 use subjects::Subjects;
 
-pub use environment::Environment;
-pub use identity::{Access, Discovery, Identity, Jwt, KeySource, is_fetchable};
-pub use otlp::{Exporter as OtlpExporter, Otlp, Propagator, Protocol as OtlpProtocol, Sampling};
+pub(crate) use environment::Environment;
+pub use identity::{Access, Discovery, Jwt, KeySource};
+pub(crate) use identity::{Identity, is_fetchable};
+pub(crate) use otlp::{
+    Exporter as OtlpExporter, Otlp, Propagator, Protocol as OtlpProtocol, Sampling,
+};
 pub use problem::{Problem, Problems};
-pub use reload::{Reload, Reloaded};
-pub use resolved::{OnLoss, RedisIam, Server, ServerTls, Store};
-pub use values::{Count, Level, Listen, OneOrMany, Period, Share, Span};
+pub(crate) use reload::{Reload, Reloaded};
+pub use resolved::{OnLoss, RedisIam, Store};
+pub(crate) use resolved::{Server, ServerTls};
+pub use values::{Level, Share, Span};
 
 /// Checks the files that the config names and that only their own modules can judge.
-pub type Examine = fn(&shape::Config) -> Vec<Problem>;
+pub(crate) type Examine = fn(&shape::Config) -> Vec<Problem>;
 
 /// A config without a problem, ready for use.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ pub struct Settings {
     /// The file, with every default filled in: for printing, and for the next reload.
     shape: shape::Config,
     /// The port that callers use.
-    pub server: Server,
+    pub(crate) server: Server,
     /// The address of the port that operators use.
     pub admin_listen: SocketAddr,
     /// Whether the admin port serves the console and `/status`.
@@ -58,7 +62,7 @@ pub struct Settings {
     /// The log, the traces and the metrics.
     pub telemetry: shape::Telemetry,
     /// How the gateway identifies callers.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// The tenants, by name.
     pub tenants: BTreeMap<Name, Arc<Tenant>>,
     /// The upstreams, by name.
@@ -151,7 +155,7 @@ impl Settings {
     /// The tenant that has this subject: exactly, or else by its longest pattern. In header mode a
     /// tenant's name is also one of its subjects.
     #[must_use]
-    pub fn tenant_of(&self, subject: &str) -> Option<Arc<Tenant>> {
+    pub(crate) fn tenant_of(&self, subject: &str) -> Option<Arc<Tenant>> {
         self.subjects.find(subject).cloned()
     }
 

@@ -15,10 +15,10 @@ mod tempo;
 mod tokens;
 mod translate;
 
-pub use breaker::Pass;
-pub use credentials::CredentialsState;
-pub use endpoint::{Attempts, Endpoint};
-pub use retry::{LEAST_LEFT, Retry, is_worth_it};
+pub(crate) use breaker::Pass;
+pub(crate) use credentials::CredentialsState;
+pub(crate) use endpoint::Endpoint;
+pub(crate) use retry::{LEAST_LEFT, Retry, is_worth_it};
 pub use sdk::{Client, StaticCredentials};
-pub use tempo::Tempo;
-pub use tokens::{Cache, CacheTokens};
+
+pub(crate) use tokens::{Cache, CacheTokens};

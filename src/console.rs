@@ -10,9 +10,10 @@ mod status;
 mod troubles;
 
 pub use page::{StatusSource, router};
-pub use readings::{MOST_ROWS, Readings};
-pub use status::{
+pub(crate) use readings::{MOST_ROWS, Readings};
+pub(crate) use status::{
     AttemptCounts, CallsStatus, CertificateStatus, CircuitState, CredentialsStatus,
-    CredentialsWord, DecisionCounts, FailedCallStatus, Plot, ReasonCount, Severity, Status,
-    StoreStatus, TenantStatus, TenantsStatus, Trouble, UpstreamStatus, json_schema, time,
+    CredentialsWord, DecisionCounts, FailedCallStatus, ReasonCount, StoreStatus, TenantStatus,
+    TenantsStatus, UpstreamStatus, time,
 };
+pub use status::{Status, json_schema};

@@ -16,7 +16,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-pub use client::{HttpClient, http_client};
+pub(crate) use client::{HttpClient, http_client};
 
 /// How requests leave: direct, or through a proxy; and which certificates they trust besides the
 /// system's roots.
@@ -122,13 +122,13 @@ impl Egress {
 
     /// The whole URL of the proxy for a scheme, which may hold a password.
     #[must_use]
-    pub fn proxy_url(&self, scheme: &str) -> Option<&str> {
+    pub(crate) fn proxy_url(&self, scheme: &str) -> Option<&str> {
         self.urls.get(scheme).map(String::as_str)
     }
 
     /// The certificates of `AWS_CA_BUNDLE`, PEM.
     #[must_use]
-    pub fn ca_bundle(&self) -> Option<&[u8]> {
+    pub(crate) fn ca_bundle(&self) -> Option<&[u8]> {
         self.bundle.as_ref().map(|bundle| bundle.pem.as_slice())
     }
 

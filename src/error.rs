@@ -15,18 +15,19 @@ use tokio::time::Instant;
 
 use crate::domain::OutOfBounds;
 
-pub use refusal::{Refusal, RefusalKind};
+pub use refusal::Refusal;
+pub(crate) use refusal::RefusalKind;
 
 /// The text and the causes of a failure in a lower layer: for the log only. Shared, because
 /// duplicates of a call get the same error.
-pub type Source = Arc<dyn std::error::Error + Send + Sync>;
+pub(crate) type Source = Arc<dyn std::error::Error + Send + Sync>;
 
 /// A failure of a lower layer, before it becomes an [`Error`].
-pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// An error with all its causes, in one line of the log.
 #[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let chain = std::iter::successors(Some(error), |error| error.source());
     chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
@@ -159,7 +160,7 @@ pub enum Sent {
 
 /// The effect of an ended call on its idempotency record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aftermath {
+pub(crate) enum Aftermath {
     /// Provably not executed: the record is forgotten. `unsent`: no byte was sent, so the tenant
     /// also gets its charge back.
     Release {
@@ -181,13 +182,13 @@ pub struct Violation {
 
 impl Violation {
     /// A broken rule, in words.
-    pub fn new(field: &'static str, description: impl Into<String>) -> Self {
+    pub(crate) fn new(field: &'static str, description: impl Into<String>) -> Self {
         Self { field, description: description.into() }
     }
 
     /// A text of the wrong length, in characters.
     #[must_use]
-    pub fn length(field: &'static str, bounds: OutOfBounds) -> Self {
+    pub(crate) fn length(field: &'static str, bounds: OutOfBounds) -> Self {
         Self::new(field, bounds.to_string())
     }
 }
@@ -197,17 +198,17 @@ impl Violation {
 #[error("upstream failed: {fault:?}, sent: {sent:?}, code: {code:?}, request id: {request_id:?}")]
 pub struct UpstreamError {
     /// The kind of the failure.
-    pub fault: Fault,
+    pub(crate) fault: Fault,
     /// Whether Connect may have seen the attempt.
     pub sent: Sent,
     /// An earlier attempt of the same call may have been executed, whatever the result of this one.
-    pub earlier_uncertain: bool,
+    pub(crate) earlier_uncertain: bool,
     /// An earlier attempt of the same call sent bytes, even if this one sent none.
-    pub earlier_sent: bool,
+    pub(crate) earlier_sent: bool,
     /// The time of the next attempt, if only the caller's deadline or hang-up prevented it.
     pub due: Option<Instant>,
     /// The call has a `client_token`: a repeat makes no second participant.
-    pub repeatable: bool,
+    pub(crate) repeatable: bool,
     /// AWS's error code, where the answer held one.
     pub code: Option<String>,
     /// AWS's request id, where the answer held one.
@@ -221,7 +222,7 @@ pub struct UpstreamError {
 
 /// The kinds of upstream failure, one for each row of docs/design/contract.md, "The table".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// `InvalidRequestException`, `ValidationException`.
     InvalidRequest,
     /// `ResourceNotFoundException`: the contact or the instance.
@@ -259,7 +260,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::InvalidRequest,
         Self::NotFound,
         Self::Conflict,
@@ -280,7 +281,7 @@ impl Fault {
 
     /// Its name in metrics and spans.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
             Self::NotFound => "not_found",
@@ -305,7 +306,7 @@ impl Fault {
 impl UpstreamError {
     /// A failure without any further facts.
     #[must_use]
-    pub const fn new(fault: Fault, sent: Sent) -> Self {
+    pub(crate) const fn new(fault: Fault, sent: Sent) -> Self {
         Self {
             fault,
             sent,
@@ -322,14 +323,14 @@ impl UpstreamError {
 
     /// The same failure, with its cause.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Cause>) -> Self {
+    pub(crate) fn caused_by(mut self, source: impl Into<Cause>) -> Self {
         self.source = Some(source.into().into());
         self
     }
 
     /// Whether Connect may have executed this attempt, or an earlier one of the call.
     #[must_use]
-    pub fn may_have_executed(&self) -> bool {
+    pub(crate) fn may_have_executed(&self) -> bool {
         self.earlier_uncertain || self.attempt_may_have_executed()
     }
 
@@ -355,7 +356,7 @@ impl UpstreamError {
 impl Error {
     /// Why the caller was refused for its identity; `None` for other errors.
     #[must_use]
-    pub const fn refusal(&self) -> Option<&Refusal> {
+    pub(crate) const fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Unauthenticated(refusal) | Self::TenantUnknown(refusal) => Some(refusal),
             _ => None,
@@ -364,7 +365,7 @@ impl Error {
 
     /// The effect of the error on the idempotency record of its call.
     #[must_use]
-    pub fn aftermath(&self) -> Aftermath {
+    pub(crate) fn aftermath(&self) -> Aftermath {
         match self {
             Self::Upstream(upstream) if upstream.may_have_executed() => Aftermath::Uncertain,
             Self::Upstream(upstream) => {

@@ -31,12 +31,12 @@ use crate::telemetry::{Metrics, Span};
 use call::Call;
 use flights::{Flight, Flights, Lead, Seat, Waiting};
 use order::refused_by;
-pub use order::{Created, Order, Outcome, Route};
+pub(crate) use order::{Created, Order, Outcome, Route};
 use ratelimit::Levels;
 use refusals::Refusals;
 
 /// Runs calls.
-pub struct Gateway<S> {
+pub(crate) struct Gateway<S> {
     endpoints: BTreeMap<Name, Arc<Endpoint>>,
     store: S,
     metrics: Arc<Metrics>,
@@ -52,7 +52,7 @@ pub struct Gateway<S> {
 impl<S: Store> Gateway<S> {
     /// A gateway to these endpoints, with claims and levels in `store`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         endpoints: BTreeMap<Name, Arc<Endpoint>>,
         store: S,
         metrics: Arc<Metrics>,
@@ -76,7 +76,7 @@ impl<S: Store> Gateway<S> {
     ///
     /// # Errors
     /// Why there is no participant.
-    pub async fn create(self: &Arc<Self>, order: Box<Order>) -> Outcome {
+    pub(crate) async fn create(self: &Arc<Self>, order: Box<Order>) -> Outcome {
         order.notes.note_repeatable(order.is_repeatable());
         let span = order.span.clone();
         span.scope(self.answer(order)).await
@@ -87,7 +87,12 @@ impl<S: Store> Gateway<S> {
     /// # Errors
     /// [`Error::StoreUnavailable`], or the tenant's limit of calls in flight, which also bounds
     /// quota questions.
-    pub async fn quota(&self, route: &Route, notes: &Notes, span: &Span) -> Result<Quota, Error> {
+    pub(crate) async fn quota(
+        &self,
+        route: &Route,
+        notes: &Notes,
+        span: &Span,
+    ) -> Result<Quota, Error> {
         let _place = self.waiting.enter(route)?;
         let quota = span.clone().scope(self.store.quota(&route.scope())).await;
         lines::quoted(&quota);
@@ -98,7 +103,7 @@ impl<S: Store> Gateway<S> {
     }
 
     /// Waits until no call runs any more, with or without its caller.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -8,18 +8,18 @@ mod line;
 mod participants;
 mod quotas;
 pub mod status;
-pub mod steps;
+pub(crate) mod steps;
 mod timeout;
 
-pub use context::Context;
+pub(crate) use context::Context;
 pub use line::Line;
-pub use participants::Participants;
-pub use quotas::Quotas;
+pub(crate) use participants::Participants;
+pub(crate) use quotas::Quotas;
 pub use timeout::Timeout;
 
 /// A method of the gateway: it requires an identity, has a deadline and is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// `ParticipantService.CreateParticipant`.
     CreateParticipant,
     /// `QuotaService.GetQuota`.
@@ -29,7 +29,7 @@ pub enum Method {
 impl Method {
     /// The method of this path, as it stands in the request's `:path`.
     #[must_use]
-    pub fn of(path: &str) -> Option<Self> {
+    pub(crate) fn of(path: &str) -> Option<Self> {
         let methods = [Self::CreateParticipant, Self::GetQuota];
         let name = path.strip_prefix('/')?;
         methods.into_iter().find(|method| method.as_str() == name)
@@ -37,7 +37,7 @@ impl Method {
 
     /// Its full name in metrics and spans.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::CreateParticipant => "participantgateway.v1.ParticipantService/CreateParticipant",
             Self::GetQuota => "participantgateway.v1.QuotaService/GetQuota",
@@ -47,4 +47,4 @@ impl Method {
 
 /// Any other method in metrics and spans. Callers choose the path, so its series would have no
 /// bound.
-pub const OTHER_METHOD: &str = "_OTHER";
+pub(crate) const OTHER_METHOD: &str = "_OTHER";

@@ -15,11 +15,11 @@ use crate::config::{self, Settings};
 use crate::domain::Tenant;
 use crate::error::Error;
 
-pub use mtls::ClientNames;
+pub(crate) use mtls::ClientNames;
 
 /// Finds the tenant behind a call.
 #[derive(Debug)]
-pub enum Identity {
+pub(crate) enum Identity {
     /// By a header that a proxy in front sets.
     Header(header::Header),
     /// By a bearer token.
@@ -33,7 +33,7 @@ impl Identity {
     ///
     /// # Errors
     /// If the TLS that fetches a key set cannot be set up.
-    pub fn new(settings: &Settings) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, rustls::Error> {
         Ok(match &settings.identity {
             config::Identity::Header { name, format } => {
                 Self::Header(header::Header::new(name.clone(), *format))
@@ -48,7 +48,7 @@ impl Identity {
     /// # Errors
     /// [`Error::Unauthenticated`] without exactly one credential. [`Error::TenantUnknown`] if the
     /// credential belongs to no tenant.
-    pub async fn tenant(
+    pub(crate) async fn tenant(
         &self,
         headers: &HeaderMap,
         connection: &Extensions,

@@ -32,7 +32,9 @@
 //! app        everything
 //! ```
 
-pub mod admin;
+#![warn(unreachable_pub, reason = "`pub` is what the program, the tests or the benches use")]
+
+pub(crate) mod admin;
 pub mod admission;
 pub mod app;
 pub mod call;
@@ -42,13 +44,13 @@ pub mod console;
 pub mod domain;
 pub mod egress;
 pub mod error;
-pub mod gateway;
+pub(crate) mod gateway;
 pub mod grpc;
 pub mod identity;
 pub mod net;
-pub mod places;
+pub(crate) mod places;
 pub mod proto;
 #[cfg(feature = "simulator")]
 pub mod simulator;
-pub mod sync;
+pub(crate) mod sync;
 pub mod telemetry;

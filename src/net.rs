@@ -3,10 +3,10 @@
 //! tonic's own server has one age for all connections. It bounds neither a handshake nor the number
 //! of connections. Its routes are therefore served over hyper here, in one task per connection.
 
-pub mod listen;
+pub(crate) mod listen;
 mod preface;
 mod refused;
-pub mod tls;
+pub(crate) mod tls;
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::Cause;
 use preface::Preface;
-pub use refused::REASONS as REFUSED;
+pub(crate) use refused::REASONS as REFUSED;
 use tls::Tls;
 
 /// The bounds of a connection.

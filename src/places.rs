@@ -10,15 +10,15 @@ use crate::sync::lock;
 
 /// A place among the calls in flight of this process. Every future that works for the call holds
 /// one, even after its caller has left.
-pub type Permit = Arc<OwnedSemaphorePermit>;
+pub(crate) type Permit = Arc<OwnedSemaphorePermit>;
 
 /// The number of taken places per key. A key without a taken place uses no memory.
 #[derive(Debug)]
-pub struct Places<K>(Arc<Mutex<HashMap<K, u32>>>);
+pub(crate) struct Places<K>(Arc<Mutex<HashMap<K, u32>>>);
 
 /// A place, which is free again when this is dropped.
 #[derive(Debug)]
-pub struct Place<K: Hash + Eq> {
+pub(crate) struct Place<K: Hash + Eq> {
     places: Places<K>,
     key: K,
 }
@@ -26,7 +26,7 @@ pub struct Place<K: Hash + Eq> {
 impl<K: Hash + Eq + Clone> Places<K> {
     /// Takes a place; `None` if `most` places of this key are already taken.
     #[must_use]
-    pub fn enter(&self, key: &K, most: u32) -> Option<Place<K>> {
+    pub(crate) fn enter(&self, key: &K, most: u32) -> Option<Place<K>> {
         let mut places = lock(&self.0);
         let taken = places.get(key).copied().unwrap_or_default();
         if taken >= most {

@@ -19,7 +19,7 @@ pub use generated::*;
 /// tonic's codec for protobuf, with buffers of the size of our messages: its own begin with 8 KiB
 /// for each message in and each message out.
 #[derive(Debug)]
-pub struct Codec<T, U>(PhantomData<(T, U)>);
+pub(crate) struct Codec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> tonic::codec::Codec for Codec<T, U>
 where
@@ -87,10 +87,11 @@ const BUFFER_BYTES: usize = 1024;
 const YIELD_BYTES: usize = 32 * 1024;
 
 /// The protos as a `FileDescriptorSet`, for server reflection.
-pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub(crate) const DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The proto package, which is also the domain of every `google.rpc.ErrorInfo`.
-pub const PACKAGE: &str = "participantgateway.v1";
+pub(crate) const PACKAGE: &str = "participantgateway.v1";
 const REDACTED: &str = "[redacted]";
 
 #[cfg(test)]

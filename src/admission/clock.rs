@@ -18,7 +18,7 @@ pub trait Clock: Send + Sync + 'static {
 
 /// The process's own clocks: a monotonic one, and the wall clock.
 #[derive(Debug)]
-pub struct SystemClock(Instant);
+pub(crate) struct SystemClock(Instant);
 
 impl Default for SystemClock {
     fn default() -> Self {

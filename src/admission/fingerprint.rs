@@ -39,7 +39,7 @@ impl Keys {
     /// record. `None` if the call has no client token, or if this gateway does not know the
     /// version.
     #[must_use]
-    pub fn record_at(
+    pub(crate) fn record_at(
         &self,
         version: u8,
         tenant: &Name,
@@ -81,7 +81,7 @@ impl Keys {
     /// Whether a stored record is what a gateway with this root wrote under that name. It is false
     /// for a record that is corrupt, foreign, moved from another name, or older than the root.
     #[must_use]
-    pub fn verify(
+    pub(crate) fn verify(
         &self,
         name: &str,
         version: u8,
@@ -126,7 +126,7 @@ impl Keys {
 ///
 /// # Errors
 /// [`NoRandomness`] if the system has none.
-pub fn random_token() -> Result<UpstreamToken, NoRandomness> {
+pub(crate) fn random_token() -> Result<UpstreamToken, NoRandomness> {
     random::<32>().map(|bytes| token(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
 }
 

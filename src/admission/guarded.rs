@@ -27,13 +27,13 @@ use super::{
     Answer, Ask, Decision, Scope, Settled, Settlement, Stage, Store, StoreError, StoreLevels,
 };
 use guard::{Guard, Leave};
-pub use health::StoreHealth;
+pub(crate) use health::StoreHealth;
 use holdings::{Hold, Holding, Holdings, Last};
-pub use local::Fresh;
+pub(crate) use local::Fresh;
 use local::Local;
 
 /// What happens to calls while the primary store is lost.
-pub enum OnLoss<L> {
+pub(crate) enum OnLoss<L> {
     /// A store of this process decides them, at its share of every limit.
     Local {
         /// The most replicas that run: each applies 1/replicas of every limit.
@@ -49,7 +49,7 @@ pub enum OnLoss<L> {
 ///
 /// After an error of [`Store::settle`], settling goes on in the background, or no store holds the
 /// claim any more. A repeat has no use.
-pub struct Guarded<P, L>(Arc<Inner<P, L>>);
+pub(crate) struct Guarded<P, L>(Arc<Inner<P, L>>);
 
 struct Inner<P, L> {
     primary: P,
@@ -69,7 +69,7 @@ impl<P: Store, L: Store> Guarded<P, L> {
     ///
     /// `timeout`: for one operation on the primary, whatever the state of the connection. The
     /// primary applies it itself. If it does not, it is cut off a fifth later.
-    pub async fn start(primary: P, timeout: Duration, on_loss: OnLoss<L>) -> Self {
+    pub(crate) async fn start(primary: P, timeout: Duration, on_loss: OnLoss<L>) -> Self {
         let local = match on_loss {
             OnLoss::Local { replicas, fresh } => Some(Local::new(replicas, fresh)),
             OnLoss::Reject => None,
@@ -99,20 +99,20 @@ impl<P: Store, L: Store> Guarded<P, L> {
 
     /// The counters and gauges for telemetry.
     #[must_use]
-    pub fn health(&self) -> Arc<StoreHealth> {
+    pub(crate) fn health(&self) -> Arc<StoreHealth> {
         Arc::clone(&self.0.health)
     }
 
     /// Whether calls can be served: the primary was reached once, or is not needed. It stays true
     /// if the primary is lost later.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.0.local.is_some() || self.0.health.reached()
     }
 
     /// Waits until every background settlement has ended, at most for `limit`. Returns how many are
     /// still open.
-    pub async fn drain(&self, limit: Duration) -> usize {
+    pub(crate) async fn drain(&self, limit: Duration) -> usize {
         self.0.tasks.close();
         let _unfinished = timeout(limit, self.0.tasks.wait()).await;
         self.0.tasks.len()

@@ -19,7 +19,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-pub use file::{KeyFault, KeyFile, KeyProblem};
+pub(crate) use file::{KeyFault, KeyFile, KeyProblem};
 use file::{in_file, parse_lines, parse_root, read};
 
 /// All keys of one config. They are immutable and cheap to clone, so that a reload replaces them
@@ -64,7 +64,10 @@ impl Keys {
     ///
     /// # Errors
     /// Every problem of both files.
-    pub fn load(root: Option<&Path>, sealing: Option<&Path>) -> Result<Self, Vec<KeyProblem>> {
+    pub(crate) fn load(
+        root: Option<&Path>,
+        sealing: Option<&Path>,
+    ) -> Result<Self, Vec<KeyProblem>> {
         Self::build(root.map(read).transpose(), sealing.map(read).transpose())
     }
 
@@ -80,7 +83,7 @@ impl Keys {
     /// Whether both come from the same root. If not, a change from one to the other loses every
     /// idempotency record.
     #[must_use]
-    pub fn same_root(&self, other: &Self) -> bool {
+    pub(crate) fn same_root(&self, other: &Self) -> bool {
         self.0.root_id == other.0.root_id
     }
 
@@ -95,7 +98,6 @@ impl Keys {
         hmac::sign(self.key(hash_use), &text)
     }
 
-    /// The key that seals.
     pub(super) fn seals(&self) -> &SealingKey {
         &self.0.seals
     }

@@ -15,7 +15,7 @@ use super::clock::{Clock, SystemClock};
 use super::{Answer, Ask, Scope, Settled, Settlement, Store, StoreError, StoreLevels};
 use crate::domain::Name;
 use crate::sync::lock;
-pub use snapshot::{Copied, RecordCopy, WaitingCopy};
+pub use snapshot::{Copied, WaitingCopy};
 use upstream::UpstreamState;
 
 /// Claims, levels and leases in this process's memory. They end with it. The store is always

@@ -75,7 +75,7 @@ impl RedisStore {
 
     /// The same store; its probes go to the node that has this upstream's slot.
     #[must_use]
-    pub fn probing(mut self, upstream: &Name) -> Self {
+    pub(crate) fn probing(mut self, upstream: &Name) -> Self {
         self.probed = upstream.to_string();
         self
     }

@@ -73,7 +73,7 @@ pub enum ServerWord {
 impl StoreError {
     /// Whether the store is well, and only cannot answer for a moment.
     #[must_use]
-    pub const fn is_passing(&self) -> bool {
+    pub(crate) const fn is_passing(&self) -> bool {
         matches!(self, Self::Moving)
     }
 
@@ -93,7 +93,7 @@ impl StoreError {
 impl ServerWord {
     /// The word of a server's error.
     #[must_use]
-    pub fn of(word: &str) -> Self {
+    pub(crate) fn of(word: &str) -> Self {
         Self::ALL
             .into_iter()
             .find(|known| known.as_str() == word)
@@ -102,7 +102,7 @@ impl ServerWord {
 
     /// The word as the server writes it; `_OTHER` for a word that makes no difference.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::ReadOnly => "READONLY",
             Self::OutOfMemory => "OOM",

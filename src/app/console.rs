@@ -27,13 +27,13 @@ use crate::telemetry::Metrics;
 /// Everything that the console looks at.
 pub(super) struct Console {
     pub settings: Arc<ArcSwap<Settings>>,
-    pub readiness: Arc<Readiness>,
+    pub(crate) readiness: Arc<Readiness>,
     pub metrics: Arc<Metrics>,
-    pub endpoints: BTreeMap<Name, Arc<Endpoint>>,
+    pub(crate) endpoints: BTreeMap<Name, Arc<Endpoint>>,
     pub store: Stores,
     pub readings: Readings<Stores>,
     pub tls: Option<Arc<Tls>>,
-    pub permits: Arc<Semaphore>,
+    pub(crate) permits: Arc<Semaphore>,
     pub max_in_flight: usize,
 }
 

@@ -11,21 +11,21 @@ use crate::admin::Readiness;
 use crate::proto::{participant_service_server, quota_service_server};
 
 /// The status of the health service, which follows the process's readiness.
-pub struct Health {
+pub(crate) struct Health {
     reporter: HealthReporter,
     becoming_ready: Option<JoinHandle<()>>,
 }
 
 impl Health {
     /// The process is alive, and not ready.
-    pub async fn starting(reporter: HealthReporter) -> Self {
+    pub(crate) async fn starting(reporter: HealthReporter) -> Self {
         report(&reporter, ServingStatus::NotServing).await;
         reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
         Self { reporter, becoming_ready: None }
     }
 
     /// From here on, the status follows readiness.
-    pub fn follows(&mut self, readiness: Arc<Readiness>) {
+    pub(crate) fn follows(&mut self, readiness: Arc<Readiness>) {
         let reporter = self.reporter.clone();
         self.becoming_ready = Some(tokio::spawn(async move {
             while !readiness.is_ready() {
@@ -36,7 +36,7 @@ impl Health {
     }
 
     /// Not ready from here on.
-    pub async fn draining(self) {
+    pub(crate) async fn draining(self) {
         if let Some(becoming_ready) = self.becoming_ready {
             becoming_ready.abort();
             let _ = becoming_ready.await;

@@ -15,7 +15,7 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    pub fn new(store: RedisStore, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(store: RedisStore, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics }
     }
 

@@ -23,7 +23,7 @@ pub struct Reloading {
 }
 
 /// Keeps certificates and key sets up to date.
-pub fn watch(
+pub(crate) fn watch(
     identity: &Identity,
     tls: Option<&Arc<Tls>>,
     metrics: &Arc<Metrics>,
@@ -77,7 +77,7 @@ async fn keep_keys(issuer: Arc<Issuer>, what: Reloadable, metrics: Arc<Metrics>)
 }
 
 /// Keeps the config up to date, with everything that depends on it.
-pub async fn keep_current(
+pub(crate) async fn keep_current(
     from: Reloading,
     settings: Arc<ArcSwap<Settings>>,
     log_level: LogLevel,
@@ -120,7 +120,7 @@ pub async fn keep_current(
 }
 
 /// Starts the series of every possible decision under these settings at 0.
-pub fn start_series_at_zero(settings: &Settings, metrics: &Metrics) {
+pub(crate) fn start_series_at_zero(settings: &Settings, metrics: &Metrics) {
     for (tenant, upstream) in settings.routes().take(MOST_EXPECTED) {
         metrics.start_tenant(
             &tenant.name,

@@ -35,7 +35,6 @@ use crate::proto::participant_service_server::ParticipantServiceServer;
 use crate::proto::quota_service_server::QuotaServiceServer;
 use crate::telemetry::{Metrics, Span, Tracing};
 
-/// The parts of the stack.
 pub(super) struct Parts<'a, S> {
     pub server: &'a Server,
     pub settings: Arc<ArcSwap<Settings>>,
@@ -44,7 +43,7 @@ pub(super) struct Parts<'a, S> {
     pub metrics: Arc<Metrics>,
     pub tracing: Tracing,
     /// One permit per call in flight.
-    pub permits: Arc<Semaphore>,
+    pub(crate) permits: Arc<Semaphore>,
     /// Cancelled when `server.drain_timeout` runs out.
     pub expired: CancellationToken,
 }
@@ -66,7 +65,7 @@ pub(super) struct Stack<S: Store> {
 }
 
 impl<S: Store> Stack<S> {
-    pub fn new(parts: Parts<'_, S>, health: HealthServer<impl Health>) -> io::Result<Self> {
+    pub(crate) fn new(parts: Parts<'_, S>, health: HealthServer<impl Health>) -> io::Result<Self> {
         let Parts { server, settings, gateway, identity, metrics, tracing, permits, expired } =
             parts;
         metrics.start_refused_connections(REFUSED);

@@ -40,7 +40,7 @@ pub(super) struct PerUpstream(BTreeMap<Name, Arc<GuardedRedis>>);
 impl Stores {
     /// Begins to use the store. A Redis that does not answer yet is no error: `on_loss` decides
     /// about calls meanwhile.
-    pub async fn start(all: &Settings, metrics: &Arc<Metrics>) -> io::Result<Self> {
+    pub(crate) async fn start(all: &Settings, metrics: &Arc<Metrics>) -> io::Result<Self> {
         let settings = redis_settings(all).await?;
         let (Some(settings), config::Store::Redis { on_loss, .. }) = (settings, &all.store) else {
             metrics.show_store(|| false, || 0);
@@ -63,7 +63,7 @@ impl Stores {
     }
 
     /// Whether calls can be served.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         match self {
             Self::Memory(_) => true,
             Self::Redis(guards) => guards.each().all(|guard| guard.is_ready()),
@@ -71,14 +71,14 @@ impl Stores {
     }
 
     /// When a part of the store was lost, and how many results could not be written to it.
-    pub fn losses(&self) -> (Option<SystemTime>, u64) {
+    pub(crate) fn losses(&self) -> (Option<SystemTime>, u64) {
         let Self::Redis(guards) = self else { return (None, 0) };
         let since = guards.healths().filter_map(|health| health.degraded_since()).min();
         (since, guards.healths().map(|health| health.unsettled()).sum())
     }
 
     /// Waits for the open settlements.
-    pub async fn drain(&self, limit: Duration) {
+    pub(crate) async fn drain(&self, limit: Duration) {
         if let Self::Redis(guards) = self {
             let drained = join_all(guards.each().map(|guard| guard.drain(limit))).await;
             let left: usize = drained.into_iter().sum();

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::problem::{Problem, Problems};
 use super::shape::{self, HeaderFormat, IdentityMode};
 
-pub use jwt::{Access, Discovery, Jwt, KeySource, is_fetchable};
+pub(crate) use jwt::is_fetchable;
+pub use jwt::{Access, Discovery, Jwt, KeySource};
 
 /// How the gateway identifies callers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
+pub(crate) enum Identity {
     /// By a header that a proxy in front sets; its value is a tenant's name, or a subject.
     Header {
         /// The header's name, lower case.

@@ -14,8 +14,8 @@ use super::environment::Environment;
 use super::problem::{Problem, Problems};
 use super::shape::{self, Config};
 
-pub use exporter::{Exporter, Protocol};
-pub use sampling::{Propagator, Sampling};
+pub(crate) use exporter::{Exporter, Protocol};
+pub(crate) use sampling::{Propagator, Sampling};
 
 /// The signals that leave, their destinations, and the sampling.
 #[derive(Debug, Clone)]

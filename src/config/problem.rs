@@ -62,7 +62,7 @@ impl Problems {
     /// Whether the key, or a key above or below it, has a problem. A consequence of that problem is
     /// then not reported.
     #[must_use]
-    pub fn touch(&self, path: &str) -> bool {
+    pub(crate) fn touch(&self, path: &str) -> bool {
         let below = |outer: &str, inner: &str| {
             inner
                 .strip_prefix(outer)
@@ -106,7 +106,7 @@ impl std::error::Error for Problems {}
 
 /// Hides the user information of every URL in the value. A password may stand in no other place of
 /// the config.
-pub fn redact(value: &mut Value) {
+pub(crate) fn redact(value: &mut Value) {
     match value {
         Value::String(text) => {
             // A scheme of ours marks a URL even where the slashes are mistyped. Any other scheme

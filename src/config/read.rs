@@ -9,7 +9,7 @@ use super::shape::Config;
 
 /// The file and the environment, not yet typed.
 #[derive(Debug)]
-pub struct Tree {
+pub(crate) struct Tree {
     pub value: Value,
     /// The raw text of each override, by its dotted path. Where a key wants a text, `123` from the
     /// environment is one.
@@ -17,7 +17,7 @@ pub struct Tree {
 }
 
 /// Reads the YAML text and lays the environment's overrides over it.
-pub fn tree(
+pub(crate) fn tree(
     text: &str,
     environment: impl IntoIterator<Item = (String, String)>,
     problems: &mut Problems,
@@ -64,7 +64,7 @@ pub fn tree(
 
 /// Types the tree. Serde stops at the first error. Each bad key is therefore recorded and left out.
 /// The rest is read again, until only good keys are left.
-pub fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
+pub(crate) fn shape(tree: Tree, problems: &mut Problems) -> Result<Config, Problems> {
     let Tree { mut value, mut overrides } = tree;
     let mut left_out = LeftOut::default();
     loop {
@@ -263,7 +263,7 @@ fn expectation(message: &str) -> String {
 }
 
 /// The prefix of an override's name.
-pub const ENV_PREFIX: &str = "PARTICIPANT_GATEWAY__";
+pub(crate) const ENV_PREFIX: &str = "PARTICIPANT_GATEWAY__";
 
 /// Words in the names of unknown keys whose values are not shown.
 const SECRETS: [&str; 6] = ["pass", "secret", "token", "key", "auth", "credential"];

@@ -22,7 +22,7 @@ use super::{Examine, Problem, Problems, Settings, digest, resolve, shape};
 use crate::domain::Instances;
 
 /// Keeps the current settings up to date.
-pub struct Reload {
+pub(crate) struct Reload {
     file: PathBuf,
     examine: Examine,
     current: Arc<ArcSwap<Settings>>,
@@ -34,7 +34,7 @@ pub struct Reload {
 
 /// The result of a changed file.
 #[derive(Debug)]
-pub enum Reloaded {
+pub(crate) enum Reloaded {
     /// The file is in use.
     Applied {
         /// The settings in use.
@@ -55,14 +55,18 @@ pub enum Reloaded {
 impl Reload {
     /// Watches the file that `current` was read from.
     #[must_use]
-    pub fn new(file: PathBuf, examine: Examine, current: Arc<ArcSwap<Settings>>) -> Self {
+    pub(crate) fn new(file: PathBuf, examine: Examine, current: Arc<ArcSwap<Settings>>) -> Self {
         let stamp = current.load().stamp.clone();
         Self { file, examine, current, seen: Ok(stamp), bytes: None }
     }
 
     /// Looks at the file every two seconds, and at once whenever `asked` yields. Tells `observe` of
     /// every change, and of every time that `asked` yielded.
-    pub async fn run(mut self, mut asked: impl AsyncFnMut(), mut observe: impl FnMut(Reloaded)) {
+    pub(crate) async fn run(
+        mut self,
+        mut asked: impl AsyncFnMut(),
+        mut observe: impl FnMut(Reloaded),
+    ) {
         loop {
             let asked = tokio::select! {
                 () = asked() => true,

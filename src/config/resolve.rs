@@ -21,7 +21,7 @@ use crate::domain::{
 
 /// The command that the settings are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// `serve` and `check`.
     Service,
     /// `dev`.
@@ -29,7 +29,7 @@ pub enum Purpose {
 }
 
 /// The settings of the shape, or every problem: the ones of the typing, and the ones found here.
-pub fn settings(
+pub(crate) fn settings(
     mut shape: Config,
     version: String,
     problems: Problems,
@@ -90,7 +90,7 @@ fn stamp(shape: &Config, version: &str) -> String {
 }
 
 /// The files whose content the program keeps in memory.
-pub fn key_files(shape: &Config) -> impl Iterator<Item = &Path> {
+pub(crate) fn key_files(shape: &Config) -> impl Iterator<Item = &Path> {
     let files = [&shape.idempotency.root_key_file, &shape.idempotency.sealing_keys_file];
     files.into_iter().flatten().map(Path::new)
 }

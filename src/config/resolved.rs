@@ -11,11 +11,11 @@ use crate::admission::redis::{Layout, RedisSettings, SentinelLogin, TlsFiles, To
 
 /// The port that callers use.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub(crate) struct Server {
     /// The address of the gRPC port.
     pub listen: SocketAddr,
     /// The files of TLS on the port; `None`: plaintext.
-    pub tls: Option<ServerTls>,
+    pub(crate) tls: Option<ServerTls>,
     /// A call's deadline if the caller sends no `grpc-timeout`.
     pub default_timeout: Duration,
     /// The longest deadline that a caller gets.
@@ -38,13 +38,13 @@ pub struct Server {
 
 /// The files of TLS on the gRPC port.
 #[derive(Debug, Clone)]
-pub struct ServerTls {
+pub(crate) struct ServerTls {
     /// The certificate chain, PEM.
     pub cert: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
     /// The CA of client certificates, PEM.
-    pub client_ca: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
 }
 
 /// The place of claims and levels.
@@ -111,7 +111,7 @@ impl From<&shape::Server> for Server {
 impl ServerTls {
     /// `None` if a file is missing from the config; the resolver reports that.
     #[must_use]
-    pub fn of(tls: &shape::ServerTls) -> Option<Self> {
+    pub(crate) fn of(tls: &shape::ServerTls) -> Option<Self> {
         Some(Self {
             cert: tls.cert_file.as_ref()?.into(),
             key: tls.key_file.as_ref()?.into(),

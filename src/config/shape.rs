@@ -17,13 +17,11 @@ use super::values::{Count, Level, Listen, Period, Share, Span};
 
 use crate::domain::Name;
 
-pub use identity::{
-    Algorithm, Algorithms, AudienceClaim, HeaderFormat, HeaderIdentity, Identity, IdentityMode,
-    JwtIdentity, SubjectClaim,
-};
-pub use store::{
-    IamService, Idempotency, OnLoss, Redis, RedisIam, RedisTls, Store, StoreKind, Topology,
-};
+pub use identity::{Algorithm, HeaderFormat};
+pub(crate) use identity::{HeaderIdentity, Identity, IdentityMode, JwtIdentity};
+
+pub(crate) use store::{IamService, Idempotency, Redis, StoreKind};
+pub use store::{OnLoss, Store, Topology};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -31,11 +29,11 @@ pub use store::{
 #[schemars(extend("required" = ["identity", "tenants", "upstreams"]))]
 pub struct Config {
     /// The port that callers use.
-    pub server: Server,
+    pub(crate) server: Server,
     /// The port that operators use.
-    pub admin: Admin,
+    pub(crate) admin: Admin,
     /// How the gateway identifies callers.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// The callers, by name: `[a-z0-9][a-z0-9-]{0,62}`.
     #[schemars(extend("propertyNames" = { "pattern": Name::PATTERN }, "minProperties" = 1))]
     pub tenants: BTreeMap<String, Tenant>,
@@ -45,7 +43,7 @@ pub struct Config {
     /// The place of claims and levels.
     pub store: Store,
     /// How the gateway recognises retries.
-    pub idempotency: Idempotency,
+    pub(crate) idempotency: Idempotency,
     /// The log, the traces and the metrics.
     pub telemetry: Telemetry,
 }
@@ -53,30 +51,30 @@ pub struct Config {
 /// The port that callers use. A change needs a restart.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of server settings")]
-pub struct Server {
+pub(crate) struct Server {
     /// The address of the gRPC port.
-    pub listen: Listen,
+    pub(crate) listen: Listen,
     /// TLS on the gRPC port; absent: plaintext, for use behind a mesh.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<ServerTls>,
+    pub(crate) tls: Option<ServerTls>,
     /// A call's deadline if the caller sends no `grpc-timeout`.
-    pub default_timeout: Period,
+    pub(crate) default_timeout: Period,
     /// The longest deadline that a caller gets.
-    pub max_timeout: Period,
+    pub(crate) max_timeout: Period,
     /// The largest request message, in bytes.
-    pub max_request_bytes: Count,
+    pub(crate) max_request_bytes: Count,
     /// The largest header list of a request, in bytes as HTTP/2 counts them (RFC 9113, section
     /// 6.5.2).
     #[schemars(extend("minimum" = MIN_HEADER_BYTES, "maximum" = MAX_HEADER_BYTES))]
-    pub max_header_bytes: Count,
+    pub(crate) max_header_bytes: Count,
     /// The most calls in flight in this process; beyond it, load is shed.
-    pub max_in_flight: Count,
+    pub(crate) max_in_flight: Count,
     /// The most calls in flight on one connection.
-    pub max_concurrent_streams: Count,
+    pub(crate) max_concurrent_streams: Count,
     /// The age (±10 %) at which a connection gets GOAWAY, so that clients rebalance.
-    pub max_connection_age: Period,
+    pub(crate) max_connection_age: Period,
     /// The time that calls in flight have to end after SIGTERM.
-    pub drain_timeout: Period,
+    pub(crate) drain_timeout: Period,
     /// Whether server reflection is served.
     pub reflection: bool,
 }
@@ -85,7 +83,7 @@ pub struct Server {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of TLS files")]
 #[schemars(extend("required" = ["cert_file", "key_file"]))]
-pub struct ServerTls {
+pub(crate) struct ServerTls {
     /// The certificate chain, PEM.
     pub cert_file: Option<String>,
     /// Its key, PEM.
@@ -98,7 +96,7 @@ pub struct ServerTls {
 /// The port that operators use. A change needs a restart.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of admin settings")]
-pub struct Admin {
+pub(crate) struct Admin {
     /// The address of the admin port.
     pub listen: Listen,
     /// Whether the page at `/` and `/status` are served.
@@ -121,11 +119,11 @@ pub struct Tenant {
     /// Its ceiling, per upstream, over all replicas.
     pub rate: Option<Share>,
     /// The most calls it may start at once.
-    pub burst: Option<Count>,
+    pub(crate) burst: Option<Count>,
     /// Its guaranteed share of the upstream's budget.
     pub committed: Share,
     /// The most calls it may have in flight, per upstream, over all replicas.
-    pub max_in_flight: Count,
+    pub(crate) max_in_flight: Count,
     /// Whether a call without a `client_token` is refused: a repeat of it could make a second
     /// participant.
     pub require_client_token: bool,
@@ -176,15 +174,15 @@ pub struct Upstream {
     /// The account's quota for `CreateParticipant`, shared by every tenant and replica.
     pub rate: Share,
     /// The account's burst for `CreateParticipant`.
-    pub burst: Count,
+    pub(crate) burst: Count,
     /// The longest time that an admitted call may queue for its slot; its deadline may shorten it.
     pub max_wait: Span,
     /// The most time to establish a connection.
-    pub connect_timeout: Period,
+    pub(crate) connect_timeout: Period,
     /// The most time for one attempt.
-    pub attempt_timeout: Period,
+    pub(crate) attempt_timeout: Period,
     /// The most attempts of one call; every attempt is charged to the budget.
-    pub max_attempts: Count,
+    pub(crate) max_attempts: Count,
 }
 
 /// The log, the traces and the metrics.
@@ -195,7 +193,7 @@ pub struct Telemetry {
     pub log: Log,
     /// Traces and metrics by OTLP.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp: Option<Otlp>,
+    pub(crate) otlp: Option<Otlp>,
 }
 
 /// The log, on standard output.
@@ -221,7 +219,7 @@ pub enum LogFormat {
 /// Traces and metrics by OTLP.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of OTLP settings")]
-pub struct Otlp {
+pub(crate) struct Otlp {
     /// The collector, as `http(s)://host:port`.
     pub endpoint: Option<String>,
     /// Over gRPC, or over HTTP; absent: `OTEL_EXPORTER_OTLP_PROTOCOL`, or gRPC.
@@ -234,7 +232,7 @@ pub struct Otlp {
 
 /// The protocol of OTLP.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum OtlpProtocol {
+pub(crate) enum OtlpProtocol {
     /// Over gRPC.
     #[default]
     #[serde(rename = "grpc")]
@@ -315,6 +313,6 @@ impl Default for Otlp {
 }
 
 /// The bounds of `server.max_header_bytes`, in bytes.
-pub const MIN_HEADER_BYTES: u32 = 4096;
+pub(crate) const MIN_HEADER_BYTES: u32 = 4096;
 /// The bounds of `server.max_header_bytes`, in bytes.
-pub const MAX_HEADER_BYTES: u32 = 65_536;
+pub(crate) const MAX_HEADER_BYTES: u32 = 65_536;

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain::Rate;
 
-pub use one_or_many::OneOrMany;
+pub(crate) use one_or_many::OneOrMany;
 
 /// A span of time above zero: `250ms`, `10s`, `24h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Period(Duration);
+pub(crate) struct Period(Duration);
 
 /// A span of time that may be zero: `0ms`, `500ms`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +24,7 @@ pub struct Span(Duration);
 
 /// A whole number from 1 to 4,294,967,295.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Count(u32);
+pub(crate) struct Count(u32);
 
 /// A rate: a decimal and `/s`, `/m`, `/h` or `/d`. May be zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,7 +32,7 @@ pub struct Share(f64, Per);
 
 /// An address to listen on: an IP address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listen(SocketAddr);
+pub(crate) struct Listen(SocketAddr);
 
 /// The minimum level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,19 +61,19 @@ enum Per {
 impl Period {
     /// For defaults.
     #[must_use]
-    pub const fn from_millis(millis: u64) -> Self {
+    pub(crate) const fn from_millis(millis: u64) -> Self {
         Self(Duration::from_millis(millis))
     }
 
     /// For defaults.
     #[must_use]
-    pub const fn from_secs(seconds: u64) -> Self {
+    pub(crate) const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
     /// The span of time.
     #[must_use]
-    pub const fn get(self) -> Duration {
+    pub(crate) const fn get(self) -> Duration {
         self.0
     }
 }
@@ -95,13 +95,13 @@ impl Span {
 impl Count {
     /// For defaults. Zero becomes 1.
     #[must_use]
-    pub const fn of(count: u32) -> Self {
+    pub(crate) const fn of(count: u32) -> Self {
         Self(if count == 0 { 1 } else { count })
     }
 
     /// The number.
     #[must_use]
-    pub const fn get(self) -> u32 {
+    pub(crate) const fn get(self) -> u32 {
         self.0
     }
 }
@@ -147,20 +147,20 @@ impl Share {
 impl Listen {
     /// For defaults: a port on every address, IPv6 and IPv4.
     #[must_use]
-    pub const fn everywhere(port: u16) -> Self {
+    pub(crate) const fn everywhere(port: u16) -> Self {
         Self(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
     }
 
     /// The address.
     #[must_use]
-    pub const fn get(self) -> SocketAddr {
+    pub(crate) const fn get(self) -> SocketAddr {
         self.0
     }
 
     /// Whether this address also takes the other one: `[::]` takes the port on every address,
     /// `0.0.0.0` on every IPv4 address.
     #[must_use]
-    pub fn takes(self, other: Self) -> bool {
+    pub(crate) fn takes(self, other: Self) -> bool {
         let (ours, theirs) = (self.0.ip(), other.0.ip());
         let is_taken = match ours {
             _ if ours == theirs => true,

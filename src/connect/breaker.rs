@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// The circuit of one upstream.
 #[derive(Debug, Default)]
-pub struct Breaker(Mutex<Circuit>);
+pub(crate) struct Breaker(Mutex<Circuit>);
 
 #[derive(Debug)]
 enum Circuit {
@@ -28,7 +28,7 @@ impl Default for Circuit {
 /// The permission to make one call. One of its methods reports how the call ended. A pass that is
 /// dropped was not used. If it was the probe, the next call becomes the probe.
 #[derive(Debug)]
-pub struct Pass {
+pub(crate) struct Pass {
     breaker: Arc<Breaker>,
     /// When it became the probe, if it is the probe.
     probe: Option<Instant>,
@@ -40,7 +40,7 @@ impl Breaker {
     ///
     /// # Errors
     /// The time until the next probe, while the circuit is open.
-    pub fn enter(self: &Arc<Self>, now: Instant) -> Result<Pass, Duration> {
+    pub(crate) fn enter(self: &Arc<Self>, now: Instant) -> Result<Pass, Duration> {
         let mut circuit = self.circuit();
         let probe = match *circuit {
             Circuit::Closed { .. } => None,
@@ -59,7 +59,7 @@ impl Breaker {
     }
 
     /// The state in metrics: 0 closed, 1 half-open (a probe is due or runs), 2 open.
-    pub fn state(&self, now: Instant) -> u64 {
+    pub(crate) fn state(&self, now: Instant) -> u64 {
         match *self.circuit() {
             Circuit::Closed { .. } => 0,
             Circuit::Open { probe_at } if now < probe_at => 2,
@@ -75,7 +75,7 @@ impl Breaker {
 impl Pass {
     /// The call ended with this error. `hung_up`: the caller left before a further attempt that was
     /// due. Such a call has not failed, and gives no result as a probe.
-    pub fn ended_with(self, error: &UpstreamError, hung_up: bool, now: Instant) {
+    pub(crate) fn ended_with(self, error: &UpstreamError, hung_up: bool, now: Instant) {
         match error.fault {
             Fault::Internal | Fault::Unreachable if hung_up => self.given_up(now),
             Fault::Internal | Fault::Unreachable | Fault::TimedOut => self.failed(now),
@@ -95,7 +95,7 @@ impl Pass {
     }
 
     /// Connect answered, perhaps with a refusal or a throttle.
-    pub fn answered(mut self) {
+    pub(crate) fn answered(mut self) {
         self.is_told = true;
         *self.breaker.circuit() = Circuit::default();
     }

@@ -18,7 +18,7 @@ use tracing::Instrument;
 
 /// A provider that caches its credentials while they are valid.
 #[derive(Debug, Clone)]
-pub struct Kept(Arc<Inner>);
+pub(crate) struct Kept(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -42,9 +42,8 @@ struct Valid {
     end: Option<SystemTime>,
 }
 
-/// The state of the credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CredentialsState {
+pub(crate) enum CredentialsState {
     /// The next call loads them.
     NotLoaded,
     /// They are valid.
@@ -74,12 +73,12 @@ type Loaded = Result<Credentials, Arc<CredentialsError>>;
 impl Kept {
     /// Caches the credentials of this provider. The first call loads them. That call must run
     /// inside a tokio runtime.
-    pub fn new(provider: SharedCredentialsProvider) -> Self {
+    pub(crate) fn new(provider: SharedCredentialsProvider) -> Self {
         Self(Arc::new(Inner { provider, state: Mutex::default() }))
     }
 
     /// What there is of them.
-    pub fn state(&self) -> CredentialsState {
+    pub(crate) fn state(&self) -> CredentialsState {
         let (now, state) = (SystemTime::now(), lock(&self.0.state));
         let is_failing = state.failing.is_some();
         match state.current.as_ref().filter(|valid| valid.serves(now)) {

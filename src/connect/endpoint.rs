@@ -21,7 +21,7 @@ use crate::telemetry::{Attempted, Metrics, Span};
 
 /// One upstream: its client, its circuit, and each tenant's retry budget on it.
 #[derive(Debug)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     upstream: Name,
     region: String,
     metrics: Arc<Metrics>,
@@ -34,7 +34,7 @@ pub struct Endpoint {
 
 /// The attempts of one call at an endpoint, as one span.
 #[derive(Debug)]
-pub struct Attempts<'a> {
+pub(crate) struct Attempts<'a> {
     endpoint: &'a Endpoint,
     notes: &'a Notes,
     span: Span,
@@ -46,7 +46,12 @@ pub struct Attempts<'a> {
 impl Endpoint {
     /// The endpoint of one upstream.
     #[must_use]
-    pub fn new(upstream: Name, region: String, client: Client, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        upstream: Name,
+        region: String,
+        client: Client,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         metrics.start_upstream(&upstream, Fault::ALL.map(Fault::as_str));
         let (breaker, budgets) = (Arc::default(), Mutex::default());
         let (tempo, queued) = (Tempo::default(), AtomicU64::new(0));
@@ -55,30 +60,30 @@ impl Endpoint {
 
     /// The circuit as metrics show it: 0 closed, 1 half-open (a probe is due or under way), 2 open.
     #[must_use]
-    pub fn circuit(&self) -> u64 {
+    pub(crate) fn circuit(&self) -> u64 {
         self.breaker.state(Instant::now())
     }
 
     /// The state of its credentials, and their end.
     #[must_use]
-    pub fn credentials(&self) -> CredentialsState {
+    pub(crate) fn credentials(&self) -> CredentialsState {
         self.client.credentials()
     }
 
     /// How long Connect takes at present, by its latest successful attempts.
     #[must_use]
-    pub fn tempo(&self) -> &Tempo {
+    pub(crate) fn tempo(&self) -> &Tempo {
         &self.tempo
     }
 
     /// The calls of this process that wait for their slots.
     #[must_use]
-    pub fn queue(&self) -> u64 {
+    pub(crate) fn queue(&self) -> u64 {
         self.queued.load(Relaxed)
     }
 
     /// Waits for a slot. The call counts as queued meanwhile.
-    pub async fn queue_for(&self, wait: Duration) {
+    pub(crate) async fn queue_for(&self, wait: Duration) {
         self.queued.fetch_add(1, Relaxed);
         let _queued = Queued(&self.queued);
         tokio::time::sleep(wait).await;
@@ -88,7 +93,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// The time until the next probe, while the circuit is open.
-    pub fn enter(&self) -> Result<Pass, Duration> {
+    pub(crate) fn enter(&self) -> Result<Pass, Duration> {
         self.breaker.enter(Instant::now())
     }
 
@@ -96,7 +101,7 @@ impl Endpoint {
     /// the last ten seconds, and ten a second besides. An outage is then not multiplied, and a
     /// quiet gateway can still retry. One tenant cannot use up another's retries.
     #[must_use]
-    pub fn retry_budget(&self, tenant: &Name) -> Arc<TpsBudget> {
+    pub(crate) fn retry_budget(&self, tenant: &Name) -> Arc<TpsBudget> {
         let mut budgets = lock(&self.budgets);
         let budget = budgets
             .entry(tenant.clone())
@@ -107,7 +112,7 @@ impl Endpoint {
 
     /// Begins the attempts of one call.
     #[must_use]
-    pub fn attempts<'a>(&'a self, notes: &'a Notes, caller: &Span) -> Attempts<'a> {
+    pub(crate) fn attempts<'a>(&'a self, notes: &'a Notes, caller: &Span) -> Attempts<'a> {
         let span = caller.connect(&self.region);
         let headers = Arc::new(span.headers());
         Attempts {
@@ -126,7 +131,7 @@ impl Attempts<'_> {
     ///
     /// # Errors
     /// The error that Connect answered, or how far the request got.
-    pub async fn next(
+    pub(crate) async fn next(
         &mut self,
         request: &CreateParticipant,
         token: &UpstreamToken,
@@ -152,7 +157,7 @@ impl Attempts<'_> {
     }
 
     /// Logs the last attempt. `wait`: the time before the next attempt, if there may be one.
-    pub fn log(&self, wait: Option<Duration>) {
+    pub(crate) fn log(&self, wait: Option<Duration>) {
         tracing::debug!(
             upstream = self.endpoint.upstream.as_str(),
             attempt = self.notes.attempts(),

@@ -22,11 +22,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Limited;
 
 /// Additional headers of a request.
-pub type Headers = Arc<HashMap<String, String>>;
+pub(crate) type Headers = Arc<HashMap<String, String>>;
 
 /// How far an attempt got. It never goes back: the furthest point counts.
 #[derive(Debug, Clone, Default)]
-pub struct Progress(Arc<Trail>);
+pub(crate) struct Progress(Arc<Trail>);
 
 #[derive(Debug, Default)]
 struct Trail {
@@ -38,7 +38,7 @@ struct Trail {
 
 /// The points of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reached {
+pub(crate) enum Reached {
     /// Credentials are loading, or the request is being signed.
     Nothing,
     /// The request waits for a connection.
@@ -49,19 +49,19 @@ pub enum Reached {
 
 tokio::task_local! {
     /// The attempt that runs in this task.
-    pub static PROGRESS: Progress;
+    pub(crate) static PROGRESS: Progress;
 }
 
 impl Progress {
     /// The progress of an attempt whose request hands these headers on.
     #[must_use]
-    pub fn handing_on(headers: Headers) -> Self {
+    pub(crate) fn handing_on(headers: Headers) -> Self {
         Self(Arc::new(Trail { headers, ..Trail::default() }))
     }
 
     /// The furthest point reached.
     #[must_use]
-    pub fn reached(&self) -> Reached {
+    pub(crate) fn reached(&self) -> Reached {
         match self.0.reached.load(Ordering::Acquire) {
             0 => Reached::Nothing,
             1 => Reached::Connecting,
@@ -71,7 +71,7 @@ impl Progress {
 
     /// The answer's status, and AWS's request id.
     #[must_use]
-    pub fn answer(&self) -> Option<&(u16, Option<String>)> {
+    pub(crate) fn answer(&self) -> Option<&(u16, Option<String>)> {
         self.0.answer.get()
     }
 
@@ -83,7 +83,7 @@ impl Progress {
 /// Puts the headers of [`Progress::handing_on`] into the request before it is signed: the signature
 /// then covers them. The SDK's own way would build a config for each request.
 #[derive(Debug)]
-pub struct HandsOn;
+pub(crate) struct HandsOn;
 
 impl Intercept for HandsOn {
     fn name(&self) -> &'static str {
@@ -107,7 +107,7 @@ impl Intercept for HandsOn {
 
 /// An [`HttpClient`] that limits responses and notes progress.
 #[derive(Debug)]
-pub struct Bounded(pub SharedHttpClient);
+pub(crate) struct Bounded(pub SharedHttpClient);
 
 impl HttpClient for Bounded {
     fn http_connector(

@@ -13,7 +13,7 @@ use crate::error::{Fault, Sent, UpstreamError};
 
 /// The results of the attempts of one call so far.
 #[derive(Debug)]
-pub struct Retry {
+pub(crate) struct Retry {
     backoff: backon::ExponentialBackoff,
     max_attempts: u32,
     made: u32,
@@ -26,7 +26,7 @@ pub struct Retry {
 impl Retry {
     /// The plan of a call that may have this many attempts; at least 1.
     #[must_use]
-    pub fn new(max_attempts: u32) -> Self {
+    pub(crate) fn new(max_attempts: u32) -> Self {
         let backoff = ExponentialBuilder::new()
             .with_min_delay(MIN_BACKOFF)
             .with_max_delay(MAX_BACKOFF);
@@ -43,7 +43,7 @@ impl Retry {
 
     /// Notes that an attempt failed. Adds the results of earlier attempts to its error, and returns
     /// the wait before the next attempt. `None`: there is no next attempt.
-    pub fn after(&mut self, failed: &mut UpstreamError) -> Option<Duration> {
+    pub(crate) fn after(&mut self, failed: &mut UpstreamError) -> Option<Duration> {
         self.made += 1;
         (failed.earlier_uncertain, failed.earlier_sent) = (self.uncertain, self.sent);
         self.uncertain |= failed.may_have_executed();
@@ -78,7 +78,7 @@ impl Retry {
 
 /// Whether an attempt that starts then can be of use to a caller with this deadline.
 #[must_use]
-pub fn is_worth_it(start: Instant, deadline: Instant) -> bool {
+pub(crate) fn is_worth_it(start: Instant, deadline: Instant) -> bool {
     start + LEAST_LEFT <= deadline
 }
 
@@ -90,7 +90,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 const THROTTLE_WAIT: Duration = Duration::from_secs(1);
 
 /// The least time before the deadline that is worth the charge of an attempt.
-pub const LEAST_LEFT: Duration = Duration::from_millis(20);
+pub(crate) const LEAST_LEFT: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

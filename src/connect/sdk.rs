@@ -81,7 +81,7 @@ impl Client {
 
     /// What there is of its credentials, and when they end.
     #[must_use]
-    pub fn credentials(&self) -> CredentialsState {
+    pub(crate) fn credentials(&self) -> CredentialsState {
         self.credentials.as_ref().map_or(CredentialsState::NotLoaded, Kept::state)
     }
 
@@ -102,7 +102,7 @@ impl Client {
     ///
     /// # Errors
     /// The error that Connect answered, or how far the request got.
-    pub async fn noted_attempt(
+    pub(crate) async fn noted_attempt(
         &self,
         request: &CreateParticipant,
         token: &UpstreamToken,

@@ -8,7 +8,7 @@ use crate::sync::lock;
 
 /// The tempo of one upstream.
 #[derive(Debug)]
-pub struct Tempo {
+pub(crate) struct Tempo {
     latest: Mutex<Latest>,
     p90_us: AtomicU64,
     median_us: AtomicU64,
@@ -29,7 +29,7 @@ impl Default for Tempo {
 
 impl Tempo {
     /// An attempt has succeeded.
-    pub fn note(&self, took: Duration) {
+    pub(crate) fn note(&self, took: Duration) {
         let mut latest = lock(&self.latest);
         let at = latest.count % WINDOW;
         latest.micros[at] = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -47,13 +47,13 @@ impl Tempo {
     }
 
     /// The time that nine of ten attempts need at most; at least 20 ms.
-    pub fn p90(&self) -> Duration {
+    pub(crate) fn p90(&self) -> Duration {
         Duration::from_micros(self.p90_us.load(Relaxed)).max(LEAST_P90)
     }
 
     /// The time that half of the attempts need at most: 50 ms to 1 s, and 250 ms without any
     /// measurement.
-    pub fn median(&self) -> Duration {
+    pub(crate) fn median(&self) -> Duration {
         match self.median_us.load(Relaxed) {
             0 => UNKNOWN_MEDIAN,
             known => Duration::from_micros(known).clamp(LEAST_MEDIAN, MOST_MEDIAN),

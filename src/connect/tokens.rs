@@ -15,9 +15,8 @@ use super::aws;
 use crate::egress::Egress;
 use crate::error::Cause;
 
-/// The cache that the tokens are for.
 #[derive(Debug, Clone)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// The replication group, serverless cache or MemoryDB cluster.
     pub name: String,
     /// The user of the cache.
@@ -32,7 +31,7 @@ pub struct Cache {
 
 /// Makes tokens with the gateway's own credentials.
 #[derive(Debug)]
-pub struct CacheTokens {
+pub(crate) struct CacheTokens {
     cache: Cache,
     credentials: Option<SharedCredentialsProvider>,
 }
@@ -42,7 +41,7 @@ impl CacheTokens {
     ///
     /// # Errors
     /// If `AWS_CA_BUNDLE` holds no usable certificates.
-    pub async fn new(cache: Cache, egress: &Arc<Egress>) -> Result<Self, Cause> {
+    pub(crate) async fn new(cache: Cache, egress: &Arc<Egress>) -> Result<Self, Cause> {
         let (config, _) = aws::config(&cache.region, egress, None, None).await?;
         Ok(Self { credentials: config.credentials_provider(), cache })
     }
@@ -51,7 +50,7 @@ impl CacheTokens {
     ///
     /// # Errors
     /// If there are no credentials, or the cache's name is not valid.
-    pub async fn token(&self) -> Result<String, Cause> {
+    pub(crate) async fn token(&self) -> Result<String, Cause> {
         let provider = self.credentials.as_ref().ok_or("no credentials are configured")?;
         let credentials = provider.provide_credentials().await?;
         signed(&self.cache, credentials, SystemTime::now())

@@ -20,7 +20,7 @@ use crate::error::{Cause, Fault, Sent, Source, UpstreamError, chain};
 type Failure = SdkError<CreateParticipantError, HttpResponse>;
 
 /// The error of an attempt that the SDK ended with an error at `now`.
-pub fn failed(
+pub(crate) fn failed(
     error: Failure,
     reached: Reached,
     now: SystemTime,
@@ -49,7 +49,7 @@ pub fn failed(
 }
 
 /// The error of an attempt that reached its timeout.
-pub fn timed_out(reached: Reached) -> UpstreamError {
+pub(crate) fn timed_out(reached: Reached) -> UpstreamError {
     match reached {
         Reached::Nothing => UpstreamError::new(Fault::CredentialsUnavailable, Sent::No),
         Reached::Connecting => UpstreamError::new(Fault::Unreachable, Sent::No),
@@ -58,7 +58,7 @@ pub fn timed_out(reached: Reached) -> UpstreamError {
 }
 
 /// AWS's request id, if the answer holds one.
-pub fn request_id(answer: &impl RequestId) -> Option<String> {
+pub(crate) fn request_id(answer: &impl RequestId) -> Option<String> {
     answer.request_id().map(ToOwned::to_owned)
 }
 

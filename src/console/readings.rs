@@ -16,7 +16,7 @@ type Route = (Name, Name);
 
 /// The latest readings of a store.
 #[derive(Debug)]
-pub struct Readings<S> {
+pub(crate) struct Readings<S> {
     store: S,
     kept: Mutex<Kept>,
 }
@@ -37,16 +37,15 @@ struct Wanted {
 }
 
 impl<S: Store> Readings<S> {
-    /// Of this store.
     #[must_use]
-    pub fn new(store: S) -> Self {
+    pub(crate) fn new(store: S) -> Self {
         Self { store, kept: Mutex::default() }
     }
 
     /// What the store holds of these rows. If the last reading began a second ago or earlier, it
     /// reads anew: the rows with the oldest readings, [`MOST_ROWS`] at most. So a second viewer
     /// with another filter sees its own rows a second later.
-    pub async fn of(&self, scopes: Vec<Scope>) -> HashMap<(Name, Name), StoreLevels> {
+    pub(crate) async fn of(&self, scopes: Vec<Scope>) -> HashMap<(Name, Name), StoreLevels> {
         let mut kept = self.kept.lock().await;
         let now = Instant::now();
         let route = |scope: &Scope| (scope.tenant.clone(), scope.upstream.clone());
@@ -92,7 +91,7 @@ impl<S: Store> Readings<S> {
 }
 
 /// Tenants with an upstream that are shown, and read at a time.
-pub const MOST_ROWS: usize = 100;
+pub(crate) const MOST_ROWS: usize = 100;
 
 /// From one reading of the store to the next: a little less than a second, so that a viewer who comes
 /// each second never sees the same one twice.

@@ -22,35 +22,35 @@ pub struct Status {
     /// When this was true.
     pub at: String,
     /// How long the process has run.
-    pub uptime_seconds: u64,
+    pub(crate) uptime_seconds: u64,
     /// Whether callers should be sent here.
     pub ready: bool,
     /// Why they should not; absent while they should.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<String>,
     /// What is wrong, in words, the worst first; empty where nothing is.
-    pub troubles: Vec<Trouble>,
+    pub(crate) troubles: Vec<Trouble>,
     /// All calls of this process.
-    pub calls: CallsStatus,
+    pub(crate) calls: CallsStatus,
     /// The AWS accounts and regions behind the gateway.
-    pub upstreams: Vec<UpstreamStatus>,
+    pub(crate) upstreams: Vec<UpstreamStatus>,
     /// The callers.
-    pub tenants: TenantsStatus,
+    pub(crate) tenants: TenantsStatus,
     /// Where claims and levels live.
-    pub store: StoreStatus,
+    pub(crate) store: StoreStatus,
     /// The AWS credentials of each upstream.
-    pub credentials: Vec<CredentialsStatus>,
+    pub(crate) credentials: Vec<CredentialsStatus>,
     /// The certificates that are served.
-    pub certificates: Vec<CertificateStatus>,
+    pub(crate) certificates: Vec<CertificateStatus>,
     /// The last calls that were refused or failed, the latest first; 50 at most.
-    pub failed_calls: Vec<FailedCallStatus>,
+    pub(crate) failed_calls: Vec<FailedCallStatus>,
 }
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     /// How bad it is.
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// What is wrong, and what it means.
     pub text: String,
 }
@@ -58,7 +58,7 @@ pub struct Trouble {
 /// How bad a trouble is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Severity {
+pub(crate) enum Severity {
     /// Calls fail for a reason that is not their callers'.
     Critical,
     /// Calls are refused by a limit, or something will end soon.
@@ -67,18 +67,18 @@ pub enum Severity {
 
 /// All calls of this process.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
-pub struct CallsStatus {
+pub(crate) struct CallsStatus {
     /// Calls in flight.
     pub in_flight: u64,
     /// Calls in flight beyond which load is shed: `server.max_in_flight`.
     pub max_in_flight: u64,
     /// Why calls were refused or failed in the last minute, the most frequent reason first.
-    pub reasons_last_minute: Vec<ReasonCount>,
+    pub(crate) reasons_last_minute: Vec<ReasonCount>,
 }
 
 /// How often calls ended for a reason.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct ReasonCount {
+pub(crate) struct ReasonCount {
     /// The reason in `ErrorInfo`; empty where callers left before the answer.
     pub reason: &'static str,
     /// How many calls.
@@ -87,7 +87,7 @@ pub struct ReasonCount {
 
 /// One AWS account and region.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct UpstreamStatus {
+pub(crate) struct UpstreamStatus {
     /// Its name.
     pub name: String,
     /// Its AWS region.
@@ -119,7 +119,7 @@ pub struct UpstreamStatus {
 /// The circuit of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum CircuitState {
+pub(crate) enum CircuitState {
     /// Calls are sent.
     Closed,
     /// A probe finds out whether Connect is back.
@@ -130,7 +130,7 @@ pub enum CircuitState {
 
 /// How attempts at Connect ended.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
-pub struct AttemptCounts {
+pub(crate) struct AttemptCounts {
     /// In the last minute.
     pub last_minute: std::collections::BTreeMap<&'static str, u64>,
     /// Over 15 minutes.
@@ -139,9 +139,9 @@ pub struct AttemptCounts {
 
 /// Counts over 15 minutes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Plot {
+pub(crate) struct Plot {
     /// How much time a point stands for.
-    pub point_seconds: u64,
+    pub(crate) point_seconds: u64,
     /// What went well: admitted and replayed calls, or attempts that were answered with a
     /// participant. 60 points, the oldest first; the last one still grows. Empty: all are 0.
     pub good: Vec<u32>,
@@ -151,7 +151,7 @@ pub struct Plot {
 
 /// The callers that are shown.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
-pub struct TenantsStatus {
+pub(crate) struct TenantsStatus {
     /// Only tenants whose name contains this are counted and shown.
     pub filter: String,
     /// Tenants, with each upstream that they may use, that fit the filter.
@@ -162,7 +162,7 @@ pub struct TenantsStatus {
 
 /// One tenant on one upstream.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct TenantStatus {
+pub(crate) struct TenantStatus {
     /// The tenant.
     pub tenant: String,
     /// The upstream.
@@ -192,7 +192,7 @@ pub struct TenantStatus {
 
 /// What admission decided.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
-pub struct DecisionCounts {
+pub(crate) struct DecisionCounts {
     /// In the last minute: `admitted`, `replayed`, `reused`, `tenant_rate`, `in_flight`, `budget`.
     pub last_minute: std::collections::BTreeMap<&'static str, u64>,
     /// Over 15 minutes.
@@ -201,7 +201,7 @@ pub struct DecisionCounts {
 
 /// The store.
 #[derive(Debug, Clone, Default, Serialize, JsonSchema)]
-pub struct StoreStatus {
+pub(crate) struct StoreStatus {
     /// `memory` or `redis`.
     pub kind: &'static str,
     /// `standalone`, `sentinel` or `cluster`; absent for `memory`.
@@ -225,7 +225,7 @@ pub struct StoreStatus {
 
 /// The AWS credentials of an upstream.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct CredentialsStatus {
+pub(crate) struct CredentialsStatus {
     /// The upstream.
     pub upstream: String,
     /// Whether there are any.
@@ -238,7 +238,7 @@ pub struct CredentialsStatus {
 /// Whether there are credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum CredentialsWord {
+pub(crate) enum CredentialsWord {
     /// The first call loads them.
     NotLoaded,
     /// There are.
@@ -251,18 +251,18 @@ pub enum CredentialsWord {
 
 /// A certificate that is served.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct CertificateStatus {
+pub(crate) struct CertificateStatus {
     /// Where: `server.tls.cert_file`.
     pub path: &'static str,
     /// When it ends.
     pub ends: String,
     /// How long until then; negative: since then.
-    pub seconds_left: i64,
+    pub(crate) seconds_left: i64,
 }
 
 /// A call that was refused, or failed.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
-pub struct FailedCallStatus {
+pub(crate) struct FailedCallStatus {
     /// When it ended.
     pub at: String,
     /// Its `x-request-id`.
@@ -288,7 +288,7 @@ impl Status {
     /// The same, with what is wrong. `busiest`: the tenants with most decisions, whatever the
     /// filter.
     #[must_use]
-    pub fn judged(mut self, busiest: &[TenantStatus]) -> Self {
+    pub(crate) fn judged(mut self, busiest: &[TenantStatus]) -> Self {
         self.troubles = troubles(&self, busiest);
         self
     }
@@ -297,7 +297,7 @@ impl Status {
 impl DecisionCounts {
     /// Of every decision's count.
     #[must_use]
-    pub fn of(counted: &[Counted]) -> Self {
+    pub(crate) fn of(counted: &[Counted]) -> Self {
         let last_minute = counted.iter().map(|of| (of.kind, of.last_minute)).collect();
         let is_good = |of: &Counted| matches!(of.kind, "admitted" | "replayed");
         Self { last_minute, plot: Plot::of(counted, is_good) }
@@ -307,7 +307,7 @@ impl DecisionCounts {
 impl AttemptCounts {
     /// Of every outcome's count.
     #[must_use]
-    pub fn of(counted: &[Counted]) -> Self {
+    pub(crate) fn of(counted: &[Counted]) -> Self {
         let last_minute = counted.iter().map(|of| (of.kind, of.last_minute));
         let last_minute = last_minute.filter(|(_, count)| *count > 0).collect();
         Self { last_minute, plot: Plot::of(counted, |of| of.kind == "ok") }
@@ -348,7 +348,7 @@ impl From<FailedCall> for FailedCallStatus {
 
 /// RFC 3339, in whole seconds.
 #[must_use]
-pub fn time(at: SystemTime) -> String {
+pub(crate) fn time(at: SystemTime) -> String {
     humantime::format_rfc3339_seconds(at).to_string()
 }
 

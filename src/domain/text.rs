@@ -11,7 +11,7 @@ pub struct OutOfBounds {
     /// Most characters allowed.
     pub max: usize,
     /// Characters found.
-    pub actual: usize,
+    pub(crate) actual: usize,
 }
 
 impl fmt::Display for OutOfBounds {
@@ -88,7 +88,7 @@ bounded_text! {
 impl InstanceId {
     /// Whether this is an ARN. Its last part, after `instance/`, is the id.
     #[must_use]
-    pub fn is_arn(&self) -> bool {
+    pub(crate) fn is_arn(&self) -> bool {
         self.as_str().starts_with("arn:")
     }
 }
@@ -100,7 +100,7 @@ pub struct Name(Arc<str>);
 
 impl Name {
     /// The form of every name, as a regular expression.
-    pub const PATTERN: &'static str = "^[a-z0-9][a-z0-9-]{0,62}$";
+    pub(crate) const PATTERN: &'static str = "^[a-z0-9][a-z0-9-]{0,62}$";
 
     /// The name; `None` if the text is not of the form [`Name::PATTERN`].
     #[must_use]

@@ -26,7 +26,7 @@ use super::Egress;
 /// Sends requests without a body, by HTTP/1.1. It keeps no connection: its requests are minutes
 /// apart, and a kept connection would be stale.
 #[derive(Debug, Clone)]
-pub struct HttpClient {
+pub(crate) struct HttpClient {
     client: Client<Connector, Empty<Bytes>>,
     egress: Arc<Egress>,
 }
@@ -35,7 +35,7 @@ pub struct HttpClient {
 ///
 /// # Errors
 /// If the crypto library does not support TLS: a bug of the build.
-pub fn http_client(
+pub(crate) fn http_client(
     egress: &Arc<Egress>,
     roots: RootCertStore,
 ) -> Result<HttpClient, rustls::Error> {
@@ -53,7 +53,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// If the head of an answer does not arrive.
-    pub async fn request(
+    pub(crate) async fn request(
         &self,
         mut request: Request<Empty<Bytes>>,
     ) -> Result<Response<Incoming>, Error> {

@@ -7,7 +7,7 @@ use super::Error;
 #[error("{detail}")]
 pub struct Refusal {
     /// The kind, for the log, the metrics and sometimes the caller.
-    pub kind: RefusalKind,
+    pub(crate) kind: RefusalKind,
     /// A sentence for the log. It is static: nothing that the caller sent is in it.
     pub detail: &'static str,
     /// The caller's subject, if its credential was verified; for the log.
@@ -16,7 +16,7 @@ pub struct Refusal {
 
 /// The kinds of refusal (docs/design/contract.md, "Logs").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RefusalKind {
+pub(crate) enum RefusalKind {
     /// No credential.
     Missing,
     /// More than one credential.
@@ -52,13 +52,13 @@ pub enum RefusalKind {
 impl Refusal {
     /// A refusal of a credential that was not verified.
     #[must_use]
-    pub const fn new(kind: RefusalKind, detail: &'static str) -> Self {
+    pub(crate) const fn new(kind: RefusalKind, detail: &'static str) -> Self {
         Self { kind, detail, subject: None }
     }
 
     /// The same refusal, of a verified subject.
     #[must_use]
-    pub fn of(mut self, subject: impl Into<String>) -> Self {
+    pub(crate) fn of(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
@@ -88,8 +88,7 @@ impl From<Refusal> for Error {
 }
 
 impl RefusalKind {
-    /// All kinds.
-    pub const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Missing,
         Self::Duplicate,
         Self::Malformed,
@@ -109,7 +108,7 @@ impl RefusalKind {
 
     /// Its name in the log and in metrics.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Duplicate => "duplicate",
@@ -132,7 +131,7 @@ impl RefusalKind {
     /// Its name in `ErrorInfo`, if the caller may know it. The token's signature was good, and the
     /// client must fetch a new token (docs/design/contract.md, "Errors").
     #[must_use]
-    pub const fn shown(self) -> Option<&'static str> {
+    pub(crate) const fn shown(self) -> Option<&'static str> {
         match self {
             Self::Expired | Self::NotYetValid | Self::Audience => Some(self.as_str()),
             Self::Missing

@@ -57,7 +57,7 @@ pub(super) struct Asking<'a, S: Store> {
 impl<'a, S: Store> Asking<'a, S> {
     /// No ask has been made yet. `open`: the time until the circuit's next probe. While it is open,
     /// only the record is asked.
-    pub fn new(
+    pub(crate) fn new(
         gateway: &'a Arc<Gateway<S>>,
         endpoint: &'a Endpoint,
         order: &'a Order,
@@ -102,7 +102,7 @@ impl<'a, S: Store> Asking<'a, S> {
     }
 
     /// Asks until the call is granted, answered or refused.
-    pub async fn until_answered(&mut self) -> Result<Admitted<S>, Error> {
+    pub(crate) async fn until_answered(&mut self) -> Result<Admitted<S>, Error> {
         let end = self.asks().await;
         self.has_ended = true;
         end

@@ -38,7 +38,7 @@ pub(super) struct Call<S: Store> {
 }
 
 impl<S: Store> Call<S> {
-    pub fn new(
+    pub(crate) fn new(
         gateway: &Arc<Gateway<S>>,
         order: Box<Order>,
         lead: Option<Lead>,
@@ -53,7 +53,7 @@ impl<S: Store> Call<S> {
     }
 
     /// Runs the call to its end.
-    pub async fn run(self, record: Option<RecordAsk>) -> Outcome {
+    pub(crate) async fn run(self, record: Option<RecordAsk>) -> Outcome {
         let (claim, pass) = match self.admit(record).await {
             Ok((Admitted::Granted(claim), pass)) => (claim, pass),
             Ok((Admitted::Replayed(participant), _)) => {

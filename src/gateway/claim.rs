@@ -30,14 +30,19 @@ pub(super) struct Claim<S: Store> {
 }
 
 impl<S: Store> Claim<S> {
-    pub fn new(gateway: &Arc<Gateway<S>>, ask: Ask, at: Moment, token: UpstreamToken) -> Self {
+    pub(crate) fn new(
+        gateway: &Arc<Gateway<S>>,
+        ask: Ask,
+        at: Moment,
+        token: UpstreamToken,
+    ) -> Self {
         let (gateway, ask) = (Arc::clone(gateway), Arc::new(ask));
         Self { gateway, ask, granted: at, owes_throttle: false, token }
     }
 
     /// Reports to the store at once that Connect throttled the last attempt: the wait before the
     /// next one may be long. If this report fails, the next ask or the settlement repeats it.
-    pub async fn tell_throttle(&mut self) {
+    pub(crate) async fn tell_throttle(&mut self) {
         self.owes_throttle = true;
         let look = Ask {
             stage: Stage::Look,
@@ -51,7 +56,7 @@ impl<S: Store> Claim<S> {
 
     /// Pays for a further attempt, which takes about the time `attempt`. An error says why there is
     /// no attempt.
-    pub async fn pay(
+    pub(crate) async fn pay(
         &mut self,
         order: &Order,
         attempt: Duration,
@@ -102,7 +107,7 @@ impl<S: Store> Claim<S> {
     }
 
     /// Renews the leases every second, for as long as the call may take at most. Never ends.
-    pub fn renewal(&self, order: &Order) -> impl Future<Output = ()> + Send + use<S> {
+    pub(crate) fn renewal(&self, order: &Order) -> impl Future<Output = ()> + Send + use<S> {
         let (gateway, ask) = (Arc::clone(&self.gateway), Arc::clone(&self.ask));
         let until = order.deadline + order.route.upstream.attempt_timeout + SETTLE_ALLOWANCE;
         async move {
@@ -118,7 +123,7 @@ impl<S: Store> Claim<S> {
 
     /// Closes the claim. The caller does not see an error of the store: settling goes on in the
     /// background.
-    pub async fn settle(self, order: &Order, outcome: &Outcome, hung_up: bool) {
+    pub(crate) async fn settle(self, order: &Order, outcome: &Outcome, hung_up: bool) {
         let verdict = match outcome {
             Ok(Created { participant, .. }) => seal(self.ask.record.as_ref(), order, participant),
             Err(error) => match error.aftermath() {

@@ -19,10 +19,10 @@ type Key = (String, String);
 
 /// The calls with a `client_token` that run in this process.
 #[derive(Default)]
-pub struct Flights(Mutex<HashMap<Key, Flight>>);
+pub(crate) struct Flights(Mutex<HashMap<Key, Flight>>);
 
 /// A call's part among its duplicates.
-pub enum Seat {
+pub(crate) enum Seat {
     /// It runs.
     Leader(Lead),
     /// It waits.
@@ -31,7 +31,7 @@ pub enum Seat {
 
 /// The duty to run a call, and to report its outcome. If it is dropped without a report, the next
 /// duplicate takes over.
-pub struct Lead {
+pub(crate) struct Lead {
     flights: Arc<Flights>,
     key: Key,
     landed: watch::Sender<Option<Outcome>>,
@@ -39,7 +39,7 @@ pub struct Lead {
 
 /// A call that another duplicate runs.
 #[derive(Clone)]
-pub struct Flight {
+pub(crate) struct Flight {
     outcome: watch::Receiver<Option<Outcome>>,
     /// When the call began, and when its caller stops waiting.
     pub since: Instant,
@@ -48,7 +48,7 @@ pub struct Flight {
 
 impl Flights {
     /// Takes the lead if no call has it.
-    pub fn join(self: &Arc<Self>, record: &RecordAsk, deadline: Instant) -> Seat {
+    pub(crate) fn join(self: &Arc<Self>, record: &RecordAsk, deadline: Instant) -> Seat {
         let key = (record.name.clone(), record.fingerprint.clone());
         let mut flights = self.flights();
         if let Some(flight) = flights.get(&key) {
@@ -67,7 +67,7 @@ impl Flights {
 impl Lead {
     /// Reports the outcome to every duplicate that waits. Later duplicates also get a result, until
     /// the lead is dropped, but never an error.
-    pub fn land(&self, outcome: Outcome) {
+    pub(crate) fn land(&self, outcome: Outcome) {
         if outcome.is_err() {
             self.leave();
         }
@@ -92,7 +92,7 @@ impl Drop for Lead {
 
 impl Flight {
     /// The outcome of the call; `None`: its leader left without a report.
-    pub async fn landed(&mut self) -> Option<Outcome> {
+    pub(crate) async fn landed(&mut self) -> Option<Outcome> {
         self.outcome
             .wait_for(Option::is_some)
             .await
@@ -104,14 +104,14 @@ impl Flight {
 /// Duplicates and quota questions, which wait without a claim of their own. The tenant's
 /// `max_in_flight` bounds them per upstream in this process, so that they cannot fill the gateway.
 #[derive(Clone, Default)]
-pub struct Waiting(Places<RouteKey>);
+pub(crate) struct Waiting(Places<RouteKey>);
 
 /// A place among the waiting calls.
-pub type Place = places::Place<RouteKey>;
+pub(crate) type Place = places::Place<RouteKey>;
 
 impl Waiting {
     /// Takes a place.
-    pub fn enter(&self, route: &Route) -> Result<Place, Error> {
+    pub(crate) fn enter(&self, route: &Route) -> Result<Place, Error> {
         let full = || Error::Limited { limit: Limit::TenantInFlight, retry_after: WAITING_RETRY };
         self.0.enter(&route.key(), most_waiting(route)).ok_or_else(full)
     }

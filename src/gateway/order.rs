@@ -14,11 +14,11 @@ use crate::telemetry::{Metrics, Span};
 
 /// A validated call of a known tenant, to the upstream that owns its instance.
 #[derive(Debug)]
-pub struct Order {
+pub(crate) struct Order {
     /// The participant that is asked for.
     pub request: CreateParticipant,
     /// The tenant whose limits apply, and the upstream that the call goes to.
-    pub route: Route,
+    pub(crate) route: Route,
     /// The keys of the call's record, its upstream token and its stored result.
     pub keys: Keys,
     /// How long its `client_token` is remembered.
@@ -30,12 +30,12 @@ pub struct Order {
     /// The caller's span.
     pub span: Span,
     /// Held until the call has ended, also if its caller has left before.
-    pub permit: Permit,
+    pub(crate) permit: Permit,
 }
 
 /// A tenant and the upstream that its call goes to.
 #[derive(Debug, Clone)]
-pub struct Route {
+pub(crate) struct Route {
     /// The tenant that calls.
     pub tenant: Arc<Tenant>,
     /// The upstream that the call goes to.
@@ -54,7 +54,7 @@ pub struct Created {
 }
 
 /// The outcome of a call. Its duplicates get the same.
-pub type Outcome = Result<Created, Error>;
+pub(crate) type Outcome = Result<Created, Error>;
 
 impl Order {
     /// The call's record, if it has a `client_token`.

@@ -15,17 +15,17 @@ use crate::sync::lock;
 
 /// The levels of all tenants that have called.
 #[derive(Debug, Default)]
-pub struct Levels(Mutex<HashMap<RouteKey, (u32, Instant)>>);
+pub(crate) struct Levels(Mutex<HashMap<RouteKey, (u32, Instant)>>);
 
 impl Levels {
     /// Notes the levels that the store has just reported.
-    pub fn note(&self, route: &Route, quota: &Quota) -> RateLimit {
+    pub(crate) fn note(&self, route: &Route, quota: &Quota) -> RateLimit {
         lock(&self.0).insert(route.key(), (quota.remaining, Instant::now()));
         rate_limit(&route.tenant, quota.remaining, quota.until_full)
     }
 
     /// Notes that a charge was given back since.
-    pub fn give_back(&self, route: &Route) -> RateLimit {
+    pub(crate) fn give_back(&self, route: &Route) -> RateLimit {
         if let Some((remaining, _)) = lock(&self.0).get_mut(&route.key()) {
             *remaining = remaining.saturating_add(1).min(route.tenant.limits.burst);
         }
@@ -35,7 +35,7 @@ impl Levels {
     /// The levels that the store would report, estimated from its last report; full without a
     /// report.
     #[must_use]
-    pub fn estimate(&self, route: &Route) -> RateLimit {
+    pub(crate) fn estimate(&self, route: &Route) -> RateLimit {
         let limits = &route.tenant.limits;
         let (burst, rate) = (f64::from(limits.burst), limits.rate.per_second());
         let refilled = |(remaining, at): &(u32, Instant)| {

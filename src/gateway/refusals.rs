@@ -14,7 +14,7 @@ use crate::sync::lock;
 
 /// The refusals by a tenant's rate, each until its bucket holds a call again.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<RouteKey, Remembered>>);
+pub(crate) struct Refusals(Mutex<HashMap<RouteKey, Remembered>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Remembered {
@@ -30,7 +30,7 @@ struct Remembered {
 impl Refusals {
     /// Notes that the store refused a call by the tenant's rate, at these levels, with this hint.
     /// Returns the hint for the caller: later than the hints that this memory gave.
-    pub fn note(&self, route: &Route, quota: &Quota, hint: Duration) -> Duration {
+    pub(crate) fn note(&self, route: &Route, quota: &Quota, hint: Duration) -> Duration {
         let limits = &route.tenant.limits;
         let but_one = f64::from(limits.burst.saturating_sub(1)) / limits.rate.per_second();
         let but_one = Duration::try_from_secs_f64(but_one).unwrap_or(Duration::MAX);
@@ -48,7 +48,7 @@ impl Refusals {
 
     /// Notes that the store admitted a call of the tenant. Earlier hints count until half a burst
     /// is to spare, as in the store.
-    pub fn admitted(&self, route: &Route, quota: &Quota) {
+    pub(crate) fn admitted(&self, route: &Route, quota: &Quota) {
         let mut refusals = lock(&self.0);
         if refusals.is_empty() {
             return;
@@ -66,7 +66,7 @@ impl Refusals {
 
     /// How long the tenant's next call must wait, while a refusal is remembered: 30 s at most.
     /// Calls that are refused together get hints one after another.
-    pub fn remembered(&self, route: &Route) -> Option<Duration> {
+    pub(crate) fn remembered(&self, route: &Route) -> Option<Duration> {
         let limits = &route.tenant.limits;
         let mut refusals = lock(&self.0);
         if refusals.is_empty() || limits.enforcement == Enforcement::Shadow {

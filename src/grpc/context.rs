@@ -15,7 +15,7 @@ use crate::telemetry::Span;
 
 /// A call with a known caller and a place in flight.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub(crate) struct Context {
     /// The tenant that calls.
     pub tenant: Arc<Tenant>,
     /// The settings by which the caller was identified. They decide the whole call.
@@ -27,7 +27,7 @@ pub struct Context {
     /// The caller's deadline.
     pub deadline: Instant,
     /// The call's place in flight.
-    pub permit: Permit,
+    pub(crate) permit: Permit,
 }
 
 impl Context {

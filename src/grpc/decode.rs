@@ -48,7 +48,7 @@ pub fn create_participant(
 ///
 /// # Errors
 /// [`Error::InvalidRequest`].
-pub fn quota(request: proto::GetQuotaRequest) -> Result<InstanceId, Error> {
+pub(crate) fn quota(request: proto::GetQuotaRequest) -> Result<InstanceId, Error> {
     let mut violations = Violations::default();
     let instance_id = violations.instance_id(request.instance_id);
     instance_id.ok_or(Error::InvalidRequest(violations.0))

@@ -5,7 +5,7 @@ use http::Request;
 /// The size of the header list, in bytes as HTTP/2 counts them: the name and the value of each
 /// field, and 32 for the field itself (RFC 9113, section 6.5.2). The pseudo-header fields count,
 /// too.
-pub fn header_list_bytes<B>(request: &Request<B>) -> usize {
+pub(crate) fn header_list_bytes<B>(request: &Request<B>) -> usize {
     let (method, uri) = (request.method(), request.uri());
     let path = uri.path_and_query().map(|path| (":path", path.as_str().len()));
     let pseudo = [

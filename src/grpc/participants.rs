@@ -15,12 +15,12 @@ use crate::proto::participant_service_server::ParticipantService;
 use crate::proto::{CreateParticipantRequest, CreateParticipantResponse, ParticipantCredentials};
 
 /// `ParticipantService`.
-pub struct Participants<S>(Arc<Gateway<S>>);
+pub(crate) struct Participants<S>(Arc<Gateway<S>>);
 
 impl<S: Store> Participants<S> {
     /// The service over this gateway.
     #[must_use]
-    pub const fn new(gateway: Arc<Gateway<S>>) -> Self {
+    pub(crate) const fn new(gateway: Arc<Gateway<S>>) -> Self {
         Self(gateway)
     }
 

@@ -14,12 +14,12 @@ use crate::proto::quota_service_server::QuotaService;
 use crate::proto::{self, GetQuotaRequest, GetQuotaResponse};
 
 /// `QuotaService`.
-pub struct Quotas<S>(Arc<Gateway<S>>);
+pub(crate) struct Quotas<S>(Arc<Gateway<S>>);
 
 impl<S: Store> Quotas<S> {
     /// The service over this gateway.
     #[must_use]
-    pub const fn new(gateway: Arc<Gateway<S>>) -> Self {
+    pub(crate) const fn new(gateway: Arc<Gateway<S>>) -> Self {
         Self(gateway)
     }
 

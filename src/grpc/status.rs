@@ -57,7 +57,7 @@ pub fn refuse(error: &Error, notes: &Notes) -> Response<Body> {
 }
 
 /// A status that takes the error from a handler to [`finish`].
-pub fn carry(error: Error) -> Status {
+pub(crate) fn carry(error: Error) -> Status {
     let mut status = Status::new(Code::Unknown, "");
     status.set_source(Arc::new(error));
     status
@@ -65,7 +65,7 @@ pub fn carry(error: Error) -> Status {
 
 /// Answers the error of a handler, and translates an answer that tonic gave without a handler of
 /// the gateway. `is_ours`: the method has such a handler.
-pub fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> Response<Body> {
+pub(crate) fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> Response<Body> {
     let Some(status) = status_of(&response) else { return response };
     let carried = status.source().and_then(|error| error.downcast_ref::<Error>());
     if let Some(error) = carried {
@@ -83,14 +83,14 @@ pub fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> Respons
 
 /// Marks a value that differs from call to call. HPACK would store it without any use (RFC 7541,
 /// section 6.2.3), and drop values that every call repeats.
-pub fn of_one_call(mut value: HeaderValue) -> HeaderValue {
+pub(crate) fn of_one_call(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
 
 /// The code's name as gRPC's specification writes it.
 #[must_use]
-pub const fn name(code: Code) -> &'static str {
+pub(crate) const fn name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
@@ -114,7 +114,7 @@ pub const fn name(code: Code) -> &'static str {
 
 /// Whether such a code means a fault of the gateway or of Connect: an error of the server's span.
 #[must_use]
-pub const fn is_fault(code: Code) -> bool {
+pub(crate) const fn is_fault(code: Code) -> bool {
     match code {
         Code::Unknown
         | Code::DeadlineExceeded

@@ -29,7 +29,7 @@ use crate::telemetry::Metrics;
 
 /// The bounds of a call's deadline, from the config.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     /// The deadline of a caller that sends no `grpc-timeout`.
     pub default: Duration,
     /// The longest deadline that a caller gets.
@@ -40,7 +40,7 @@ impl Deadlines {
     /// The caller's deadline. A `grpc-timeout` that cannot be read is reported after the caller is
     /// identified.
     #[must_use]
-    pub fn of(&self, headers: &HeaderMap) -> Instant {
+    pub(crate) fn of(&self, headers: &HeaderMap) -> Instant {
         let timeout = match Timeout::of(headers) {
             Timeout::Of(timeout) => timeout,
             Timeout::Absent | Timeout::Malformed => self.default,
@@ -50,7 +50,7 @@ impl Deadlines {
 }
 
 /// The error of a call that has no answer when its deadline passes, or when the drain ends.
-pub async fn over(deadline: Instant, expired: &CancellationToken, notes: &Notes) -> Error {
+pub(crate) async fn over(deadline: Instant, expired: &CancellationToken, notes: &Notes) -> Error {
     let has_expired = tokio::select! {
         () = sleep_until(deadline) => false,
         () = expired.cancelled() => true,
@@ -68,7 +68,7 @@ pub async fn over(deadline: Instant, expired: &CancellationToken, notes: &Notes)
 ///
 /// # Errors
 /// [`Error::RequestTooLarge`].
-pub fn bound_headers<B>(request: &Request<B>, max_bytes: usize) -> Result<(), Error> {
+pub(crate) fn bound_headers<B>(request: &Request<B>, max_bytes: usize) -> Result<(), Error> {
     if header_list_bytes(request) > max_bytes { Err(Error::RequestTooLarge) } else { Ok(()) }
 }
 
@@ -76,7 +76,7 @@ pub fn bound_headers<B>(request: &Request<B>, max_bytes: usize) -> Result<(), Er
 ///
 /// # Errors
 /// [`Error::Overloaded`].
-pub fn shed(permits: &Arc<Semaphore>, metrics: &Metrics) -> Result<Permit, Error> {
+pub(crate) fn shed(permits: &Arc<Semaphore>, metrics: &Metrics) -> Result<Permit, Error> {
     match Arc::clone(permits).try_acquire_owned() {
         Ok(permit) => Ok(Arc::new(permit)),
         Err(_) => {
@@ -88,7 +88,7 @@ pub fn shed(permits: &Arc<Semaphore>, metrics: &Metrics) -> Result<Permit, Error
 
 /// The identification of callers.
 #[derive(Debug)]
-pub struct Identities {
+pub(crate) struct Identities {
     /// The mode.
     pub identity: Identity,
     /// The present config, with its tenants.
@@ -97,7 +97,7 @@ pub struct Identities {
     pub reading: Places<Name>,
     /// The most such calls of one tenant. Without this bound, a tenant that sends half requests
     /// could fill `max_in_flight` before its limits are checked.
-    pub most_reading: u32,
+    pub(crate) most_reading: u32,
 }
 
 impl Identities {
@@ -105,7 +105,7 @@ impl Identities {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`], [`Error::TenantUnknown`], [`Error::MalformedRequest`].
-    pub async fn identify(
+    pub(crate) async fn identify(
         &self,
         request: &http::request::Parts,
         peer: &Peer,
@@ -131,7 +131,7 @@ impl Identities {
     ///
     /// # Errors
     /// [`Error::Overloaded`].
-    pub fn read(&self, tenant: &Tenant, metrics: &Metrics) -> Result<Place<Name>, Error> {
+    pub(crate) fn read(&self, tenant: &Tenant, metrics: &Metrics) -> Result<Place<Name>, Error> {
         self.reading.enter(&tenant.name, self.most_reading).ok_or_else(|| {
             metrics.count_shed();
             Error::Overloaded
@@ -141,24 +141,24 @@ impl Identities {
 
 /// The bounds on streams that require no identity.
 #[derive(Debug, Clone)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// One permit per open stream.
-    pub permits: Arc<Semaphore>,
+    pub(crate) permits: Arc<Semaphore>,
     /// The open streams by the peer's address.
-    pub peers: Places<IpAddr>,
+    pub(crate) peers: Places<IpAddr>,
     /// The most open streams of one peer.
     pub most: u32,
 }
 
 /// The places that an open stream holds.
-pub type Opened = (tokio::sync::OwnedSemaphorePermit, Place<IpAddr>);
+pub(crate) type Opened = (tokio::sync::OwnedSemaphorePermit, Place<IpAddr>);
 
 impl Opening {
     /// A place for a stream.
     ///
     /// # Errors
     /// [`Error::Overloaded`].
-    pub fn open(&self, peer: IpAddr, metrics: &Metrics) -> Result<Opened, Error> {
+    pub(crate) fn open(&self, peer: IpAddr, metrics: &Metrics) -> Result<Opened, Error> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
         let opened = permit.zip(self.peers.enter(&peer, self.most));
         opened.ok_or_else(|| {
@@ -172,7 +172,7 @@ impl Opening {
 ///
 /// # Errors
 /// The status in HTTP's terms for anything else.
-pub fn is_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
+pub(crate) fn is_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
     if request.method() != Method::POST {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
@@ -187,14 +187,14 @@ pub fn is_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
 
 /// A body, with a place that is held until the body has ended.
 #[derive(Debug)]
-pub struct HeldBody<B, T> {
+pub(crate) struct HeldBody<B, T> {
     body: B,
     _held: T,
 }
 
 impl<B, T> HeldBody<B, T> {
     /// Holds `held` as long as the body.
-    pub const fn new(body: B, held: T) -> Self {
+    pub(crate) const fn new(body: B, held: T) -> Self {
         Self { body, _held: held }
     }
 }

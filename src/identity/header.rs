@@ -14,7 +14,7 @@ use crate::error::{Refusal, RefusalKind};
 
 /// Reads who calls from a header.
 #[derive(Debug)]
-pub struct Header {
+pub(crate) struct Header {
     name: HeaderName,
     format: HeaderFormat,
 }

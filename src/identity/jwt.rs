@@ -4,7 +4,7 @@
 //! The `iss` of the token, not yet verified, chooses the entry of the config. Only the keys of that
 //! entry verify the token. A call is judged by the keys at hand, and does not wait for the network.
 //! The one exception is a token whose key is not in the set: such a call waits for a refresh, where
-//! one is due ([`KeyCache`] says when). Other such calls are refused at once.
+//! one is due ([`cache::KeyCache`] says when). Other such calls are refused at once.
 
 mod cache;
 pub mod discovery;
@@ -26,11 +26,9 @@ use crate::domain::Tenant;
 use crate::egress::Egress;
 use crate::error::{Refusal, RefusalKind};
 
-pub use cache::{KeyCache, Pace, Refreshed};
-pub use fetch::FetchError;
-pub use issuer::Issuer;
-pub use key_set::{KeySet, KeySetError};
-pub use source::Fetcher;
+pub(crate) use cache::Refreshed;
+pub(crate) use issuer::Issuer;
+pub use key_set::KeySet;
 pub use token::{NotTaken, Rules, Token};
 
 /// Finds the tenant behind a bearer token.
@@ -44,7 +42,7 @@ impl Jwt {
     /// empty until [`Issuer::run`] has loaded them.
     ///
     /// # Errors
-    /// As [`Fetcher::new`].
+    /// As [`source::Fetcher::new`].
     pub fn new(entries: &[config::Jwt], egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
         let issuers = entries.iter().map(|entry| Issuer::new(entry, egress).map(Arc::new));
         Ok(Self { issuers: issuers.collect::<Result<_, _>>()? })
@@ -52,7 +50,7 @@ impl Jwt {
 
     /// The issuers, each with a key set of its own, in the order of the config.
     #[must_use]
-    pub fn issuers(&self) -> &[Arc<Issuer>] {
+    pub(crate) fn issuers(&self) -> &[Arc<Issuer>] {
         &self.issuers
     }
 
@@ -60,7 +58,7 @@ impl Jwt {
     ///
     /// # Errors
     /// Without exactly one good token, or if its subject belongs to no tenant.
-    pub async fn tenant(
+    pub(crate) async fn tenant(
         &self,
         headers: &HeaderMap,
         find: impl Fn(&str) -> Option<Arc<Tenant>>,

@@ -13,7 +13,7 @@ use crate::error::{Refusal, RefusalKind};
 
 /// The names of a connection's verified client certificate. Read once, when the connection begins.
 #[derive(Debug, Clone)]
-pub struct ClientNames(Result<Arc<[String]>, Unreadable>);
+pub(crate) struct ClientNames(Result<Arc<[String]>, Unreadable>);
 
 #[derive(Debug, Clone, Copy)]
 struct Unreadable;
@@ -21,7 +21,7 @@ struct Unreadable;
 impl ClientNames {
     /// The URI and DNS names of a certificate (DER), byte for byte.
     #[must_use]
-    pub fn of(certificate: &[u8]) -> Self {
+    pub(crate) fn of(certificate: &[u8]) -> Self {
         let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
             return Self(Err(Unreadable));
         };
@@ -42,7 +42,7 @@ impl ClientNames {
 ///
 /// # Errors
 /// Without a certificate, or if its names belong to no tenant or to two tenants.
-pub fn tenant(
+pub(crate) fn tenant(
     names: Option<&ClientNames>,
     find: impl Fn(&str) -> Option<Arc<Tenant>>,
 ) -> Result<Arc<Tenant>, Refusal> {

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 ///
 /// # Errors
 /// If the address cannot be bound.
-pub fn on(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn on(address: SocketAddr) -> io::Result<TcpListener> {
     by(address, open)
 }
 

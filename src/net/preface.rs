@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// A stream whose first bytes must arrive in time.
-pub struct Preface<S> {
+pub(crate) struct Preface<S> {
     stream: S,
     /// The bytes that must still arrive, and the deadline; `None` after they have arrived.
     awaited: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
 impl<S> Preface<S> {
-    pub fn new(stream: S, deadline: Instant) -> Self {
+    pub(crate) fn new(stream: S, deadline: Instant) -> Self {
         Self {
             stream,
             awaited: Some((PREFACE_BYTES, Box::pin(tokio::time::sleep_until(deadline)))),

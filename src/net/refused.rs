@@ -45,7 +45,7 @@ fn name(reason: Reason) -> &'static str {
 }
 
 /// All reasons.
-pub const REASONS: [&str; 11] = [
+pub(crate) const REASONS: [&str; 11] = [
     CERTIFICATE,
     HANDSHAKE,
     PREFACE,

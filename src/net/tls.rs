@@ -18,9 +18,9 @@ use tokio_rustls::server::TlsStream;
 
 use crate::config::Problem;
 
-pub use files::TlsFiles;
+pub(crate) use files::TlsFiles;
 use files::{Digest, Loaded};
-pub use handshake::HandshakeError;
+pub(crate) use handshake::HandshakeError;
 
 /// The last good content of the files, and the acceptor that serves it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct Tls {
 
 /// The result of changed files.
 #[derive(Debug)]
-pub enum TlsReloaded {
+pub(crate) enum TlsReloaded {
     /// The files are in use for new connections.
     Applied,
     /// The files have problems: the old ones stay in use.
@@ -43,14 +43,14 @@ impl Tls {
     ///
     /// # Errors
     /// Every problem of the files.
-    pub fn load(files: TlsFiles) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn load(files: TlsFiles) -> Result<Self, Vec<Problem>> {
         let loaded = files.load()?;
         Ok(Self { files, current: ArcSwap::from_pointee(loaded) })
     }
 
     /// When the served certificate expires.
     #[must_use]
-    pub fn not_after(&self) -> SystemTime {
+    pub(crate) fn not_after(&self) -> SystemTime {
         self.current.load().not_after
     }
 
@@ -59,7 +59,7 @@ impl Tls {
     ///
     /// # Errors
     /// [`HandshakeError`], with a reason for the log.
-    pub async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, HandshakeError>
+    pub(crate) async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -72,7 +72,7 @@ impl Tls {
 
     /// Looks at the files every two seconds, for as long as it is polled. Tells `observe` of every
     /// change. The content is compared, which also notices the swap of a Kubernetes link.
-    pub async fn run(&self, mut observe: impl FnMut(TlsReloaded)) {
+    pub(crate) async fn run(&self, mut observe: impl FnMut(TlsReloaded)) {
         let mut seen = self.seen();
         loop {
             tokio::time::sleep(INTERVAL).await;
@@ -113,7 +113,7 @@ impl Tls {
 
 /// The client's verified certificate; `None` if it sent none.
 #[must_use]
-pub fn client_certificate<S>(stream: &TlsStream<S>) -> Option<&CertificateDer<'static>> {
+pub(crate) fn client_certificate<S>(stream: &TlsStream<S>) -> Option<&CertificateDer<'static>> {
     stream.get_ref().1.peer_certificates().and_then(<[_]>::first)
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Bound<K, I>(Mutex<HashMap<K, I>>);
 
 impl<K: Eq + Hash, I: Clone> Bound<K, I> {
     /// The series of this key.
-    pub fn of(&self, key: K, bind: impl FnOnce() -> I) -> I {
+    pub(crate) fn of(&self, key: K, bind: impl FnOnce() -> I) -> I {
         let mut series = lock(&self.0);
         if let Some(bound) = series.get(&key) {
             return bound.clone();

@@ -31,7 +31,7 @@ pub struct Telemetry {
     /// The counters and histograms.
     pub metrics: Arc<Metrics>,
     /// The source of spans.
-    pub tracing: Tracing,
+    pub(crate) tracing: Tracing,
     spans: SdkTracerProvider,
     meters: SdkMeterProvider,
 }

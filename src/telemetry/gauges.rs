@@ -12,7 +12,7 @@ use crate::domain::Name;
 
 /// The limits in force.
 #[derive(Debug, Default)]
-pub struct LimitFigures {
+pub(crate) struct LimitFigures {
     /// The tenant, the upstream, the name of the limit, and its figure: per second, or in calls.
     pub tenants: Vec<(Name, Name, &'static str, f64)>,
     /// The upstream, the name of the limit, and its figure: per second, or in calls.
@@ -21,7 +21,7 @@ pub struct LimitFigures {
 
 impl Metrics {
     /// Shows the limits in force: of each tenant on each upstream, and of each upstream.
-    pub fn show_limits(&self, limits: impl Fn() -> LimitFigures + Send + Sync + 'static) {
+    pub(crate) fn show_limits(&self, limits: impl Fn() -> LimitFigures + Send + Sync + 'static) {
         let limits = Arc::new(limits);
         let tenants = Arc::clone(&limits);
         self.meter
@@ -47,12 +47,18 @@ impl Metrics {
     }
 
     /// Shows every upstream's circuit: 0 closed, 1 half-open, 2 open.
-    pub fn show_circuits(&self, states: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static) {
+    pub(crate) fn show_circuits(
+        &self,
+        states: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static,
+    ) {
         self.show_upstreams(metric::CIRCUIT, "0: closed, 1: half-open, 2: open.", states);
     }
 
     /// Shows how many calls of this process wait for their slots on each upstream.
-    pub fn show_queues(&self, lengths: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static) {
+    pub(crate) fn show_queues(
+        &self,
+        lengths: impl Fn() -> Vec<(Name, u64)> + Send + Sync + 'static,
+    ) {
         self.show_upstreams(metric::QUEUE, "Calls that wait for their slots.", lengths);
     }
 
@@ -74,12 +80,12 @@ impl Metrics {
     }
 
     /// Shows the calls in flight.
-    pub fn show_in_flight(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
+    pub(crate) fn show_in_flight(&self, count: impl Fn() -> u64 + Send + Sync + 'static) {
         self.gauged(metric::IN_FLIGHT, "Calls in flight.", count);
     }
 
     /// Shows whether the store is lost, and how many results could not be written to it.
-    pub fn show_store(
+    pub(crate) fn show_store(
         &self,
         degraded: impl Fn() -> bool + Send + Sync + 'static,
         unsettled: impl Fn() -> u64 + Send + Sync + 'static,
@@ -93,7 +99,7 @@ impl Metrics {
     }
 
     /// Shows when the certificate in use ends.
-    pub fn show_certificate(&self, ends: impl Fn() -> SystemTime + Send + Sync + 'static) {
+    pub(crate) fn show_certificate(&self, ends: impl Fn() -> SystemTime + Send + Sync + 'static) {
         self.meter
             .u64_observable_gauge(metric::CERTIFICATE)
             .with_unit("s")

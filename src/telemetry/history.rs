@@ -17,14 +17,14 @@ use tokio::time::Instant;
 use crate::call::{Disposition, Ended, Notes};
 use crate::domain::Name;
 use crate::sync::lock;
-pub use recent::FailedCall;
+pub(crate) use recent::FailedCall;
 use recent::Recent;
 use ring::Ring;
-pub use ring::{POINT, POINTS, SLOT};
+pub(crate) use ring::{POINT, POINTS, SLOT};
 
 /// The last 15 minutes of this process.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     started: Instant,
     decided: Mutex<HashMap<(Name, Name), Ring>>,
     attempts: Mutex<Attempts>,
@@ -44,13 +44,13 @@ struct Attempts {
 
 /// What was counted of one kind: in the last minute, and over 15 minutes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// What kind: a decision's or an outcome's name.
     pub kind: &'static str,
     /// In the last minute.
     pub last_minute: u64,
     /// One figure each [`POINT`], the oldest first; the last one still grows.
-    pub points: Vec<u32>,
+    pub(crate) points: Vec<u32>,
 }
 
 impl History {
@@ -69,7 +69,7 @@ impl History {
 
     /// How long this process has been counting.
     #[must_use]
-    pub fn uptime(&self) -> Duration {
+    pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
@@ -133,7 +133,7 @@ impl History {
     /// The tenants that have called of late, with their upstreams and the number of decisions in
     /// the last minute. The most decisions come first.
     #[must_use]
-    pub fn routes(&self) -> Vec<((Name, Name), u64)> {
+    pub(crate) fn routes(&self) -> Vec<((Name, Name), u64)> {
         let now = self.slot();
         let decided = lock(&self.decided);
         let used = decided.iter().filter(|(_, ring)| ring.is_used(now));
@@ -146,7 +146,7 @@ impl History {
 
     /// What admission decided of a tenant's calls to an upstream; every decision, in a fixed order.
     #[must_use]
-    pub fn decisions(&self, tenant: &Name, upstream: &Name) -> Vec<Counted> {
+    pub(crate) fn decisions(&self, tenant: &Name, upstream: &Name) -> Vec<Counted> {
         let now = self.slot();
         let decided = lock(&self.decided);
         let ring = decided.get(&(tenant.clone(), upstream.clone()));
@@ -156,7 +156,7 @@ impl History {
 
     /// How the attempts at an upstream ended, by outcome; those that never were are left out.
     #[must_use]
-    pub fn outcomes(&self, upstream: &Name) -> Vec<Counted> {
+    pub(crate) fn outcomes(&self, upstream: &Name) -> Vec<Counted> {
         let now = self.slot();
         let attempts = lock(&self.attempts);
         let ring = attempts.upstreams.get(upstream);
@@ -169,7 +169,7 @@ impl History {
 
     /// Why calls were refused or failed in the last minute, the most frequent reason first.
     #[must_use]
-    pub fn reasons(&self) -> Vec<(&'static str, u64)> {
+    pub(crate) fn reasons(&self) -> Vec<(&'static str, u64)> {
         let now = self.slot();
         let reasons = lock(&self.reasons);
         let mut counts: Vec<_> = reasons
@@ -183,13 +183,13 @@ impl History {
 
     /// The last calls that were refused or failed, the latest first.
     #[must_use]
-    pub fn failed_calls(&self) -> Vec<FailedCall> {
+    pub(crate) fn failed_calls(&self) -> Vec<FailedCall> {
         lock(&self.recent).latest()
     }
 
     /// The median of the latest round trips to Redis.
     #[must_use]
-    pub fn round_trip(&self) -> Option<Duration> {
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
         let known = self.round_trips.iter().map(|micros| micros.load(Relaxed));
         let mut known: Vec<_> = known.filter(|micros| *micros > 0).collect();
         known.sort_unstable();

@@ -23,7 +23,7 @@ pub struct LogLevel {
 
 impl LogLevel {
     /// From now on, this level.
-    pub fn set(&self, level: Level) {
+    pub(crate) fn set(&self, level: Level) {
         if let Some(handle) = &self.handle {
             // The handle fails only if the subscriber is gone, and then there is no log to change.
             let _ = handle.reload(self.directives.filter(level));

@@ -76,7 +76,7 @@ type Factors = Arc<Mutex<BTreeMap<Name, (f64, Instant)>>>;
 
 /// The inputs that are read again while the process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reloadable {
+pub(crate) enum Reloadable {
     /// The config, and the key files it names.
     Config,
     /// The certificate, its key, and the authority of clients.
@@ -203,7 +203,7 @@ impl Metrics {
 
     /// The metrics in Prometheus's text format.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
             tracing::error!(%error, "metrics cannot be written");
@@ -213,7 +213,7 @@ impl Metrics {
 
     /// The metrics in OpenMetrics's text format.
     #[must_use]
-    pub fn openmetrics(&self) -> String {
+    pub(crate) fn openmetrics(&self) -> String {
         self.openmetrics.text().unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written");
             String::new()
@@ -222,18 +222,18 @@ impl Metrics {
 
     /// The recent history of calls.
     #[must_use]
-    pub const fn history(&self) -> &History {
+    pub(crate) const fn history(&self) -> &History {
         &self.history
     }
 
     /// Notes a caller's call that was refused or failed.
-    pub fn note_failed(&self, notes: &Notes, ended: &Ended) {
+    pub(crate) fn note_failed(&self, notes: &Notes, ended: &Ended) {
         self.history.note_failed(notes, ended);
     }
 
     /// Counts a call that has ended. `fault`: its code means a fault of the gateway or of Connect.
     /// `trace`: its trace, if it is sampled.
-    pub fn count_call(
+    pub(crate) fn count_call(
         &self,
         method: &'static str,
         code: &'static str,
@@ -261,7 +261,12 @@ impl Metrics {
     }
 
     /// Counts an attempt at Connect that has ended, with its fault if it failed.
-    pub fn count_attempt(&self, upstream: &Name, fault: Option<&'static str>, took: Duration) {
+    pub(crate) fn count_attempt(
+        &self,
+        upstream: &Name,
+        fault: Option<&'static str>,
+        took: Duration,
+    ) {
         let series = self.series.client.of((upstream.clone(), fault), || {
             let upstream = KeyValue::new(at::UPSTREAM, upstream.to_string());
             let outcome = KeyValue::new(at::OUTCOME, fault.unwrap_or(OK));
@@ -279,7 +284,7 @@ impl Metrics {
     }
 
     /// Counts an operation on Redis that has ended, with its error if it failed.
-    pub fn count_operation(
+    pub(crate) fn count_operation(
         &self,
         operation: Operation,
         fault: Option<&'static str>,
@@ -301,7 +306,7 @@ impl Metrics {
     }
 
     /// Counts a decision of admission.
-    pub fn count_disposition(
+    pub(crate) fn count_disposition(
         &self,
         tenant: &Name,
         upstream: &Name,
@@ -318,21 +323,21 @@ impl Metrics {
     }
 
     /// Counts an admitted call that left less than a fifth of the tenant's burst.
-    pub fn count_near_limit(&self, tenant: &Name, upstream: &Name) {
+    pub(crate) fn count_near_limit(&self, tenant: &Name, upstream: &Name) {
         let key = (tenant.clone(), upstream.clone());
         let labels = || self.near_limit.bind(&of(tenant, upstream));
         self.series.near_limit.of(key, labels).add(1);
     }
 
     /// Records the wait of an admitted call.
-    pub fn record_wait(&self, upstream: &Name, wait: Duration) {
+    pub(crate) fn record_wait(&self, upstream: &Name, wait: Duration) {
         let labels = || self.waits.bind(&[KeyValue::new(at::UPSTREAM, upstream.to_string())]);
         self.series.waits.of(upstream.clone(), labels).record(wait.as_secs_f64());
     }
 
     /// Starts every decision on the tenant's calls to the upstream at 0. `shadow`: its own limits
     /// only report.
-    pub fn start_tenant(&self, tenant: &Name, upstream: &Name, shadow: bool) {
+    pub(crate) fn start_tenant(&self, tenant: &Name, upstream: &Name, shadow: bool) {
         self.near_limit.add(0, &of(tenant, upstream));
         for disposition in Disposition::ALL {
             let shadow = shadow && disposition.may_be_shadowed();
@@ -341,23 +346,23 @@ impl Metrics {
     }
 
     /// Notes the upstream's factor, as the store reported it.
-    pub fn note_factor(&self, upstream: &Name, factor: f64) {
+    pub(crate) fn note_factor(&self, upstream: &Name, factor: f64) {
         let mut factors = lock(&self.factors);
         factors.insert(upstream.clone(), (factor, Instant::now()));
     }
 
     /// Counts a stored record that was not trusted.
-    pub fn count_distrusted(&self, cause: Distrust) {
+    pub(crate) fn count_distrusted(&self, cause: Distrust) {
         self.distrusted.add(1, &[KeyValue::new(at::CAUSE, cause.as_str())]);
     }
 
     /// Counts a call that was shed.
-    pub fn count_shed(&self) {
+    pub(crate) fn count_shed(&self) {
         self.shed.add(1, &[]);
     }
 
     /// Counts a changed config, key or certificate: applied, or refused.
-    pub fn count_reload(&self, what: Reloadable, good: bool) {
+    pub(crate) fn count_reload(&self, what: Reloadable, good: bool) {
         let mut unmended = lock(&self.unmended);
         if good {
             unmended.remove(&what);
@@ -370,31 +375,34 @@ impl Metrics {
     }
 
     /// Starts every refusal of a caller's identity at 0.
-    pub fn start_refusals(&self, kinds: impl IntoIterator<Item = &'static str>) {
+    pub(crate) fn start_refusals(&self, kinds: impl IntoIterator<Item = &'static str>) {
         for kind in kinds {
             self.refusals.add(0, &[KeyValue::new(at::REASON, kind)]);
         }
     }
 
     /// Counts a caller that was refused for its identity.
-    pub fn count_refusal(&self, reason: &'static str) {
+    pub(crate) fn count_refusal(&self, reason: &'static str) {
         self.refusals.add(1, &[KeyValue::new(at::REASON, reason)]);
     }
 
     /// Starts every refusal of a connection at 0.
-    pub fn start_refused_connections(&self, reasons: impl IntoIterator<Item = &'static str>) {
+    pub(crate) fn start_refused_connections(
+        &self,
+        reasons: impl IntoIterator<Item = &'static str>,
+    ) {
         for reason in reasons {
             self.refused_connections.add(0, &[KeyValue::new(at::REASON, reason)]);
         }
     }
 
     /// Counts a connection that was refused before its first call.
-    pub fn count_refused_connection(&self, reason: &'static str) {
+    pub(crate) fn count_refused_connection(&self, reason: &'static str) {
         self.refused_connections.add(1, &[KeyValue::new(at::REASON, reason)]);
     }
 
     /// Starts an upstream's series: every outcome of `outcomes` at 0, and a factor of 1.
-    pub fn start_upstream(
+    pub(crate) fn start_upstream(
         &self,
         upstream: &Name,
         outcomes: impl IntoIterator<Item = &'static str>,
@@ -436,7 +444,7 @@ fn stream(instrument: &Instrument) -> Option<Stream> {
 
 /// Why a stored record was not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Distrust {
+pub(crate) enum Distrust {
     /// It was not of the form that a gateway writes.
     Malformed,
     /// Its MAC did not fit its content.

@@ -42,7 +42,7 @@ pub(super) struct Labels {
     /// The name of the gRPC code.
     pub code: &'static str,
     /// The call failed by our fault, or Connect's.
-    pub is_fault: bool,
+    pub(crate) is_fault: bool,
     /// The caller, if it is a tenant.
     pub tenant: Option<Name>,
 }
@@ -61,7 +61,7 @@ struct Others(prometheus::Registry);
 
 impl OpenMetrics {
     /// Over the registry of all metrics.
-    pub fn new(others: prometheus::Registry) -> Self {
+    pub(crate) fn new(others: prometheus::Registry) -> Self {
         let empty: Empty = || HistogramWithExemplars::new(super::metrics::CALLS.into_iter());
         let calls = Calls::new_with_constructor(empty);
         let mut registry = Registry::default();
@@ -71,12 +71,11 @@ impl OpenMetrics {
     }
 
     /// The series of these labels.
-    pub fn durations(&self, labels: Labels) -> Durations {
+    pub(crate) fn durations(&self, labels: Labels) -> Durations {
         Durations(self.calls.get_or_create_owned(&self.bounded(labels)))
     }
 
-    /// The text.
-    pub fn text(&self) -> Result<String, fmt::Error> {
+    pub(crate) fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -93,7 +92,7 @@ impl OpenMetrics {
 
 impl Durations {
     /// A call has ended. `trace`: its trace, if that is sampled.
-    pub fn record(&self, took: Duration, trace: Option<String>) {
+    pub(crate) fn record(&self, took: Duration, trace: Option<String>) {
         let at = trace.is_some().then(SystemTime::now);
         self.0.observe(took.as_secs_f64(), trace.map(Trace), at);
     }

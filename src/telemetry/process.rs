@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::names::metric;
 
 /// Registers the gauges and counters.
-pub fn observe(meter: &Meter) {
+pub(crate) fn observe(meter: &Meter) {
     meter
         .f64_observable_counter(metric::CPU)
         .with_unit("s")

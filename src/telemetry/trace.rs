@@ -20,7 +20,7 @@ use super::names::attribute as at;
 
 /// Makes the spans of callers.
 #[derive(Debug, Clone)]
-pub struct Tracing(Arc<Maker>);
+pub(crate) struct Tracing(Arc<Maker>);
 
 /// The parts that make spans, and the forms in which their contexts are handed on.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Span(Option<(Arc<Maker>, Context)>);
 
 /// How an attempt at Connect ended, for its event.
 #[derive(Debug, Clone, Default)]
-pub struct Attempted {
+pub(crate) struct Attempted {
     /// `ok`, or the fault.
     pub outcome: &'static str,
     /// The answer's status, where there was one.
@@ -46,7 +46,7 @@ pub struct Attempted {
 
 /// The operations of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// Decides a call.
     Admit,
     /// Closes a claim.
@@ -60,7 +60,7 @@ pub enum Operation {
 impl Operation {
     /// Its name in metrics and spans.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Admit => "admit",
             Self::Settle => "settle",
@@ -95,7 +95,7 @@ impl Tracing {
     /// Begins the span of a caller's call. The headers hold its parent, in the forms of
     /// `OTEL_PROPAGATORS`.
     #[must_use]
-    pub fn server(
+    pub(crate) fn server(
         &self,
         method: &'static str,
         headers: &HeaderMap,
@@ -133,7 +133,7 @@ impl Span {
 
     /// The call's trace in hexadecimal, if it is sampled: then it can be looked up.
     #[must_use]
-    pub fn sampled_trace(&self) -> Option<String> {
+    pub(crate) fn sampled_trace(&self) -> Option<String> {
         let (_, context) = self.0.as_ref()?;
         let span = context.span();
         let context = span.span_context();
@@ -171,7 +171,7 @@ impl Span {
     }
 
     /// Notes an attempt at Connect that has ended.
-    pub fn attempted(&self, number: u32, attempted: &Attempted) {
+    pub(crate) fn attempted(&self, number: u32, attempted: &Attempted) {
         let Some((_, context)) = &self.0 else { return };
         let span = context.span();
         if span.is_recording() {
@@ -183,7 +183,7 @@ impl Span {
     }
 
     /// Notes the end of the call at Connect, with its last attempt.
-    pub fn settled(&self, last: &Attempted) {
+    pub(crate) fn settled(&self, last: &Attempted) {
         if let Some((_, context)) = &self.0 {
             context.span().set_attributes(answered(last));
         }
@@ -201,7 +201,7 @@ impl Span {
 
     /// Begins the span of an operation on Redis, below the span of [`Span::scope`].
     #[must_use]
-    pub fn operation(operation: Operation) -> Self {
+    pub(crate) fn operation(operation: Operation) -> Self {
         let parent = CURRENT.try_with(Clone::clone).unwrap_or_default();
         parent.child(operation.span_name(), || {
             vec![

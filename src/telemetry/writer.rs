@@ -15,7 +15,7 @@ use crate::sync::lock;
 
 /// Takes lines, and writes them to an output from its own thread. Cheap to clone.
 #[derive(Clone)]
-pub struct Lines(Arc<Shared>);
+pub(crate) struct Lines(Arc<Shared>);
 
 struct Shared {
     waiting: Mutex<Waiting>,
@@ -38,7 +38,7 @@ struct Waiting {
 
 impl Lines {
     /// Starts the thread that writes to `output`.
-    pub fn to(output: impl Write + Send + 'static) -> Self {
+    pub(crate) fn to(output: impl Write + Send + 'static) -> Self {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             filled: Condvar::new(),
@@ -53,12 +53,12 @@ impl Lines {
     }
 
     /// The number of lines that could not be written, because the output was closed.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.0.dropped.load(Relaxed)
     }
 
     /// Waits until every line is written, a second at most.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         let shared = &*self.0;
         let mut waiting = lock(&shared.waiting);
         waiting.is_flushing = true;
@@ -70,7 +70,7 @@ impl Lines {
     }
 
     /// Takes a whole line. Waits while the reader is too slow.
-    pub fn add(&self, line: &[u8]) {
+    pub(crate) fn add(&self, line: &[u8]) {
         let shared = &*self.0;
         let waiting = lock(&shared.waiting);
         let is_full = |waiting: &mut Waiting| waiting.bytes.len() >= MAX_BYTES;

@@ -9,7 +9,7 @@ use crate::sync::lock;
 /// Counters and gauges of a [`Guarded`](super::Guarded) store: plain atomics, which can be read at
 /// any time.
 #[derive(Debug, Default)]
-pub struct StoreHealth {
+pub(crate) struct StoreHealth {
     pub(super) reached: AtomicBool,
     degraded: AtomicBool,
     since: Mutex<Option<SystemTime>>,
@@ -31,26 +31,26 @@ impl StoreHealth {
 
     /// Whether the primary has ever answered.
     #[must_use]
-    pub fn reached(&self) -> bool {
+    pub(crate) fn reached(&self) -> bool {
         self.reached.load(Relaxed)
     }
 
     /// Whether the primary is lost: calls are decided locally, or refused.
     #[must_use]
-    pub fn degraded(&self) -> bool {
+    pub(crate) fn degraded(&self) -> bool {
         self.degraded.load(Relaxed)
     }
 
     /// When the primary was lost; `None` while it is not.
     #[must_use]
-    pub fn degraded_since(&self) -> Option<SystemTime> {
+    pub(crate) fn degraded_since(&self) -> Option<SystemTime> {
         *lock(&self.since)
     }
 
     /// The calls with a claim on the primary that could never be settled: their leases had to run
     /// out.
     #[must_use]
-    pub fn unsettled(&self) -> u64 {
+    pub(crate) fn unsettled(&self) -> u64 {
         self.unsettled.load(Relaxed)
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::{Rate, TenantLimits};
 use crate::sync::lock;
 
 /// Makes the local store of an outage.
-pub type Fresh<L> = Box<dyn Fn() -> Arc<L> + Send + Sync>;
+pub(crate) type Fresh<L> = Box<dyn Fn() -> Arc<L> + Send + Sync>;
 
 /// The local stores, one per outage.
 pub(super) struct Local<L> {

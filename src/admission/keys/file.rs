@@ -12,7 +12,7 @@ use super::{KEY_BYTES, Raw};
 
 /// The file of `idempotency` that has a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyFile {
+pub(crate) enum KeyFile {
     /// `idempotency.root_key_file`.
     Root,
     /// `idempotency.sealing_keys_file`.
@@ -23,15 +23,14 @@ pub enum KeyFile {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{fault}")]
 pub struct KeyProblem {
-    /// The file.
-    pub file: KeyFile,
+    pub(crate) file: KeyFile,
     /// What is wrong with it.
-    pub fault: KeyFault,
+    pub(crate) fault: KeyFault,
 }
 
 /// The possible faults of a key file. Lines count from 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyFault {
+pub(crate) enum KeyFault {
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(std::io::ErrorKind),

@@ -30,14 +30,14 @@ pub(super) struct Shape {
 }
 
 impl Budget {
-    pub fn new(now: u64, burst: f64) -> Self {
+    pub(crate) fn new(now: u64, burst: f64) -> Self {
         let (phi, factor, halved, promised) = (0.0, 1.0, None, 0.0);
         Self { m: now, last: now, level: burst, phi, factor, halved, promised }
     }
 
     /// Updates the clock, the factor and the level. Then halves the factor if Connect throttled an
     /// attempt that was granted after the last halving.
-    pub fn advance(&mut self, now: u64, shape: Shape, throttled: Option<u64>) {
+    pub(crate) fn advance(&mut self, now: u64, shape: Shape, throttled: Option<u64>) {
         let gone = now.saturating_sub(self.last);
         self.m += gone;
         self.last = now;
@@ -56,13 +56,13 @@ impl Budget {
     }
 
     /// The time until the budget holds that many tokens, in µs; `None`: it holds them now.
-    pub fn wait(&self, shape: Shape, needed: f64) -> Option<f64> {
+    pub(crate) fn wait(&self, shape: Shape, needed: f64) -> Option<f64> {
         (self.level < needed - TOLERANCE).then(|| (needed - self.level) * self.each(shape))
     }
 
     /// Charges a call that starts. Hints to refused callers stay reserved until the bucket has
     /// enough beside the `reserve`, and no call waits.
-    pub fn pay(&mut self, shape: Shape, reserve: f64, is_alone: bool) {
+    pub(crate) fn pay(&mut self, shape: Shape, reserve: f64, is_alone: bool) {
         if is_alone && has_spare(self.level - reserve, shape.burst - reserve) {
             self.promised = 0.0;
         }
@@ -70,7 +70,7 @@ impl Budget {
     }
 
     /// The hint for a refused call, in µs: its exact wait, spread.
-    pub fn send_away(&mut self, shape: Shape, reserve: f64, exact: f64) -> f64 {
+    pub(crate) fn send_away(&mut self, shape: Shape, reserve: f64, exact: f64) -> f64 {
         let each = self.each(shape);
         let early = early(each, shape.burst - reserve);
         spread(exact, &mut self.promised, each, early, self.m)

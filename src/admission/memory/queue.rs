@@ -45,7 +45,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Whether the call has paid at its tenant's ceiling.
-    pub fn has_paid(self) -> bool {
+    pub(crate) fn has_paid(self) -> bool {
         matches!(self, Self::Call | Self::Committed)
     }
 }
@@ -72,7 +72,7 @@ pub(super) struct Turn {
 impl Queue {
     /// Drops the calls that have not asked again in time. The last starts are forgotten when the
     /// queue is empty.
-    pub fn purge(&mut self, m: u64) {
+    pub(crate) fn purge(&mut self, m: u64) {
         self.waiting.retain(|waiter| waiter.dropped > m);
         if self.waiting.is_empty() {
             self.starts.clear();
@@ -81,18 +81,18 @@ impl Queue {
     }
 
     /// The number of calls that wait, without those that have not asked again in time.
-    pub fn count(&self, m: u64) -> u32 {
+    pub(crate) fn count(&self, m: u64) -> u32 {
         self.waiting.iter().filter(|waiter| waiter.dropped > m).count() as u32
     }
 
     /// The number of the tenant's queued calls that have paid.
-    pub fn paid(&self, tenant: &Name) -> u32 {
+    pub(crate) fn paid(&self, tenant: &Name) -> u32 {
         let paid = |waiter: &&Waiter| waiter.tenant == *tenant && waiter.kind.has_paid();
         self.waiting.iter().filter(paid).count() as u32
     }
 
     /// The call's turn, in its place or in the one that it would get.
-    pub fn turn(&self, who: Who<'_>) -> Turn {
+    pub(crate) fn turn(&self, who: Who<'_>) -> Turn {
         let (tags, tenant) = (self.tags(), who.tenant);
         let own = self.position(who);
         let spare = |waiter: &&Waiter| waiter.tenant == *tenant && waiter.kind != Kind::Committed;
@@ -108,17 +108,17 @@ impl Queue {
     }
 
     /// Whether no call waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Whether one more call may join.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.waiting.len() < MAX_QUEUE
     }
 
     /// Takes a place, or keeps the call's present one.
-    pub fn join(&mut self, who: Who<'_>, kind: Kind, dropped: u64) {
+    pub(crate) fn join(&mut self, who: Who<'_>, kind: Kind, dropped: u64) {
         let Who { nonce, tenant, .. } = who;
         match self.position(who) {
             Some(own) => self.waiting[own].dropped = dropped,
@@ -127,13 +127,13 @@ impl Queue {
     }
 
     /// Gives the place up. Returns what the call held there.
-    pub fn leave(&mut self, who: Who<'_>) -> Option<Kind> {
+    pub(crate) fn leave(&mut self, who: Who<'_>) -> Option<Kind> {
         let own = self.position(who)?;
         Some(self.waiting.remove(own).kind)
     }
 
     /// Notes that a spare call starts at its turn. It has left the queue.
-    pub fn started(&mut self, tenant: &Name, turn: Turn) {
+    pub(crate) fn started(&mut self, tenant: &Name, turn: Turn) {
         if !self.waiting.is_empty() {
             self.starts.insert(tenant.clone(), turn.tag);
             self.served = self.served.max(turn.tag);

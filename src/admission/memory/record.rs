@@ -48,7 +48,7 @@ pub(super) enum Standing {
 
 impl Record {
     /// The record's position on an ask. Drops a body that has expired.
-    pub fn standing(&mut self, ask: &RecordAsk, nonce: Nonce, m: u64) -> Standing {
+    pub(crate) fn standing(&mut self, ask: &RecordAsk, nonce: Nonce, m: u64) -> Standing {
         if self.until <= m {
             return Standing::Free;
         }
@@ -101,7 +101,13 @@ impl Record {
     }
 
     /// A claim of a free record, or in place of a foreign one.
-    pub fn claimed(ask: &RecordAsk, nonce: Nonce, lease: u64, until: u64, sticky: bool) -> Self {
+    pub(crate) fn claimed(
+        ask: &RecordAsk,
+        nonce: Nonce,
+        lease: u64,
+        until: u64,
+        sticky: bool,
+    ) -> Self {
         Self {
             state: State::InFlight { nonce, lease },
             version: ask.version,
@@ -116,20 +122,20 @@ impl Record {
 
     /// Claims the record again, or renews the claim. The record lasts at least as long as its
     /// lease.
-    pub fn claim(&mut self, nonce: Nonce, lease: u64, sticky: bool) {
+    pub(crate) fn claim(&mut self, nonce: Nonce, lease: u64, sticky: bool) {
         self.state = State::InFlight { nonce, lease };
         self.sticky = sticky;
         self.until = self.until.max(lease);
     }
 
     /// Whether this nonce holds the claim.
-    pub fn is_held_by(&self, nonce: Nonce, m: u64) -> bool {
+    pub(crate) fn is_held_by(&self, nonce: Nonce, m: u64) -> bool {
         self.until > m && matches!(self.state, State::InFlight { nonce: held, .. } if held == nonce)
     }
 
     /// Ends a claim. `life` is the rest of the result's own life, if it has an end. Returns false
     /// if the record must be forgotten.
-    pub fn settle(&mut self, verdict: &Verdict, life: Option<u64>, m: u64) -> bool {
+    pub(crate) fn settle(&mut self, verdict: &Verdict, life: Option<u64>, m: u64) -> bool {
         match verdict {
             Verdict::Done { sealed, .. } => {
                 let until = life.map_or(self.until, |life| self.until.min(m + life));
@@ -149,14 +155,14 @@ impl Record {
     }
 
     /// Drops an expired body. The record stays as a tombstone.
-    pub fn expire(&mut self, m: u64) {
+    pub(crate) fn expire(&mut self, m: u64) {
         if self.state == State::Done && self.body.as_ref().is_some_and(|body| body.until <= m) {
             self.bury();
         }
     }
 
     /// When the record next needs a purge.
-    pub fn next_purge(&self) -> u64 {
+    pub(crate) fn next_purge(&self) -> u64 {
         match (self.state, &self.body) {
             (State::Done, Some(body)) => body.until.min(self.until),
             _ => self.until,

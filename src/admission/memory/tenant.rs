@@ -39,12 +39,12 @@ pub(super) struct Lease {
     /// The end of the lease, in µs of m.
     pub ends: u64,
     /// False for a call that shadow enforcement let through.
-    pub is_counted: bool,
+    pub(crate) is_counted: bool,
 }
 
 impl TenantState {
     /// The levels at present.
-    pub fn levels(&self, scope: &Scope, budget: &Budget) -> LevelsAt {
+    pub(crate) fn levels(&self, scope: &Scope, budget: &Budget) -> LevelsAt {
         let burst = f64::from(scope.limits.burst);
         let share_burst = f64::from(scope.limits.committed_burst());
         let (at, share_phi) = (budget.m, budget.phi);
@@ -76,12 +76,12 @@ impl TenantState {
     }
 
     /// Stores the levels after a decision has changed them.
-    pub fn keep(&mut self, levels: LevelsAt) {
+    pub(crate) fn keep(&mut self, levels: LevelsAt) {
         self.levels = Some(levels);
     }
 
     /// Gives one call back to the ceiling. `has_left`: whether it was a queued call.
-    pub fn give_back(&mut self, scope: &Scope, budget: &Budget, has_left: bool) {
+    pub(crate) fn give_back(&mut self, scope: &Scope, budget: &Budget, has_left: bool) {
         if self.levels.is_none() {
             return;
         }
@@ -94,42 +94,42 @@ impl TenantState {
     }
 
     /// The calls in flight and in the queue that count against the tenant's limit.
-    pub fn in_flight(&self, m: u64) -> u64 {
+    pub(crate) fn in_flight(&self, m: u64) -> u64 {
         let counts = |lease: &&Lease| lease.is_counted && lease.ends > m;
         self.flights.values().filter(counts).count() as u64
     }
 
     /// The call's place, if its lease still runs.
-    pub fn lease(&self, nonce: Nonce, m: u64) -> Option<Lease> {
+    pub(crate) fn lease(&self, nonce: Nonce, m: u64) -> Option<Lease> {
         let runs = |lease: &Lease| lease.ends > m && lease.ends <= m + MAX_LEASE.as_micros() as u64;
         self.flights.get(&nonce).copied().filter(runs)
     }
 
     /// Takes or keeps a place, and drops the leases that have ended.
-    pub fn take(&mut self, nonce: Nonce, lease: Lease, m: u64) {
+    pub(crate) fn take(&mut self, nonce: Nonce, lease: Lease, m: u64) {
         self.flights.retain(|_, lease| lease.ends > m);
         self.flights.insert(nonce, lease);
     }
 
     /// Frees a call's place. Returns the lease if it had not ended.
-    pub fn free(&mut self, nonce: Nonce, m: u64) -> Option<Lease> {
+    pub(crate) fn free(&mut self, nonce: Nonce, m: u64) -> Option<Lease> {
         self.flights.remove(&nonce).filter(|lease| lease.ends > m)
     }
 }
 
 impl LevelsAt {
     /// Whether the committed share holds a call.
-    pub fn is_committed(&self) -> bool {
+    pub(crate) fn is_committed(&self) -> bool {
         self.share >= 1.0 - TOLERANCE
     }
 
     /// Whether the ceiling lacks a whole call.
-    pub fn is_over_rate(&self) -> bool {
+    pub(crate) fn is_over_rate(&self) -> bool {
         self.ceiling < 1.0 - TOLERANCE
     }
 
     /// The hint for a call that the rate refuses, in µs.
-    pub fn send_away_by_rate(&mut self, scope: &Scope, m: u64) -> f64 {
+    pub(crate) fn send_away_by_rate(&mut self, scope: &Scope, m: u64) -> f64 {
         let each = 1e6 / scope.limits.rate.per_second();
         let early = early(each, f64::from(scope.limits.burst));
         spread((1.0 - self.ceiling) * each, &mut self.promised, each, early, m)
@@ -137,14 +137,14 @@ impl LevelsAt {
 
     /// The hint for a call that the limit of calls in flight refuses, in µs. `typical`: the usual
     /// time of a call.
-    pub fn send_away_by_flights(&mut self, scope: &Scope, typical: f64, m: u64) -> f64 {
+    pub(crate) fn send_away_by_flights(&mut self, scope: &Scope, typical: f64, m: u64) -> f64 {
         let each = typical / f64::from(scope.limits.max_in_flight);
         spread(typical, &mut self.flights_promised, each, 0.0, m)
     }
 
     /// Called for a call within both limits. Hints to refused callers are forgotten as soon as
     /// there is enough to spare. `others`: the tenant's calls in flight.
-    pub fn forget_promises(&mut self, scope: &Scope, others: u64) {
+    pub(crate) fn forget_promises(&mut self, scope: &Scope, others: u64) {
         if has_spare(self.refilled, f64::from(scope.limits.burst)) {
             self.promised = 0.0;
         }

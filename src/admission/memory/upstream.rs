@@ -48,7 +48,7 @@ struct Decided {
 }
 
 impl UpstreamState {
-    pub fn new(now: u64, scope: &Scope, max_records: usize) -> Self {
+    pub(crate) fn new(now: u64, scope: &Scope, max_records: usize) -> Self {
         Self {
             budget: Budget::new(now, f64::from(scope.burst)),
             queue: Queue::default(),
@@ -59,7 +59,7 @@ impl UpstreamState {
         }
     }
 
-    pub fn admit(&mut self, ask: &Ask, now: u64) -> Answer {
+    pub(crate) fn admit(&mut self, ask: &Ask, now: u64) -> Answer {
         self.advance(&ask.scope, now, ask.throttled);
         let (decision, shadowed) = match self.consult_record(ask) {
             Err(decision) => (decision, None),
@@ -68,7 +68,7 @@ impl UpstreamState {
         Answer { decision, shadowed, quota: self.levels(&ask.scope) }
     }
 
-    pub fn all_levels(&mut self, scope: &Scope, now: u64) -> StoreLevels {
+    pub(crate) fn all_levels(&mut self, scope: &Scope, now: u64) -> StoreLevels {
         self.advance(scope, now, None);
         let quota = self.levels(scope);
         let queued = self.queue.count(self.budget.m);
@@ -83,7 +83,7 @@ impl UpstreamState {
         }
     }
 
-    pub fn settle(&mut self, settlement: &Settlement, now: u64, wall: u64) -> Settled {
+    pub(crate) fn settle(&mut self, settlement: &Settlement, now: u64, wall: u64) -> Settled {
         let Settlement { scope, nonce, verdict, .. } = settlement;
         self.advance(scope, now, settlement.throttled);
         let m = self.budget.m;
@@ -406,7 +406,7 @@ impl UpstreamState {
     }
 
     #[cfg(test)]
-    pub fn sizes(&self) -> (usize, usize) {
+    pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.records.len(), self.purges.len())
     }
 }

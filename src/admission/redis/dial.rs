@@ -30,7 +30,7 @@ pub(super) enum Wire {
 }
 
 impl Wire {
-    pub async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
+    pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
             Self::One(connection) => connection.req_packed_command(command).await,
             Self::Cluster(connection) => connection.req_packed_command(command).await,
@@ -50,7 +50,7 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    pub fn new(settings: RedisSettings) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: RedisSettings) -> Result<Self, SettingsError> {
         if settings.key_prefix.contains(['{', '}']) {
             return Err(SettingsError::KeyPrefix);
         }
@@ -82,12 +82,12 @@ impl Dialer {
         Ok(Self { settings, nodes, tls: secure > 0, taken, told: Arc::default() })
     }
 
-    pub fn settings(&self) -> &RedisSettings {
+    pub(crate) fn settings(&self) -> &RedisSettings {
         &self.settings
     }
 
     /// The longest time for a whole dial: some nodes may be silent.
-    pub fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.connect_timeout() * 4
     }
 
@@ -98,11 +98,11 @@ impl Dialer {
 
     /// Whether there are many nodes. The answers of other nodes then say nothing about a silent
     /// one.
-    pub fn has_many_nodes(&self) -> bool {
+    pub(crate) fn has_many_nodes(&self) -> bool {
         self.settings.topology == Topology::Cluster
     }
 
-    pub async fn dial(&self) -> Result<Wire, Cause> {
+    pub(crate) async fn dial(&self) -> Result<Wire, Cause> {
         let certificates = if self.tls { Some(self.certificates().await?) } else { None };
         let dialled = match &self.settings.topology {
             Topology::Standalone => self.standalone(certificates).await,

@@ -16,7 +16,7 @@ macro_rules! figures {
 
         impl $name {
             /// The figures as little-endian doubles, which `struct.unpack` reads.
-            pub fn packed(&self) -> Vec<u8> {
+            pub(crate) fn packed(&self) -> Vec<u8> {
                 [$(self.$field.to_le_bytes()),+].concat()
             }
 
@@ -55,14 +55,14 @@ figures! {
 }
 
 impl UpstreamFigures {
-    pub fn of(upstream: &Upstream, clock: Option<u64>) -> Self {
+    pub(crate) fn of(upstream: &Upstream, clock: Option<u64>) -> Self {
         let (rate, burst) = (upstream.rate.per_second(), upstream.burst.into());
         Self { clock: time(clock), rate, burst }
     }
 }
 
 impl TenantFigures {
-    pub fn of(limits: &TenantLimits) -> Self {
+    pub(crate) fn of(limits: &TenantLimits) -> Self {
         Self {
             tenant_rate: limits.rate.per_second(),
             tenant_burst: limits.burst.into(),
@@ -73,13 +73,13 @@ impl TenantFigures {
 }
 
 impl RecordFigures {
-    pub fn of(clock: Option<u64>) -> Self {
+    pub(crate) fn of(clock: Option<u64>) -> Self {
         Self { clock: time(clock) }
     }
 }
 
 impl AdmitFigures {
-    pub fn of(ask: &Ask, clock: Option<u64>) -> Self {
+    pub(crate) fn of(ask: &Ask, clock: Option<u64>) -> Self {
         let retention = ask.record.as_ref().map_or(0, |record| micros(record.retention));
         let uncertain = matches!(ask.stage, Stage::Attempt { uncertain: true });
         Self {
@@ -94,7 +94,7 @@ impl AdmitFigures {
     }
 
     /// The figures without a call.
-    pub fn of_scope(scope: &Scope, clock: Option<u64>) -> Self {
+    pub(crate) fn of_scope(scope: &Scope, clock: Option<u64>) -> Self {
         let limits = &scope.limits;
         Self {
             clock: time(clock),
@@ -113,7 +113,7 @@ impl AdmitFigures {
     }
 
     /// The figures of a probe: a budget of one call a second.
-    pub fn of_probe() -> Self {
+    pub(crate) fn of_probe() -> Self {
         let (clock, throttled) = (NONE, NONE);
         let (rate, burst, tenant_rate, tenant_burst) = (1.0, 1.0, 1.0, 1.0);
         Self { clock, rate, burst, throttled, tenant_rate, tenant_burst, ..Self::default() }
@@ -121,7 +121,7 @@ impl AdmitFigures {
 }
 
 impl SettleFigures {
-    pub fn of(settlement: &Settlement, clock: Option<u64>) -> Self {
+    pub(crate) fn of(settlement: &Settlement, clock: Option<u64>) -> Self {
         let scope = &settlement.scope;
         let ends = match &settlement.verdict {
             Verdict::Done { expires, .. } => *expires,
@@ -139,8 +139,7 @@ impl SettleFigures {
         }
     }
 
-    /// The figures of a probe.
-    pub fn of_probe() -> Self {
+    pub(crate) fn of_probe() -> Self {
         let (clock, throttled, expires) = (NONE, NONE, NONE);
         let (rate, burst, tenant_rate, tenant_burst) = (1.0, 1.0, 1.0, 1.0);
         Self { clock, rate, burst, throttled, tenant_rate, tenant_burst, expires }

@@ -42,7 +42,7 @@ struct Inner {
 }
 
 impl Link {
-    pub fn new(dialer: Dialer) -> Self {
+    pub(crate) fn new(dialer: Dialer) -> Self {
         Self(Arc::new(Inner {
             dialer,
             live: ArcSwapOption::empty(),
@@ -56,7 +56,7 @@ impl Link {
     ///
     /// A broken connection is replaced, and the command is sent once more. A command may therefore
     /// run twice. A dropped future does not take its command back.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         command: &Cmd,
         on_no_script: impl FnOnce() -> Cmd,

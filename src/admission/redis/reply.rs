@@ -74,7 +74,7 @@ fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
 
 impl ReplyParts {
     /// All parts, and the first of them.
-    pub fn of(reply: Value) -> Option<(Self, Vec<u8>)> {
+    pub(crate) fn of(reply: Value) -> Option<(Self, Vec<u8>)> {
         let Value::Array(parts) = reply else { return None };
         let mut parts = Self(parts.into_iter());
         let decision = parts.bytes()?;
@@ -89,7 +89,7 @@ impl ReplyParts {
         Some((quota, limit.map(|limit| Refused::micros(limit, wait * 1e6))))
     }
 
-    pub fn bytes(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn bytes(&mut self) -> Option<Vec<u8>> {
         match self.0.next()? {
             Value::BulkString(bytes) => Some(bytes),
             Value::SimpleString(text) => Some(text.into_bytes()),
@@ -106,7 +106,7 @@ impl ReplyParts {
     }
 
     /// Packed doubles, exactly this many. NaN makes the reply unreadable.
-    pub fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
+    pub(crate) fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
         let packed = self.bytes()?;
         let (doubles, rest) = packed.as_chunks::<8>();
         let figures: [f64; N] = doubles

@@ -87,18 +87,17 @@ pub struct TlsFiles {
 
 impl RedisSettings {
     /// The schemes of a URL, before `://`. Valkey speaks Redis's protocol.
-    pub const SCHEMES: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
+    pub(crate) const SCHEMES: [&str; 4] = ["redis", "rediss", "valkey", "valkeys"];
 
-    /// Whether the URL is for TLS.
     #[must_use]
-    pub fn is_tls(url: &str) -> bool {
+    pub(crate) fn is_tls(url: &str) -> bool {
         url.starts_with("rediss://") || url.starts_with("valkeys://")
     }
 
     /// Whether the URL can be dialled: its scheme and database are valid, and no part of it would
     /// be ignored.
     #[must_use]
-    pub fn is_url(url: &str) -> bool {
+    pub(crate) fn is_url(url: &str) -> bool {
         let speaks_tcp = Self::SCHEMES
             .iter()
             .any(|scheme| url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")));

@@ -53,7 +53,7 @@ pub struct Access {
     /// Certificate authorities, PEM, that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
     /// The file of a bearer token.
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 impl Discovery {
@@ -72,7 +72,7 @@ impl Discovery {
 
 /// Whether it is an `http://` or `https://` URL without user information.
 #[must_use]
-pub fn is_fetchable(uri: &http::Uri) -> bool {
+pub(crate) fn is_fetchable(uri: &http::Uri) -> bool {
     let scheme = uri.scheme_str().is_some_and(|scheme| matches!(scheme, "http" | "https"));
     let named = uri.host().is_some_and(|host| !host.is_empty());
     scheme && named && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))

@@ -14,7 +14,7 @@ pub struct Exporter {
     /// A URL with its scheme; with `http/protobuf` it includes the path.
     pub endpoint: String,
     /// The protocol of the export.
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// The most time for one export.
     pub timeout: Duration,
     /// Whether the export is compressed.
@@ -26,7 +26,7 @@ pub struct Exporter {
 }
 
 /// The config and the environment use the same words.
-pub type Protocol = shape::OtlpProtocol;
+pub(crate) type Protocol = shape::OtlpProtocol;
 
 /// A client's certificate and its key, PEM.
 #[derive(Clone, PartialEq, Eq)]

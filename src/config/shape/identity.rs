@@ -9,20 +9,20 @@ use crate::config::values::OneOrMany;
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of identity settings")]
 #[schemars(extend("required" = ["mode"]))]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Required: the operator must choose the mode.
-    pub mode: Option<IdentityMode>,
+    pub(crate) mode: Option<IdentityMode>,
     /// For `mode: header`.
-    pub header: HeaderIdentity,
+    pub(crate) header: HeaderIdentity,
     /// For `mode: jwt`: one issuer, or a list of them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub jwt: Option<OneOrMany<JwtIdentity>>,
+    pub(crate) jwt: Option<OneOrMany<JwtIdentity>>,
 }
 
 /// How the gateway identifies callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum IdentityMode {
+pub(crate) enum IdentityMode {
     /// By a header that a proxy in front of the gateway sets.
     Header,
     /// By a bearer token.
@@ -34,7 +34,7 @@ pub enum IdentityMode {
 /// For `mode: header`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of header settings")]
-pub struct HeaderIdentity {
+pub(crate) struct HeaderIdentity {
     /// The header's name. Absent: `x-tenant-id`, or `x-forwarded-client-cert` with `format: xfcc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -58,15 +58,15 @@ pub enum HeaderFormat {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of JWT settings")]
 #[schemars(extend("required" = ["audience"]))]
-pub struct JwtIdentity {
+pub(crate) struct JwtIdentity {
     /// The `iss` that tokens must have, byte for byte. Absent: the tokens of this key set may have
     /// any `iss` that no other entry has. Only one entry may have no issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// The accepted audiences. A token must have one of them.
-    pub audience: Option<OneOrMany<String>>,
+    pub(crate) audience: Option<OneOrMany<String>>,
     /// The claim that holds the audience.
-    pub audience_claim: AudienceClaim,
+    pub(crate) audience_claim: AudienceClaim,
     /// The URL of the key set; `http://` is allowed. With neither `jwks_url` nor `jwks_file`,
     /// OpenID discovery at the issuer finds the key set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,25 +81,25 @@ pub struct JwtIdentity {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_token_file: Option<String>,
     /// The claim that holds the subject.
-    pub subject_claim: SubjectClaim,
+    pub(crate) subject_claim: SubjectClaim,
     /// The signature algorithms that are accepted.
-    pub algorithms: Algorithms,
+    pub(crate) algorithms: Algorithms,
 }
 
 /// The claim that holds the audience.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct AudienceClaim(pub String);
+pub(crate) struct AudienceClaim(pub String);
 
 /// The claim that holds the subject.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct SubjectClaim(pub String);
+pub(crate) struct SubjectClaim(pub String);
 
 /// The signature algorithms that are accepted.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Algorithms(pub Vec<Algorithm>);
+pub(crate) struct Algorithms(pub Vec<Algorithm>);
 
 /// An asymmetric signature algorithm (RFC 7518, RFC 8037).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -10,20 +10,20 @@ use crate::config::values::{Count, Period};
 #[serde(default, deny_unknown_fields, expecting = "a mapping of store settings")]
 pub struct Store {
     /// In this process, or in Redis for more than one replica.
-    pub kind: StoreKind,
+    pub(crate) kind: StoreKind,
     /// For `kind: redis`.
-    pub redis: Redis,
+    pub(crate) redis: Redis,
     /// The behaviour while Redis is lost: local limits, or refusal.
-    pub on_loss: OnLoss,
+    pub(crate) on_loss: OnLoss,
     /// The most replicas that run; with `on_loss: local`, each then enforces 1/replicas of every
     /// limit.
-    pub replicas: Count,
+    pub(crate) replicas: Count,
 }
 
 /// In this process, or in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum StoreKind {
+pub(crate) enum StoreKind {
     /// In this process: for one replica.
     Memory,
     /// In Redis.
@@ -33,7 +33,7 @@ pub enum StoreKind {
 /// For `kind: redis`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of Redis settings")]
-pub struct Redis {
+pub(crate) struct Redis {
     /// How the servers are arranged.
     pub topology: Topology,
     /// The URLs of the servers: `redis://` or, for TLS, `rediss://`; `valkey://` and `valkeys://`
@@ -57,21 +57,21 @@ pub struct Redis {
     pub password_file: Option<String>,
     /// Instead of a password: the IAM authentication of ElastiCache or MemoryDB, for `username`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub iam: Option<RedisIam>,
+    pub(crate) iam: Option<RedisIam>,
     /// The TLS files, for `rediss://`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls: Option<RedisTls>,
+    pub(crate) tls: Option<RedisTls>,
     /// The prefix of every key.
     pub key_prefix: String,
     /// The most time for one round trip, whatever the state of the connection.
-    pub timeout: Period,
+    pub(crate) timeout: Period,
 }
 
 /// IAM authentication, by a signed token for each connection.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of IAM settings")]
 #[schemars(extend("required" = ["cache"]))]
-pub struct RedisIam {
+pub(crate) struct RedisIam {
     /// The cache's name: a replication group, a serverless cache, or a MemoryDB cluster.
     pub cache: Option<String>,
     /// Its AWS region; absent: `AWS_REGION`.
@@ -86,7 +86,7 @@ pub struct RedisIam {
 /// The service of the cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum IamService {
+pub(crate) enum IamService {
     /// Amazon ElastiCache.
     #[default]
     ElastiCache,
@@ -97,7 +97,7 @@ pub enum IamService {
 /// The TLS files, for `rediss://`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of TLS files")]
-pub struct RedisTls {
+pub(crate) struct RedisTls {
     /// The servers' CA, PEM; absent: the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
@@ -134,7 +134,7 @@ pub enum OnLoss {
 /// How the gateway recognises retries.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a mapping of idempotency settings")]
-pub struct Idempotency {
+pub(crate) struct Idempotency {
     /// How long a `client_token` is remembered.
     pub retention: Period,
     /// The file of one base64 32-byte key. It must never change.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// One value, or a list of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum OneOrMany<T> {
+pub(crate) enum OneOrMany<T> {
     /// Written by itself.
     One(T),
     /// Written as a list, which may be empty.
@@ -20,7 +20,7 @@ pub enum OneOrMany<T> {
 
 impl<T> OneOrMany<T> {
     /// The values, each with the suffix of its path: empty for one value, or `[0]` in a list.
-    pub fn iter(&self) -> impl Iterator<Item = (String, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (String, &T)> {
         let (values, is_list) = match self {
             Self::One(value) => (std::slice::from_ref(value), false),
             Self::Many(values) => (&values[..], true),

@@ -19,9 +19,9 @@ use crate::sync::lock;
 
 /// How often the set is fetched.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Between two regular refreshes.
-    pub regular: Duration,
+    pub(crate) regular: Duration,
     /// Between a refresh that failed and the next.
     pub retry: Duration,
     /// Between two refreshes that calls asked for.
@@ -33,7 +33,7 @@ pub struct Pace {
 impl Pace {
     /// For a set that is fetched. A revoked key is out of use after `regular` if the endpoint
     /// answers. Without an answer, the old set stays in use.
-    pub const URL: Self = Self {
+    pub(crate) const URL: Self = Self {
         regular: Duration::from_secs(300),
         retry: Duration::from_secs(5),
         // An unknown key id refreshes the set once in 10 s at most: docs/design/contract.md,
@@ -43,13 +43,13 @@ impl Pace {
     };
 
     /// For a set that is read from a file, as often as every other file.
-    pub const FILE: Self =
+    pub(crate) const FILE: Self =
         Self { regular: Duration::from_secs(2), retry: Duration::from_secs(2), ..Self::URL };
 }
 
 /// The result of a refresh. The same result twice in a row is reported once.
 #[derive(Debug)]
-pub enum Refreshed {
+pub(crate) enum Refreshed {
     /// A set is in use: a new one, or the old one again after failures.
     Loaded {
         /// How many keys can verify.
@@ -64,7 +64,7 @@ pub enum Refreshed {
 
 /// The last key set.
 #[derive(Debug)]
-pub struct KeyCache {
+pub(crate) struct KeyCache {
     current: ArcSwapOption<KeySet>,
     fetching: Mutex<Fetching>,
     asked: Notify,
@@ -86,7 +86,7 @@ type Seen = Option<Result<Bytes, String>>;
 impl KeyCache {
     /// An empty cache whose first fetch is about to begin.
     #[must_use]
-    pub fn new(pace: Pace) -> Self {
+    pub(crate) fn new(pace: Pace) -> Self {
         Self {
             current: ArcSwapOption::empty(),
             fetching: Mutex::new(Fetching { is_running: true, last_asked: None }),
@@ -99,12 +99,12 @@ impl KeyCache {
 
     /// The set at hand.
     #[must_use]
-    pub fn current(&self) -> Option<Arc<KeySet>> {
+    pub(crate) fn current(&self) -> Option<Arc<KeySet>> {
         self.current.load_full()
     }
 
     /// Returns after a refresh, or at once if none is due or too many calls already wait.
-    pub async fn refreshed(&self) {
+    pub(crate) async fn refreshed(&self) {
         let Ok(_place) = self.waiting.try_acquire() else { return };
         let mut fetched = self.fetched.subscribe();
         if self.ask() {
@@ -113,8 +113,11 @@ impl KeyCache {
     }
 
     /// Fetches the set again and again, for as long as it is polled.
-    pub async fn run<F>(&self, mut fetch: impl FnMut() -> F, mut observe: impl FnMut(Refreshed))
-    where
+    pub(crate) async fn run<F>(
+        &self,
+        mut fetch: impl FnMut() -> F,
+        mut observe: impl FnMut(Refreshed),
+    ) where
         F: Future<Output = Result<Bytes, FetchError>>,
     {
         let mut seen = None;
@@ -182,4 +185,4 @@ impl KeyCache {
 }
 
 /// Far below `server.max_in_flight`: the other places are left for calls that need no refresh.
-pub const MAX_WAITING: usize = 64;
+pub(crate) const MAX_WAITING: usize = 64;

@@ -22,7 +22,7 @@ use crate::error::chain;
 
 /// Why a key set could not be loaded. The texts are for the log.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// No connection, or it was lost.
     #[error("the key set's endpoint cannot be reached: {0}")]
     Unreachable(String),
@@ -65,7 +65,7 @@ pub(super) enum Bearer {
 
 /// Asks a key set's server.
 #[derive(Debug)]
-pub struct Http {
+pub(crate) struct Http {
     egress: Arc<Egress>,
     /// The system's roots, and those of `AWS_CA_BUNDLE`.
     roots: RootCertStore,
@@ -78,7 +78,7 @@ impl Http {
     ///
     /// # Errors
     /// If the crypto library does not support TLS: a bug of the build.
-    pub fn new(access: &Access, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(access: &Access, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
         let roots = egress.roots();
         http_client(egress, roots.clone())?;
         Ok(Self { egress: Arc::clone(egress), roots, access: access.clone() })

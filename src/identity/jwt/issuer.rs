@@ -12,7 +12,7 @@ use crate::error::Refusal;
 
 /// One issuer of tokens.
 #[derive(Debug)]
-pub struct Issuer {
+pub(crate) struct Issuer {
     name: Option<String>,
     rules: Rules,
     keys: KeyCache,
@@ -24,7 +24,7 @@ impl Issuer {
     ///
     /// # Errors
     /// As [`Fetcher::new`].
-    pub fn new(entry: &config::Jwt, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(entry: &config::Jwt, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
         let pace = match &entry.keys {
             KeySource::Url(..) | KeySource::Discovery(..) => Pace::URL,
             KeySource::File(_) => Pace::FILE,
@@ -36,7 +36,7 @@ impl Issuer {
     ///
     /// # Errors
     /// As [`Fetcher::new`].
-    pub fn with_pace(
+    pub(crate) fn with_pace(
         entry: &config::Jwt,
         egress: &Arc<Egress>,
         pace: Pace,
@@ -51,13 +51,13 @@ impl Issuer {
 
     /// The `iss` of its tokens. `None`: any `iss` that no other issuer has.
     #[must_use]
-    pub fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
     /// Loads the key set and keeps it current, for as long as it is polled; tells `observe` of
     /// every change.
-    pub async fn run(&self, observe: impl FnMut(Refreshed)) {
+    pub(crate) async fn run(&self, observe: impl FnMut(Refreshed)) {
         self.keys.run(|| self.fetcher.fetch(), observe).await;
     }
 

@@ -13,7 +13,7 @@ use crate::egress::Egress;
 
 /// Gets the text of a key set.
 #[derive(Debug)]
-pub enum Fetcher {
+pub(crate) enum Fetcher {
     /// From a URL.
     Url(Uri, Box<Http>),
     /// From the URL in the issuer's document. Each fetch asks for the document first.
@@ -27,7 +27,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// If the crypto library does not support TLS: a bug of the build.
-    pub fn new(source: &KeySource, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(source: &KeySource, egress: &Arc<Egress>) -> Result<Self, rustls::Error> {
         let http = |access| Http::new(access, egress).map(Box::new);
         Ok(match source {
             KeySource::Url(uri, access) => Self::Url(uri.clone(), http(access)?),
@@ -42,7 +42,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`FetchError`], for the log.
-    pub async fn fetch(&self) -> Result<Bytes, FetchError> {
+    pub(crate) async fn fetch(&self) -> Result<Bytes, FetchError> {
         match self {
             Self::Url(uri, http) => http.get(uri, Bearer::Sent).await,
             Self::Discovery(discovery, http) => discovered(discovery, http).await,

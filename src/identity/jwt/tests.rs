@@ -19,6 +19,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use tempfile::TempDir;
 
+use super::cache::{KeyCache, Pace};
+use super::fetch::FetchError;
+use super::source::Fetcher;
 use super::*;
 use crate::config::shape::Algorithm;
 use crate::config::{Access, KeySource};

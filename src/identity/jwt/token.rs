@@ -41,7 +41,7 @@ pub enum NotTaken {
 impl NotTaken {
     /// The refusal, also where a newer key set could change it.
     #[must_use]
-    pub fn into_refusal(self) -> Refusal {
+    pub(crate) fn into_refusal(self) -> Refusal {
         match self {
             Self::Final(refusal) | Self::ByTheseKeys(refusal) => refusal,
         }

@@ -31,7 +31,7 @@ struct Generations {
 impl Verified {
     /// Whether the signature of this token is good: as remembered, or as `verify` finds. A bad
     /// signature is not remembered.
-    pub fn or_else(&self, token: &str, verify: impl FnOnce() -> bool) -> bool {
+    pub(crate) fn or_else(&self, token: &str, verify: impl FnOnce() -> bool) -> bool {
         let mut key = Digest::default();
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         if lock(&self.0).knows(&key) {

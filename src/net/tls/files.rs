@@ -19,14 +19,14 @@ use crate::config::Problem;
 
 /// The files of `server.tls`, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     /// `cert_file`: the certificate, and the certificates between it and its CA.
     pub cert: PathBuf,
     /// `key_file`: its key, as PKCS #8, PKCS #1 or SEC 1.
     pub key: PathBuf,
     /// `client_ca_file`: the CA of client certificates. `None`: the gateway asks for no
     /// certificate.
-    pub client_ca: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
 }
 
 /// A digest of the files' content, good or bad. It does not reveal the key.
@@ -53,7 +53,7 @@ type Text = Result<Vec<u8>, String>;
 impl TlsFiles {
     /// Every problem of the files, named by the config's keys.
     #[must_use]
-    pub fn check(&self) -> Vec<Problem> {
+    pub(crate) fn check(&self) -> Vec<Problem> {
         self.load().err().unwrap_or_default()
     }
 

@@ -6,7 +6,7 @@ use rustls::{CertificateError, Error as TlsError};
 
 /// A handshake that failed.
 #[derive(Debug, thiserror::Error)]
-pub enum HandshakeError {
+pub(crate) enum HandshakeError {
     /// It took over 10 s.
     #[error("the handshake timed out")]
     TimedOut,
@@ -18,7 +18,7 @@ pub enum HandshakeError {
 impl HandshakeError {
     /// The cause, for the log and for metrics.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         let tls = match self {
             Self::TimedOut => return "the handshake timed out",
             Self::Failed(error) => {
@@ -39,7 +39,7 @@ impl HandshakeError {
 
     /// Whether the client sent a certificate that was refused.
     #[must_use]
-    pub fn is_of_certificate(&self) -> bool {
+    pub(crate) fn is_of_certificate(&self) -> bool {
         let Self::Failed(error) = self else { return false };
         let tls = error.get_ref().and_then(|error| error.downcast_ref::<TlsError>());
         matches!(tls, Some(TlsError::InvalidCertificate(_)))

@@ -8,7 +8,7 @@ use crate::domain::Name;
 
 /// A call that was refused, or failed.
 #[derive(Debug, Clone)]
-pub struct FailedCall {
+pub(crate) struct FailedCall {
     /// When it ended.
     pub at: SystemTime,
     /// The call's name: 1 to 128 visible ASCII characters.
@@ -33,7 +33,7 @@ pub(super) struct Recent(VecDeque<FailedCall>);
 
 impl Recent {
     /// The oldest one makes room, and gives its text's memory.
-    pub fn note(&mut self, notes: &Notes, ended: &Ended) {
+    pub(crate) fn note(&mut self, notes: &Notes, ended: &Ended) {
         let mut request_id = match self.0.len() {
             MOST.. => self.0.pop_front().map(|oldest| oldest.request_id).unwrap_or_default(),
             _ => String::new(),
@@ -53,12 +53,12 @@ impl Recent {
     }
 
     /// The latest first.
-    pub fn latest(&self) -> Vec<FailedCall> {
+    pub(crate) fn latest(&self) -> Vec<FailedCall> {
         self.0.iter().rev().cloned().collect()
     }
 
     #[cfg(test)]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let texts: usize = self.0.iter().map(|call| call.request_id.capacity()).sum();
         texts + self.0.capacity() * size_of::<FailedCall>()
     }

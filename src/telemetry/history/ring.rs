@@ -16,13 +16,13 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub fn new(width: usize, now: u64) -> Self {
+    pub(crate) fn new(width: usize, now: u64) -> Self {
         let counts = vec![0; SLOTS * width].into_boxed_slice();
         Self { counts, width, last: now, heat: 0.0 }
     }
 
     /// Counts one of this kind, which is below the width.
-    pub fn count(&mut self, now: u64, kind: usize) {
+    pub(crate) fn count(&mut self, now: u64, kind: usize) {
         if now > self.last {
             self.heat = self.heat(now);
             for slot in (self.last + 1..=now).rev().take(SLOTS) {
@@ -37,29 +37,28 @@ impl Ring {
     }
 
     /// How much it is used at present.
-    pub fn heat(&self, now: u64) -> f32 {
+    pub(crate) fn heat(&self, now: u64) -> f32 {
         let gone = i32::try_from(now.saturating_sub(self.last)).unwrap_or(i32::MAX);
         self.heat * 0.9_f32.powi(gone)
     }
 
-    /// Of one kind, in the last minute.
-    pub fn last_minute(&self, now: u64, kind: usize) -> u64 {
+    pub(crate) fn last_minute(&self, now: u64, kind: usize) -> u64 {
         (0..MINUTE).map(|ago| u64::from(self.at(now, ago, kind))).sum()
     }
 
     /// Of all kinds, in the last minute.
-    pub fn minute(&self, now: u64) -> u64 {
+    pub(crate) fn minute(&self, now: u64) -> u64 {
         (0..self.width).map(|kind| self.last_minute(now, kind)).sum()
     }
 
     /// Whether anything was counted in all the time.
-    pub fn is_used(&self, now: u64) -> bool {
+    pub(crate) fn is_used(&self, now: u64) -> bool {
         self.last + SLOTS as u64 > now
     }
 
     /// Of one kind over all the time, the oldest first. A point holds whole slots, so that it stays
     /// what it was while time goes on.
-    pub fn points(&self, now: u64, kind: usize) -> Vec<u32> {
+    pub(crate) fn points(&self, now: u64, kind: usize) -> Vec<u32> {
         let each = POINT.as_secs() / SLOT.as_secs();
         let current = now / each;
         let point = |back: u64| {
@@ -80,7 +79,7 @@ impl Ring {
     }
 
     #[cfg(test)]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + size_of_val(&*self.counts)
     }
 }
@@ -90,13 +89,13 @@ const fn place(slot: u64) -> usize {
 }
 
 /// What is counted together.
-pub const SLOT: Duration = Duration::from_secs(5);
+pub(crate) const SLOT: Duration = Duration::from_secs(5);
 
 /// What is drawn as one point.
-pub const POINT: Duration = Duration::from_secs(15);
+pub(crate) const POINT: Duration = Duration::from_secs(15);
 
 /// 15 minutes of them.
-pub const POINTS: usize = 60;
+pub(crate) const POINTS: usize = 60;
 
 /// 15 minutes of them.
 const SLOTS: usize = 180;

@@ -30,7 +30,7 @@ enum Secret {
 
 impl Login {
     /// The login at the servers and the nodes of a cluster; `None` if none is configured.
-    pub fn of_servers(settings: &RedisSettings) -> Option<Self> {
+    pub(crate) fn of_servers(settings: &RedisSettings) -> Option<Self> {
         let username = settings.username.clone();
         match &settings.tokens {
             Some(tokens) => Some(Self { username, secret: Secret::Tokens(Arc::clone(tokens)) }),
@@ -39,7 +39,7 @@ impl Login {
     }
 
     /// A login by a password file; `None` if neither is given.
-    pub fn new(username: Option<String>, password_file: Option<PathBuf>) -> Option<Self> {
+    pub(crate) fn new(username: Option<String>, password_file: Option<PathBuf>) -> Option<Self> {
         match (&username, password_file) {
             (None, None) => None,
             (_, Some(file)) => Some(Self { username, secret: Secret::File(file) }),
@@ -47,16 +47,16 @@ impl Login {
         }
     }
 
-    pub fn username(&self) -> Option<&str> {
+    pub(crate) fn username(&self) -> Option<&str> {
         self.username.as_deref()
     }
 
-    pub fn has_tokens(&self) -> bool {
+    pub(crate) fn has_tokens(&self) -> bool {
         matches!(self.secret, Secret::Tokens(_))
     }
 
     /// The password that is valid now.
-    pub async fn password(&self) -> Result<String, Cause> {
+    pub(crate) async fn password(&self) -> Result<String, Cause> {
         match &self.secret {
             Secret::None => Ok(String::new()),
             Secret::File(file) => Ok(String::from_utf8(read(file).await?)?.trim().to_owned()),

@@ -29,7 +29,7 @@ pub(super) struct NodeNames(BTreeMap<(String, u16), String>);
 impl NodeNames {
     /// Looks up the hosts of the URLs. A name with several addresses of one family belongs to
     /// several nodes, and is not used for any.
-    pub async fn of(nodes: &[ConnectionInfo]) -> Self {
+    pub(crate) async fn of(nodes: &[ConnectionInfo]) -> Self {
         let looked_up = nodes.iter().filter_map(|node| match node.addr() {
             ConnectionAddr::TcpTls { host, port, .. } => Some((host.as_str(), *port)),
             _ => None,
@@ -51,7 +51,7 @@ impl NodeNames {
     }
 
     /// The map for the client: the name that is dialled for each address.
-    pub fn map(&self) -> HashMap<NodeAddress, NodeAddress> {
+    pub(crate) fn map(&self) -> HashMap<NodeAddress, NodeAddress> {
         let node = |((ip, port), name): (&(String, u16), &String)| {
             (NodeAddress::new(ip.as_str(), *port), NodeAddress::new(name.as_str(), *port))
         };
@@ -60,7 +60,7 @@ impl NodeNames {
 
     /// The problems with the certificates of nodes that the cluster announces by other names, as
     /// TLS reports them. The client itself drops such nodes in silence.
-    pub async fn lacking(
+    pub(crate) async fn lacking(
         &self,
         mut connection: ClusterConnection,
         certificates: &TlsCertificates,

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// One key pair of an issuer.
-pub struct Signer {
+pub(crate) struct Signer {
     pub id: &'static str,
     algorithm: &'static str,
     key: Key,
@@ -34,7 +34,7 @@ enum Key {
 
 impl Signer {
     /// A fresh key pair for the algorithm.
-    pub fn new(id: &'static str, algorithm: &'static str) -> Self {
+    pub(crate) fn new(id: &'static str, algorithm: &'static str) -> Self {
         let key = match algorithm {
             "ES256" => Key::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
             "ES384" => Key::Ec(EcdsaKeyPair::generate(&ECDSA_P384_SHA384_FIXED_SIGNING).unwrap()),
@@ -45,7 +45,7 @@ impl Signer {
     }
 
     /// Its public half, as it stands in a key set.
-    pub fn jwk(&self) -> Value {
+    pub(crate) fn jwk(&self) -> Value {
         let mut jwk = match &self.key {
             Key::Rsa(key) => {
                 let public = key.public_key();
@@ -70,12 +70,12 @@ impl Signer {
     }
 
     /// A signed token of these claims.
-    pub fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         self.token_with(&json!({ "alg": self.algorithm, "kid": self.id, "typ": "JWT" }), claims)
     }
 
     /// The same with any header, signed by the algorithm of the key whatever the header says.
-    pub fn token_with(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn token_with(&self, header: &Value, claims: &Value) -> String {
         let message = unsigned(header, claims);
         let signature = self.sign(message.as_bytes());
         format!("{message}.{}", encode(&signature))
@@ -104,36 +104,36 @@ impl Signer {
 }
 
 /// Good claims of this subject, for an hour from `now`.
-pub fn claims(subject: &str, now: SystemTime) -> Value {
+pub(crate) fn claims(subject: &str, now: SystemTime) -> Value {
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     json!({ "iss": ISSUER, "aud": [AUDIENCE], "sub": subject, "iat": now, "nbf": now, "exp": now + 3600 })
 }
 
 /// The text of a key set.
-pub fn key_set<'a>(signers: impl IntoIterator<Item = &'a Signer>) -> String {
+pub(crate) fn key_set<'a>(signers: impl IntoIterator<Item = &'a Signer>) -> String {
     json!({ "keys": signers.into_iter().map(Signer::jwk).collect::<Vec<_>>() }).to_string()
 }
 
 /// What is signed: header and claims.
-pub fn unsigned(header: &Value, claims: &Value) -> String {
+pub(crate) fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()))
 }
 
-pub fn encode(bytes: &[u8]) -> String {
+pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// A real HTTP server that answers every request alike, and counts them. It ends with the test's
 /// runtime.
 #[derive(Clone)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     pub addr: SocketAddr,
     fetches: Arc<AtomicU64>,
     answer: Arc<Mutex<(String, Duration)>>,
 }
 
 impl Endpoint {
-    pub async fn serving(body: &str) -> Self {
+    pub(crate) async fn serving(body: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = Self {
             addr: listener.local_addr().unwrap(),
@@ -156,26 +156,26 @@ impl Endpoint {
         endpoint
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/keys", self.addr)
     }
 
-    pub fn fetches(&self) -> u64 {
+    pub(crate) fn fetches(&self) -> u64 {
         self.fetches.load(Ordering::SeqCst)
     }
 
     /// From now on answers with this set.
-    pub fn serves(&self, body: &str) {
+    pub(crate) fn serves(&self, body: &str) {
         self.answers(&ok(body));
     }
 
     /// From now on answers with these bytes.
-    pub fn answers(&self, raw: &str) {
+    pub(crate) fn answers(&self, raw: &str) {
         raw.clone_into(&mut self.answer.lock().unwrap().0);
     }
 
     /// From now on answers late.
-    pub fn delays(&self, delay: Duration) {
+    pub(crate) fn delays(&self, delay: Duration) {
         self.answer.lock().unwrap().1 = delay;
     }
 }
@@ -184,5 +184,5 @@ fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
-pub const ISSUER: &str = "https://issuer.test";
-pub const AUDIENCE: &str = "participant-gateway";
+pub(crate) const ISSUER: &str = "https://issuer.test";
+pub(crate) const AUDIENCE: &str = "participant-gateway";

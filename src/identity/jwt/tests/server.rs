@@ -17,7 +17,7 @@ use super::authority::Pair;
 
 /// A server at `https://localhost`. It ends with the test's runtime.
 #[derive(Clone)]
-pub struct Server {
+pub(crate) struct Server {
     pub addr: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -33,13 +33,13 @@ struct State {
 
 /// A request that was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub path: String,
     pub authorization: Option<String>,
 }
 
 impl Server {
-    pub async fn with(pair: Pair) -> Self {
+    pub(crate) async fn with(pair: Pair) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let state = State { pair, token: None, answers: HashMap::new(), seen: Vec::new() };
         let addr = listener.local_addr().unwrap();
@@ -59,40 +59,40 @@ impl Server {
     }
 
     /// The origin, without a slash at its end.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.addr.port())
     }
 
     /// From now on this certificate is shown.
-    pub fn shows(&self, pair: Pair) {
+    pub(crate) fn shows(&self, pair: Pair) {
         self.state.lock().unwrap().pair = pair;
     }
 
     /// From now on this bearer token is wanted.
-    pub fn wants(&self, token: &str) {
+    pub(crate) fn wants(&self, token: &str) {
         self.state.lock().unwrap().token = Some(token.to_owned());
     }
 
     /// From now on the path has this body.
-    pub fn serves(&self, path: &str, body: &str) {
+    pub(crate) fn serves(&self, path: &str, body: &str) {
         let length = body.len();
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
         self.answers(path, answer);
     }
 
     /// From now on the path is answered with these bytes.
-    pub fn answers(&self, path: &str, raw: String) {
+    pub(crate) fn answers(&self, path: &str, raw: String) {
         self.state.lock().unwrap().answers.insert(path.to_owned(), raw);
     }
 
     /// From now on there is a discovery document of this issuer.
-    pub fn discovers(&self, issuer: &str, jwks_uri: &str) {
+    pub(crate) fn discovers(&self, issuer: &str, jwks_uri: &str) {
         let document = json!({ "issuer": issuer, "jwks_uri": jwks_uri });
         self.serves("/.well-known/openid-configuration", &document.to_string());
     }
 
     /// What was asked since this was last called.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.state.lock().unwrap().seen)
     }
 

@@ -9,26 +9,26 @@ use rcgen::{
 };
 
 /// A CA of its own.
-pub struct Authority {
+pub(crate) struct Authority {
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, PEM.
 #[derive(Clone)]
-pub struct Pair {
+pub(crate) struct Pair {
     pub cert: String,
     pub key: String,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         Self::named(&format!("CA {}", COUNT.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A CA of this name, with a key of its own.
-    pub fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,7 +39,7 @@ impl Authority {
     }
 
     /// For a server at 127.0.0.1 and localhost, until the first of January of that year.
-    pub fn server(&self, until: i32) -> Pair {
+    pub(crate) fn server(&self, until: i32) -> Pair {
         let mut params =
             CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
@@ -49,12 +49,12 @@ impl Authority {
     }
 
     /// For a client with these URI names.
-    pub fn client(&self, names: &[&str]) -> Pair {
+    pub(crate) fn client(&self, names: &[&str]) -> Pair {
         self.client_between(names, 2020, 4000)
     }
 
     /// The same, valid between the firsts of January of these years.
-    pub fn client_between(&self, names: &[&str], from: i32, until: i32) -> Pair {
+    pub(crate) fn client_between(&self, names: &[&str], from: i32, until: i32) -> Pair {
         let mut params = CertificateParams::default();
         params.subject_alt_names =
             names.iter().map(|name| SanType::URI((*name).try_into().unwrap())).collect();
@@ -64,7 +64,7 @@ impl Authority {
         self.sign(&params)
     }
 
-    pub fn sign(&self, params: &CertificateParams) -> Pair {
+    pub(crate) fn sign(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { cert, key: key.serialize_pem() }
@@ -73,7 +73,7 @@ impl Authority {
 
 impl Pair {
     /// Writes `tls.crt` and `tls.key`, as a secret of Kubernetes' has them.
-    pub fn write(&self, folder: &Path) {
+    pub(crate) fn write(&self, folder: &Path) {
         std::fs::write(folder.join("tls.crt"), &self.cert).unwrap();
         std::fs::write(folder.join("tls.key"), &self.key).unwrap();
     }
