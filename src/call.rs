@@ -1,7 +1,7 @@
-//! The notes that the steps of one call share.
+//! The notes and the course of one call, which its steps share.
 //!
 //! The steps fill in the notes, for the answer's metadata and for the call's line in the log. The
-//! notes decide nothing.
+//! notes decide nothing. The course decides the error of a call that is cut off.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -20,9 +20,15 @@ pub struct Notes {
     previous_attempts: Option<u32>,
     tenant: OnceLock<Name>,
     upstream: OnceLock<Name>,
+    course: Course,
+    kept: Mutex<Kept>,
+}
+
+/// The course of a call so far: whether it was sent, and whether a repeat is safe.
+#[derive(Debug)]
+pub(crate) struct Course {
     repeatable: AtomicBool,
     attempts: AtomicU32,
-    kept: Mutex<Kept>,
 }
 
 #[derive(Debug, Default)]
@@ -125,8 +131,7 @@ impl Notes {
             previous_attempts: previous_attempts(headers),
             tenant: OnceLock::new(),
             upstream: OnceLock::new(),
-            repeatable: AtomicBool::new(true),
-            attempts: AtomicU32::new(0),
+            course: Course { repeatable: AtomicBool::new(true), attempts: AtomicU32::new(0) },
             kept: Mutex::default(),
         }
     }
@@ -162,16 +167,10 @@ impl Notes {
         self.upstream.get()
     }
 
-    /// Whether the caller may safely repeat the call, if that is known.
+    /// The course of the call so far.
     #[must_use]
-    pub(crate) fn is_repeatable(&self) -> bool {
-        self.repeatable.load(Ordering::Relaxed)
-    }
-
-    /// Attempts at Connect that have begun.
-    #[must_use]
-    pub fn attempts(&self) -> u32 {
-        self.attempts.load(Ordering::Relaxed)
+    pub(crate) const fn course(&self) -> &Course {
+        &self.course
     }
 
     /// Admission's decision on the call, and whether it applied only in shadow; `None` before the
@@ -209,16 +208,6 @@ impl Notes {
         let _ = self.upstream.set(upstream.clone());
     }
 
-    /// Notes whether the caller may safely repeat the call: it has a `client_token`.
-    pub(crate) fn note_repeatable(&self, repeatable: bool) {
-        self.repeatable.store(repeatable, Ordering::Relaxed);
-    }
-
-    /// Counts an attempt that begins.
-    pub(crate) fn note_attempt(&self) {
-        self.attempts.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Notes admission's decision. `shadow`: a limit was exceeded, and the call let through.
     pub fn note_disposition(&self, disposition: Disposition, shadow: bool) {
         lock(&self.kept).disposition = Some((disposition, shadow));
@@ -237,6 +226,31 @@ impl Notes {
     /// Notes how the call ended. The last note counts, and the outermost step writes it.
     pub(crate) fn note_ended(&self, ended: Ended) {
         lock(&self.kept).ended = Some(ended);
+    }
+}
+
+impl Course {
+    /// Whether the caller may safely repeat the call. So it is until the call is known to have no
+    /// `client_token`.
+    #[must_use]
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.repeatable.load(Ordering::Relaxed)
+    }
+
+    /// Attempts at Connect that have begun.
+    #[must_use]
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts.load(Ordering::Relaxed)
+    }
+
+    /// The call is known: whether it has a `client_token`.
+    pub(crate) fn set_repeatable(&self, repeatable: bool) {
+        self.repeatable.store(repeatable, Ordering::Relaxed);
+    }
+
+    /// An attempt begins.
+    pub(crate) fn count_attempt(&self) {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -77,7 +77,7 @@ impl<S: Store> Gateway<S> {
     /// # Errors
     /// Why there is no participant.
     pub(crate) async fn create(self: &Arc<Self>, order: Box<Order>) -> Outcome {
-        order.notes.note_repeatable(order.is_repeatable());
+        order.notes.course().set_repeatable(order.is_repeatable());
         let span = order.span.clone();
         span.scope(self.answer(order)).await
     }

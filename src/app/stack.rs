@@ -159,7 +159,7 @@ impl<S: Store> Stack<S> {
         tokio::select! {
             biased;
             served = served => served,
-            error = steps::over(deadline, &self.expired, notes) => Err(error),
+            error = steps::over(deadline, &self.expired, notes.course()) => Err(error),
         }
     }
 

@@ -138,7 +138,7 @@ impl Attempts<'_> {
         timeout: Duration,
     ) -> Result<Participant, UpstreamError> {
         let Endpoint { upstream, metrics, client, tempo, .. } = self.endpoint;
-        self.notes.note_attempt();
+        self.notes.course().count_attempt();
         let started = Instant::now();
         let progress = Progress::handing_on(Arc::clone(&self.headers));
         let attempted = client.noted_attempt(request, token, timeout, &progress).await;
@@ -151,7 +151,7 @@ impl Attempts<'_> {
         let (status, request_id) = progress.answer().cloned().unzip();
         self.last =
             Attempted { outcome: fault.unwrap_or("ok"), status, request_id: request_id.flatten() };
-        self.span.attempted(self.notes.attempts(), &self.last);
+        self.span.attempted(self.notes.course().attempts(), &self.last);
         attempted
             .map_err(|error| UpstreamError { repeatable: request.client_token.is_some(), ..error })
     }
@@ -160,7 +160,7 @@ impl Attempts<'_> {
     pub(crate) fn log(&self, wait: Option<Duration>) {
         tracing::debug!(
             upstream = self.endpoint.upstream.as_str(),
-            attempt = self.notes.attempts(),
+            attempt = self.notes.course().attempts(),
             outcome = self.last.outcome,
             status = self.last.status,
             upstream_request_id = self.last.request_id,

@@ -70,7 +70,7 @@ impl Order {
 
     /// Whether an attempt has begun.
     pub(super) fn sent(&self) -> Sent {
-        if self.notes.attempts() > 0 { Sent::Maybe } else { Sent::No }
+        if self.notes.course().attempts() > 0 { Sent::Maybe } else { Sent::No }
     }
 
     /// The error of a call whose deadline has passed. `sent`: what this attempt has sent.

@@ -63,7 +63,7 @@ impl<'a> Line<'a> {
             refusal = refusal.as_ref().map(|(kind, _)| *kind),
             subject = refusal.as_ref().and_then(|(_, subject)| subject.as_deref()),
             duration = took.as_secs_f64(),
-            attempts = notes.attempts(),
+            attempts = notes.course().attempts(),
             previous_attempts = notes.previous_attempts(),
             trace_id,
             span_id,

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Timeout;
 use super::header_list::header_list_bytes;
-use crate::call::Notes;
+use crate::call::{Course, Notes};
 use crate::config::Settings;
 use crate::domain::{Name, Tenant};
 use crate::error::{Error, Refusal, Sent};
@@ -50,13 +50,13 @@ impl Deadlines {
 }
 
 /// The error of a call that has no answer when its deadline passes, or when the drain ends.
-pub(crate) async fn over(deadline: Instant, expired: &CancellationToken, notes: &Notes) -> Error {
+pub(crate) async fn over(deadline: Instant, expired: &CancellationToken, course: &Course) -> Error {
     let has_expired = tokio::select! {
         () = sleep_until(deadline) => false,
         () = expired.cancelled() => true,
     };
-    let sent = if notes.attempts() > 0 { Sent::Maybe } else { Sent::No };
-    let repeatable = notes.is_repeatable();
+    let sent = if course.attempts() > 0 { Sent::Maybe } else { Sent::No };
+    let repeatable = course.is_repeatable();
     if has_expired {
         Error::ShuttingDown { sent, repeatable }
     } else {
