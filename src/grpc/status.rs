@@ -39,7 +39,7 @@ pub fn refuse(error: &Error, notes: &Notes) -> Response<Body> {
         .retry
         .map(|delay| delay.as_nanos().div_ceil(1_000_000).clamp(1, i32::MAX as u128) as u64);
     let shown = BASE64_STANDARD_NO_PAD.encode(details::of(&row, millis, error, notes));
-    // Room for what every answer has: the map then grows only once.
+    // Room for what every answer has: the map is allocated once.
     let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert(&STATUS, HeaderValue::from(row.code as i32));
@@ -78,7 +78,11 @@ pub(crate) fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> 
     let is_fault = is_fault(status.code());
     let detail = status.message().to_owned();
     notes.note_ended(Ended { code, reason, is_fault, sentence: "", detail });
-    with_details(&status, notes).into_http()
+    let mut response = with_details(&status, notes).into_http();
+    if let Some(shown) = response.headers_mut().get_mut(&DETAILS) {
+        shown.set_sensitive(true);
+    }
+    response
 }
 
 /// Marks a value that differs from call to call. HPACK would store it without any use (RFC 7541,
@@ -181,5 +185,5 @@ static ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encodi
 /// The pushback of an error without a delay: it stops the retries of every client library.
 const NEVER: HeaderValue = HeaderValue::from_static("-1");
 
-/// The most headers of an error, and those of `app/stack.rs`.
+/// As many as an error has at most, with those of `app/stack.rs`, and some to spare.
 const HEADERS: usize = 12;

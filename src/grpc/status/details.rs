@@ -1,8 +1,8 @@
 //! The details of an error: `google.rpc.Status`, as it stands in `grpc-status-details-bin`
 //! (<https://google.aip.dev/193>).
 //!
-//! They are encoded here, without the intermediate types of tonic-types: a refusal costs little
-//! else.
+//! They are encoded without the intermediate types of tonic-types: they are a large part of what a
+//! refusal costs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -28,13 +28,13 @@ pub(super) fn of(row: &Row, millis: Option<u64>, error: &Error, notes: &Notes) -
         let delay = prost_types::Duration::try_from(Duration::from_millis(millis)).ok();
         details.push(any("RetryInfo", &RetryInfo { retry_delay: delay }));
     }
-    details.extend(special(row, notes));
     let info = ErrorInfo {
         reason: (*reason).to_owned(),
         domain: PACKAGE.to_owned(),
         metadata: metadata(error, notes),
     };
     details.push(any("ErrorInfo", &info));
+    details.extend(special(row, notes));
     details.push(request(notes));
     status(*code, message, details)
 }

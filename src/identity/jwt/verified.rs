@@ -1,5 +1,5 @@
 //! The tokens whose signature a key set has verified: a caller sends one token with many calls, and
-//! the signature is by far the dearest check.
+//! the signature is by far the most expensive check.
 //!
 //! Only the signature is remembered, by the digest of the whole token. Every call still checks the
 //! claims, the time and the algorithm. A key set has its own memory: when a new set replaces it,
@@ -14,7 +14,7 @@ use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
 use crate::sync::lock;
 
-/// The digests of the last verified tokens, [`MOST`] to twice as many.
+/// The digests of the last verified tokens, twice [`MOST`] at most.
 #[derive(Default)]
 pub(super) struct Verified(Mutex<Generations>);
 
@@ -74,7 +74,7 @@ impl Generations {
     }
 }
 
-/// Tokens in a generation: about 150 KiB for both. More callers than that take turns, and each
+/// Tokens in a generation: about 270 KiB for both, in each key set. More callers than that take turns, and each
 /// verifies its token again.
 const MOST: usize = 2048;
 
