@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-use crate::support::redis::{RedisServer, free_port};
+use crate::support::redis::RedisServer;
 use crate::support::status::seen;
-use crate::support::{gateway, request, request_with_token, until_within};
+use crate::support::{ClosedPort, gateway, request, request_with_token, until_within};
 
 /// A load balancer's way with idle connections: it forgets them, says nothing, and resets them at
 /// the next byte.
@@ -97,7 +97,8 @@ async fn a_stale_pooled_connection_is_invisible() {
 #[tokio::test]
 async fn connect_that_cannot_be_reached_costs_neither_a_claim_nor_a_charge() {
     let redis = RedisServer::shared().await;
-    for url in [format!("http://127.0.0.1:{}", free_port()), "http://no-such-host.invalid".into()] {
+    let closed = ClosedPort::new();
+    for url in [format!("http://{}", closed.addr()), "http://no-such-host.invalid".into()] {
         let prefix = uuid::Uuid::new_v4().to_string();
         let gateway = gateway()
             .with("/upstreams/main/endpoint_url", url.as_str())

@@ -9,7 +9,7 @@ use super::{LONG, answered, begun, is_one_participant, timed};
 use crate::support::raw::{METHOD, framed, post};
 use crate::support::redis::RedisServer;
 use crate::support::status::{reason, seen};
-use crate::support::{Plan, gateway, request, request_with_token, until_within};
+use crate::support::{Plan, gateway, request, request_with_token, until, until_within};
 
 /// A gateway that gives an ask of Redis this long.
 fn over(redis: &RedisServer, prefix: &str) -> Plan {
@@ -54,8 +54,16 @@ async fn a_result_that_redis_dies_under_is_answered_at_once_and_counted() {
     let gateway = over(&redis, "pg").serve().await;
     let call = begun(&gateway, "sim-slow-400", "token-1", LONG).await;
     redis.pause();
-    // Connect has answered after 400 ms. The settlement is sent, and waits for 300 ms.
-    tokio::time::sleep(Duration::from_millis(550)).await;
+    // Then the settlement is sent, and waits for 300 ms.
+    until("Connect has answered", async || {
+        let (_, metrics) = gateway.admin("/metrics").await;
+        let is_it = |line: &str| {
+            line.starts_with("participant_gateway_upstream_attempts_total{")
+                && line.contains("outcome=\"ok\"")
+        };
+        metrics.lines().any(is_it)
+    })
+    .await;
     redis.kill();
     let answer = call.await.unwrap().unwrap().into_inner();
     // The settlement is tried again until the lease of 3 s ends.
