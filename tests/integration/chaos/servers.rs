@@ -1,6 +1,6 @@
 //! Redis, in each of its topologies, and the faults of the servers themselves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -74,8 +74,9 @@ impl Servers {
         let nodes = self.nodes();
         match self {
             Self::Sentinel(sentinel) => {
-                let master = is_master(&sentinel.replica).await;
-                if master { &sentinel.replica } else { &sentinel.master }
+                let port = sentinel.master_port().await;
+                let first = port == sentinel.master.port().to_string();
+                if first { &sentinel.master } else { &sentinel.replica }
             }
             _ => nodes[which % nodes.len()],
         }
@@ -140,14 +141,18 @@ impl Servers {
     /// Makes the replica the master, and the master its replica.
     pub async fn fail_over(&self) {
         let Self::Sentinel(sentinel) = self else { return };
-        let was = is_master(&sentinel.replica).await;
-        until("the replica can be promoted", async || {
-            let ask = ["sentinel", "failover", RedisSentinel::MASTER];
-            sentinel.sentinel().try_command(&ask).await.is_ok()
+        let was = sentinel.master_port().await;
+        let mut asked: Option<Instant> = None;
+        until("the sentinel names another master", async || {
+            // It gives a failover up where a server does not answer in time.
+            if asked.is_none_or(|asked| asked.elapsed() > GIVEN_UP) {
+                let ask = ["sentinel", "failover", RedisSentinel::MASTER];
+                let begun = sentinel.sentinel().try_command(&ask).await.is_ok();
+                asked = begun.then(Instant::now);
+            }
+            sentinel.master_port().await != was
         })
         .await;
-        until("the replica is the master", async || is_master(&sentinel.replica).await != was)
-            .await;
         self.are_in_step().await;
     }
 
@@ -178,11 +183,10 @@ impl Servers {
     }
 }
 
-async fn is_master(node: &RedisServer) -> bool {
-    replication(node).await.contains("role:master")
-}
-
 async fn replication(node: &RedisServer) -> String {
     let info = node.try_command(&["info", "replication"]).await;
     info.map_or_else(|_| String::new(), |info| text(&info))
 }
+
+/// By then a failover has ended, well or not: it has 2 s for each of its steps.
+const GIVEN_UP: Duration = Duration::from_secs(5);

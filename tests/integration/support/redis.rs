@@ -336,10 +336,11 @@ impl RedisSentinel {
         sentinel
             .command(&["sentinel", "set", Self::MASTER, "down-after-milliseconds", "500"])
             .await;
-        // Else it asks for news every ten seconds.
-        sentinel
-            .command(&["sentinel", "debug", "info-period", "100", "ask-period", "100"])
-            .await;
+        // Else it asks for news every ten seconds, makes an old master follow only after eight
+        // seconds without trouble, and does nothing for half a minute where the machine is slow.
+        let quick = ["info-period", "100", "ask-period", "100", "publish-period", "100"];
+        let patient = ["tilt-trigger", "60000"];
+        sentinel.command(&[&["sentinel", "debug"], &quick[..], &patient].concat()).await;
         until("the sentinel knows the replica", async || {
             text(&sentinel.command(&["info", "sentinel"]).await).contains("slaves=1")
         })
@@ -355,6 +356,15 @@ impl RedisSentinel {
     /// The sentinel.
     pub fn sentinel(&self) -> &RedisServer {
         &self.sentinel
+    }
+
+    /// The port of the server that the sentinel calls the master.
+    pub async fn master_port(&self) -> String {
+        let ask = ["sentinel", "get-master-addr-by-name", Self::MASTER];
+        match self.sentinel.command(&ask).await {
+            redis::Value::Array(address) => address.last().map(text).unwrap_or_default(),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Makes the replica the master.
