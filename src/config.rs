@@ -16,12 +16,13 @@ pub mod shape;
 mod subjects;
 mod values;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use serde_json::Value;
 
 use crate::admission::Keys;

@@ -28,8 +28,11 @@ pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// An error with all its causes, in one line of the log.
 #[must_use]
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = std::iter::successors(Some(error), |error| error.source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let mut chain = error.to_string();
+    for cause in std::iter::successors(error.source(), |cause| cause.source()) {
+        chain.extend([": ", &cause.to_string()]);
+    }
+    chain
 }
 
 /// Why a call has no participant.

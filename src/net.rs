@@ -135,6 +135,8 @@ async fn accept(
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// The same as a text, which is the same for all lines of the log.
+    pub(crate) written: Box<str>,
     /// The result of reading its certificate.
     pub shown: Extensions,
 }
@@ -157,7 +159,8 @@ impl Connection {
         let Ok(address) = stream.peer_addr() else { return };
         // On a socket for both families, an IPv4 address arrives as `::ffff:10.0.0.1`.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let mut peer = Peer { address, shown: Extensions::new() };
+        let mut peer =
+            Peer { address, written: address.to_string().into(), shown: Extensions::new() };
         let Some(tls) = tls else { return self.serve(stream, handler, peer).await };
         let accepted = tokio::select! {
             accepted = tls.accept(stream) => accepted,

@@ -1,9 +1,9 @@
 //! Places that are counted per key, and the permits of calls in flight.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
+use foldhash::HashMap;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::sync::lock;

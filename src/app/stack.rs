@@ -111,7 +111,7 @@ impl<S: Store> Stack<S> {
         let (headers, authority) = (request.headers(), request.uri().authority());
         let span = self.tracing.server(method.as_str(), headers, authority, Some(peer.address));
         // Every call has one line in the log, even if its caller leaves before the answer.
-        let line = Line::begin(method.as_str(), &notes, &span, peer.address, &self.metrics);
+        let line = Line::begin(method.as_str(), &notes, &span, peer, &self.metrics);
         // A panic ends its own call, and not the connection.
         let admitted = self.admitted(method, request, peer, &notes, &span);
         let answered = AssertUnwindSafe(admitted.instrument(notes.log_span()));
@@ -172,7 +172,7 @@ impl<S: Store> Stack<S> {
         if !is_known {
             let (headers, authority) = (request.headers(), request.uri().authority());
             let span = self.tracing.server(OTHER_METHOD, headers, authority, Some(peer.address));
-            let line = Line::begin(OTHER_METHOD, &notes, &span, peer.address, &self.metrics);
+            let line = Line::begin(OTHER_METHOD, &notes, &span, peer, &self.metrics);
             let error = bounded.err().unwrap_or(Error::UnknownMethod);
             let response = status::refuse(&error, &notes);
             line.write();

@@ -1,8 +1,9 @@
 //! Finds the tenant of a subject: exactly, or by a pattern.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use serde_json::json;
 
 use super::problem::{Problem, Problems};

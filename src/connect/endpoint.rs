@@ -1,10 +1,10 @@
 //! One upstream for the gateway: the permission to call, and attempts that are measured and traced.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 use tower::retry::budget::{Budget, TpsBudget};
 

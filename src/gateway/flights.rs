@@ -1,9 +1,9 @@
 //! Duplicates in this process: one of them runs the call, and the others wait for its outcome.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -1,10 +1,10 @@
 //! A tenant's level on an upstream as this replica knows it: for the `ratelimit-*` metadata of
 //! answers without a decision of the store.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::order::{Route, RouteKey};

@@ -1,10 +1,10 @@
 //! A memory of refusals: while a tenant is above its rate, its calls without a record are refused
 //! here. The store is not asked.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::order::{Route, RouteKey};

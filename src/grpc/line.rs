@@ -1,11 +1,11 @@
 //! A call's line in the log, its count, and the end of its span.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use crate::call::{Ended, Notes};
+use crate::net::Peer;
 use crate::telemetry::{Metrics, Span};
 
 /// The line of one call. It is written even if the caller leaves before the answer.
@@ -14,7 +14,7 @@ pub struct Line<'a> {
     metrics: &'a Metrics,
     method: &'static str,
     span: &'a Span,
-    peer: SocketAddr,
+    peer: &'a Peer,
     started: Instant,
     is_written: bool,
 }
@@ -26,7 +26,7 @@ impl<'a> Line<'a> {
         method: &'static str,
         notes: &'a Arc<Notes>,
         span: &'a Span,
-        peer: SocketAddr,
+        peer: &'a Peer,
         metrics: &'a Metrics,
     ) -> Self {
         Self { notes, metrics, method, span, peer, started: Instant::now(), is_written: false }
@@ -53,7 +53,7 @@ impl<'a> Line<'a> {
         let (trace_id, span_id) = span.ids().unzip();
         tracing::info!(
             request_id = notes.request_id(),
-            peer = %self.peer,
+            peer = &*self.peer.written,
             tenant = notes.tenant().map(|name| name.as_str()),
             upstream = notes.upstream().map(|name| name.as_str()),
             decision = disposition.map(|(disposition, _)| disposition.as_str()),

@@ -1,8 +1,9 @@
 //! Series that are looked up only once.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Mutex;
+
+use foldhash::HashMap;
 
 use crate::sync::lock;
 

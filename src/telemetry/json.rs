@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serializer as _;
 use serde::ser::SerializeMap;
 use serde_json::Error;
@@ -81,7 +82,7 @@ fn put(event: &Event<'_>, call: Option<&str>, line: &mut Vec<u8>) -> Result<(), 
     let metadata = normalized.as_ref().unwrap_or_else(|| event.metadata());
     let mut serializer = Serializer::new(line);
     let mut fields = Fields { map: serializer.serialize_map(None)?, written: Ok(()) };
-    fields.put("timestamp", &format_args!("{:.6}", Timestamp::now()));
+    fields.put("timestamp", &TIME.timestamp_to_string(&Timestamp::now()));
     fields.put("level", metadata.level().as_str());
     if let Some(call) = call {
         fields.put(REQUEST_ID, call);
@@ -132,6 +133,9 @@ impl Visit for Fields<'_> {
         self.put(field.name(), &format_args!("{value:?}"));
     }
 }
+
+/// Times to the microsecond (RFC 3339).
+const TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
 /// The field of a call's request id.
 const REQUEST_ID: &str = "request_id";

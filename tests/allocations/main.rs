@@ -51,12 +51,12 @@ enum Path {
 const BOUNDS: [Bound; 8] = [
     bound(Store::Memory, Path::New, 495.0, 81_900.0, 700.0),
     bound(Store::Memory, Path::Replay, 72.0, 19_300.0, 8.0),
-    bound(Store::Memory, Path::Refusal, 100.0, 20_300.0, 8.0),
-    bound(Store::Memory, Path::RememberedRefusal, 82.0, 18_600.0, 8.0),
+    bound(Store::Memory, Path::Refusal, 78.0, 19_200.0, 8.0),
+    bound(Store::Memory, Path::RememberedRefusal, 60.0, 17_400.0, 8.0),
     bound(Store::Redis, Path::New, 542.0, 93_200.0, 8.0),
     bound(Store::Redis, Path::Replay, 98.0, 25_100.0, 8.0),
-    bound(Store::Redis, Path::Refusal, 130.0, 26_300.0, 8.0),
-    bound(Store::Redis, Path::RememberedRefusal, 82.0, 18_600.0, 8.0),
+    bound(Store::Redis, Path::Refusal, 108.0, 25_100.0, 8.0),
+    bound(Store::Redis, Path::RememberedRefusal, 60.0, 17_400.0, 8.0),
 ];
 
 const fn bound(store: Store, path: Path, allocations: f64, bytes: f64, kept: f64) -> Bound {
