@@ -27,7 +27,7 @@ limits:
 
 # Every interleaving of the protocol around a record, for EXPLORE_SECONDS in each of both stores; CALLS=3 and FAULTS
 # choose other bounds.
-explore: export EXPLORE_SECONDS ?= 140
+explore: export EXPLORE_SECONDS ?= 200
 explore:
 	cargo test --locked --test explore -- --nocapture --test-threads=1
 

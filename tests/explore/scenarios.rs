@@ -54,14 +54,11 @@ pub fn all(bounds: &Bounds) -> Vec<Scenario> {
         limits: Limits::SCARCE,
         ..ample(name, calls, faults, 0)
     };
+    // The larger searches come last: they have the time that the smaller ones leave.
     let mut all = vec![
         ample("two calls of the same content", &[A, A], some, 0),
-        ample("two calls of the same content, and a loss of data", &[A, A], some, 1),
         ample("two calls of other content", &[A, B], some, 0),
-        ample("two calls of other content, and a loss of data", &[A, B], some, 1),
         ample("two calls, and one cannot open results", &[A, BLIND], some, 0),
-        queued("two calls of the same content that queue", &[A, A], some),
-        queued("two calls of other content that queue", &[A, B], some),
     ];
     if bounds.time.is_some() {
         all.extend([
@@ -70,6 +67,12 @@ pub fn all(bounds: &Bounds) -> Vec<Scenario> {
             ample("three calls, and one cannot open results", &[A, A, BLIND], 0, 0),
         ]);
     }
+    all.extend([
+        queued("two calls of the same content that queue", &[A, A], some),
+        queued("two calls of other content that queue", &[A, B], some),
+        ample("two calls of the same content, and a loss of data", &[A, A], some, 1),
+        ample("two calls of other content, and a loss of data", &[A, B], some, 1),
+    ]);
     if let Some(calls) = bounds.calls {
         all.retain(|scenario| scenario.calls.len() == calls);
     }
