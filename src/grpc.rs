@@ -10,6 +10,7 @@ mod quotas;
 pub mod status;
 pub(crate) mod steps;
 mod timeout;
+pub(crate) mod unary;
 
 pub(crate) use context::Context;
 pub use line::Line;

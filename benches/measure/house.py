@@ -94,13 +94,16 @@ class House:
             self.servers[name] = Server(name, process, port)
         return self.servers[name]
 
-    def gateway(self, name="gateway", jwt=False, sampled=None, tenants=None, fresh=False):
+    def gateway(self, name="gateway", jwt=False, sampled=None, tenants=None, fresh=False,
+                most=None):
         """A gateway, which runs from now on. `sampled`: the share of calls whose traces are
-        exported; None: tracing is off."""
+        exported; None: tracing is off. `most`: the calls in flight."""
         if name in self.servers and not fresh:
             return self.servers[name]
         port, admin = free_port(), free_port()
         config = self.config(port, admin, jwt, sampled, tenants or {})
+        if most:
+            config["server"]["max_in_flight"] = most
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(config))
         command = [self.programs / "participant-gateway", "serve", "--config", file]

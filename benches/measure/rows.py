@@ -66,7 +66,7 @@ def measure(house, args, only, out):
     if wanted("T4") and most:
         long.added_latency(house, blocks, full, b2t, most, out)
     if wanted("T5") and most:
-        long.overload(house, blocks, full, most, out)
+        long.overload(house, blocks, most, out)
     if wanted("curves"):
         say("latency by load")
         servers = [(full, NEW), (b2t, NEW), (gateway, REPLAY), (b4, REPLAY)]

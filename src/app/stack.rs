@@ -26,13 +26,11 @@ use crate::error::{Error, Sent};
 use crate::gateway::Gateway;
 use crate::grpc::status::{self, of_one_call};
 use crate::grpc::steps::{self, Deadlines, HeldBody, Identities, Opening};
-use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas};
+use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas, unary};
 use crate::identity::Identity;
 use crate::net::{Handler, Peer, REFUSED};
 use crate::places::Places;
 use crate::proto::DESCRIPTOR_SET;
-use crate::proto::participant_service_server::ParticipantServiceServer;
-use crate::proto::quota_service_server::QuotaServiceServer;
 use crate::telemetry::{Metrics, Span, Tracing};
 
 pub(super) struct Parts<'a, S> {
@@ -50,11 +48,12 @@ pub(super) struct Parts<'a, S> {
 
 /// Everything behind the gRPC port.
 pub(super) struct Stack<S: Store> {
-    participants: ParticipantServiceServer<Participants<S>>,
-    quotas: QuotaServiceServer<Quotas<S>>,
+    participants: Participants<S>,
+    quotas: Quotas<S>,
     /// Health and reflection.
     beside: Routes,
     max_header_bytes: usize,
+    max_request_bytes: usize,
     permits: Arc<Semaphore>,
     deadlines: Deadlines,
     identities: Identities,
@@ -70,16 +69,15 @@ impl<S: Store> Stack<S> {
             parts;
         metrics.start_refused_connections(REFUSED);
         let most = server.max_request_bytes;
-        let participants = ParticipantServiceServer::new(Participants::new(Arc::clone(&gateway)));
-        let quotas = QuotaServiceServer::new(Quotas::new(gateway));
         // Many clients compress by one switch for all their calls.
         let gzip = CompressionEncoding::Gzip;
         let health = health.max_decoding_message_size(most).accept_compressed(gzip);
         Ok(Self {
-            participants: participants.max_decoding_message_size(most).accept_compressed(gzip),
-            quotas: quotas.max_decoding_message_size(most).accept_compressed(gzip),
+            participants: Participants::new(Arc::clone(&gateway)),
+            quotas: Quotas::new(gateway),
             beside: with_reflection(Routes::new(health), server.reflection, most)?,
             max_header_bytes: server.max_header_bytes as usize,
+            max_request_bytes: most,
             permits,
             deadlines: Deadlines { default: server.default_timeout, max: server.max_timeout },
             identities: Identities {
@@ -117,7 +115,7 @@ impl<S: Store> Stack<S> {
         let answered = AssertUnwindSafe(admitted.instrument(notes.log_span()));
         let response = match answered.catch_unwind().await.unwrap_or_else(|panic| Err(bug(&panic)))
         {
-            Ok(response) => status::finish(response, true, &notes),
+            Ok(response) => response,
             Err(error) => status::refuse(&error, &notes),
         };
         line.write();
@@ -145,16 +143,23 @@ impl<S: Store> Stack<S> {
                 self.identities.identify(&request, peer, notes, &self.metrics).await?;
             // Half-sent requests of one tenant must not take every place.
             let place = self.identities.read(&tenant, &self.metrics)?;
-            let mut request = Request::from_parts(request, HeldBody::new(body, place));
+            let (headers, body) = (&request.headers, HeldBody::new(body, place));
+            let most = self.max_request_bytes;
             let (notes, span) = (Arc::clone(notes), span.clone());
             let context = Context { tenant, settings, notes, span, deadline, permit };
-            request.extensions_mut().insert(context);
-            // tonic's servers read the message and call the handlers in `grpc`.
-            let served = match method {
-                Method::CreateParticipant => self.participants.clone().call(request).await,
-                Method::GetQuota => self.quotas.clone().call(request).await,
-            };
-            Ok(served.unwrap_or_else(|never| match never {}))
+            match method {
+                Method::CreateParticipant => {
+                    let message = unary::read(headers, body, most).await?;
+                    // Boxed: a call that is still being read needs none of its memory.
+                    let created = Box::pin(self.participants.create(context, message)).await?;
+                    Ok(unary::answer(created))
+                }
+                Method::GetQuota => {
+                    let message = unary::read(headers, body, most).await?;
+                    let quota = Box::pin(self.quotas.get(&context, message)).await?;
+                    Ok(unary::answer(quota))
+                }
+            }
         };
         tokio::select! {
             biased;
@@ -199,7 +204,7 @@ impl<S: Store> Stack<S> {
             Err(error) => Err(error),
         };
         let response = match answered {
-            Ok(response) => status::finish(response, false, &notes),
+            Ok(response) => status::finish(response, &notes),
             Err(error) => status::refuse(&error, &notes),
         };
         labelled(response, &notes)

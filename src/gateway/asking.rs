@@ -71,7 +71,7 @@ impl<'a, S: Store> Asking<'a, S> {
         };
         let ask = Ask {
             scope: order.route.scope(),
-            nonce: Nonce::random().map_err(no_randomness)?,
+            nonce: Nonce::random(),
             record,
             lease: LEASE,
             wait: Duration::ZERO,

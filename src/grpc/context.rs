@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use http::Extensions;
 use tokio::time::Instant;
 
 use crate::call::Notes;
 use crate::config::Settings;
 use crate::domain::{InstanceId, Tenant};
-use crate::error::{Error, Sent};
+use crate::error::Error;
 use crate::gateway::Route;
 use crate::places::Permit;
 use crate::telemetry::Span;
 
 /// A call with a known caller and a place in flight.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Context {
     /// The tenant that calls.
     pub tenant: Arc<Tenant>,
@@ -31,15 +30,6 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Takes the context from the request's extensions. The steps put it there for every method of
-    /// the gateway, so its absence is a bug.
-    pub(super) fn take(extensions: &mut Extensions) -> Result<Self, Error> {
-        extensions.remove().ok_or_else(|| Error::GatewayBug {
-            detail: "no step has put a context beside the request".to_owned(),
-            sent: Sent::No,
-        })
-    }
-
     /// The tenant and the upstream that owns the instance.
     pub(super) fn route(&self, instance: &InstanceId) -> Result<Route, Error> {
         let is_allowed = self.tenant.instances.contains(instance);

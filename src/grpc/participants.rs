@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tonic::{Request, Response, Status};
-
 use super::context::Context;
-use super::{decode, status};
+use super::decode;
 use crate::admission::Store;
 use crate::domain::Participant;
 use crate::error::Error;
-use crate::gateway::{Created, Gateway, Order, Outcome};
-use crate::proto::participant_service_server::ParticipantService;
+use crate::gateway::{Created, Gateway, Order};
 use crate::proto::{CreateParticipantRequest, CreateParticipantResponse, ParticipantCredentials};
 
 /// `ParticipantService`.
@@ -24,7 +21,15 @@ impl<S: Store> Participants<S> {
         Self(gateway)
     }
 
-    async fn create(&self, context: Context, message: CreateParticipantRequest) -> Outcome {
+    /// Creates a participant, or finds the one that an earlier call made.
+    ///
+    /// # Errors
+    /// Every error of a call that has been read.
+    pub(crate) async fn create(
+        &self,
+        context: Context,
+        message: CreateParticipantRequest,
+    ) -> Result<CreateParticipantResponse, Error> {
         let request = decode::create_participant(message, context.tenant.requires_client_token)?;
         let route = context.route(&request.instance_id)?;
         if !route.tenant.roles.contains(&request.role) {
@@ -33,19 +38,7 @@ impl<S: Store> Participants<S> {
         let Context { settings, notes, span, deadline, permit, .. } = context;
         let (keys, retention) = (settings.keys.clone(), settings.retention);
         let order = Order { request, route, keys, retention, deadline, notes, span, permit };
-        self.0.create(Box::new(order)).await
-    }
-}
-
-#[tonic::async_trait]
-impl<S: Store> ParticipantService for Participants<S> {
-    async fn create_participant(
-        &self,
-        mut request: Request<CreateParticipantRequest>,
-    ) -> Result<Response<CreateParticipantResponse>, Status> {
-        let context = Context::take(request.extensions_mut()).map_err(status::carry)?;
-        let created = self.create(context, request.into_inner()).await;
-        created.map(|created| Response::new(created.into())).map_err(status::carry)
+        self.0.create(Box::new(order)).await.map(Into::into)
     }
 }
 

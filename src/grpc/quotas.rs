@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
-
 use super::context::Context;
-use super::{decode, status};
+use super::decode;
 use crate::admission::Store;
 use crate::domain::Enforcement;
 use crate::error::Error;
 use crate::gateway::Gateway;
-use crate::proto::quota_service_server::QuotaService;
 use crate::proto::{self, GetQuotaRequest, GetQuotaResponse};
 
 /// `QuotaService`.
@@ -23,7 +20,11 @@ impl<S: Store> Quotas<S> {
         Self(gateway)
     }
 
-    async fn quota(
+    /// The limits and levels of the caller's tenant.
+    ///
+    /// # Errors
+    /// Every error of a call that has been read.
+    pub(crate) async fn get(
         &self,
         context: &Context,
         message: GetQuotaRequest,
@@ -49,17 +50,5 @@ impl<S: Store> Quotas<S> {
             enforcement: enforcement.into(),
             config_version: settings.version.clone(),
         })
-    }
-}
-
-#[tonic::async_trait]
-impl<S: Store> QuotaService for Quotas<S> {
-    async fn get_quota(
-        &self,
-        mut request: Request<GetQuotaRequest>,
-    ) -> Result<Response<GetQuotaResponse>, Status> {
-        let context = Context::take(request.extensions_mut()).map_err(status::carry)?;
-        let quota = self.quota(&context, request.into_inner()).await;
-        quota.map(Response::new).map_err(status::carry)
     }
 }

@@ -1,15 +1,12 @@
 //! From errors to statuses: the one table of codes, reasons, sentences and details.
 //!
-//! [`refuse`] answers an error. A handler hands its error on by [`carry`], past tonic's server, and
-//! [`finish`], the last step, answers it. [`finish`] also translates the refusals of tonic itself.
+//! [`refuse`] answers an error. [`finish`] translates the errors of health and reflection, whose
+//! servers are tonic's.
 //! The sentences tell the caller what to do. They are static: they hold no text of AWS, of Redis or
 //! of a host.
 
 mod details;
 mod table;
-
-use std::error::Error as _;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
@@ -56,22 +53,10 @@ pub fn refuse(error: &Error, notes: &Notes) -> Response<Body> {
     response
 }
 
-/// A status that takes the error from a handler to [`finish`].
-pub(crate) fn carry(error: Error) -> Status {
-    let mut status = Status::new(Code::Unknown, "");
-    status.set_source(Arc::new(error));
-    status
-}
-
-/// Answers the error of a handler, and translates an answer that tonic gave without a handler of
-/// the gateway. `is_ours`: the method has such a handler.
-pub(crate) fn finish(response: Response<Body>, is_ours: bool, notes: &Notes) -> Response<Body> {
+/// Translates an answer of health or reflection that is an error.
+pub(crate) fn finish(response: Response<Body>, notes: &Notes) -> Response<Body> {
     let Some(status) = status_of(&response) else { return response };
-    let carried = status.source().and_then(|error| error.downcast_ref::<Error>());
-    if let Some(error) = carried {
-        return refuse(error, notes);
-    }
-    if let Some(error) = tonics_own(&status, is_ours) {
+    if let Some(error) = tonics_own(&status) {
         return refuse(&error, notes);
     }
     let (code, reason) = (name(status.code()), name(status.code()));
@@ -147,21 +132,17 @@ fn status_of(response: &Response<Body>) -> Option<Status> {
     (status.code() != Code::Ok).then_some(status)
 }
 
-/// The refusals of tonic itself, before a handler runs. Statuses of health and reflection stay as
-/// they are.
-fn tonics_own(status: &Status, is_ours: bool) -> Option<Error> {
+/// The refusals of tonic itself, before a handler runs. Statuses of the handlers stay as they are.
+fn tonics_own(status: &Status) -> Option<Error> {
     match status.code() {
-        Code::Unimplemented
-            if is_ours || status.metadata().contains_key(ACCEPT_ENCODING.as_str()) =>
-        {
+        Code::Unimplemented if status.metadata().contains_key(ACCEPT_ENCODING.as_str()) => {
             Some(Error::UnsupportedEncoding)
         }
         Code::Unimplemented => Some(Error::UnknownMethod),
         // Each code has only one source: a length prefix over the limit, whose message is not
         // buffered, or a message that inflates beyond it.
         Code::OutOfRange | Code::ResourceExhausted => Some(Error::RequestTooLarge),
-        _ if !is_ours => None,
-        _ => Some(Error::MalformedRequest("unreadable message")),
+        _ => None,
     }
 }
 
