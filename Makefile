@@ -3,7 +3,7 @@
 TOOLS := $(CURDIR)/.tools
 
 .PHONY: run test test-rust limits explore chaos soak fuzz test-upgrade lint fmt tools test-chart \
-	test-kubernetes test-examples test-console image test-image chart protos check-version bench
+	test-kubernetes test-examples test-console image test-image chart protos check-version bench release
 
 run:
 	cargo run -- dev
@@ -89,8 +89,13 @@ test-chart: tools
 test-kubernetes: tools
 	tools/kubernetes/run.sh
 
+# The release program, optimised by what it does under load: two release builds. The last line is its path.
+release:
+	tools/install.sh
+	tools/pgo.sh
+
 # How fast it is, beside baselines: a table of the targets, after a release build. benches/run.py says
-# what ONLY=T1,T2, ROUNDS, SECONDS, QUICK=1 and DOCS=1 do.
+# what ONLY=T1,T2, ROUNDS, SECONDS, QUICK=1, DOCS=1 and PGO=1 do.
 bench:
 	tools/install.sh
 	benches/run.py

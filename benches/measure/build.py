@@ -21,6 +21,16 @@ def programs():
         subprocess.run(["cargo", *command, "--locked"], cwd=ROOT, check=True)
 
 
+def guided():
+    """Builds the gateway by what it does under load. Returns the program."""
+    subprocess.run([ROOT / "tools/pgo.sh"], check=True)
+    return guided_program()
+
+
+def guided_program():
+    return folder().parent / "pgo" / "participant-gateway"
+
+
 def folder():
     """Of the release programs."""
     command = ["cargo", "metadata", "--format-version=1", "--no-deps", "--offline", "--locked"]

@@ -36,8 +36,10 @@ class Server:
 
 
 class House:
-    def __init__(self, machine, programs):
+    def __init__(self, machine, programs, gateway=None):
+        """`gateway`: the gateway's program, if it is not among the others."""
         self.machine, self.programs = machine, programs
+        self.gateway_program = gateway or programs / "participant-gateway"
         shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=shared))
         self.processes, self.servers = [], {}
@@ -106,7 +108,7 @@ class House:
             config["server"]["max_in_flight"] = most
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(config))
-        command = [self.programs / "participant-gateway", "serve", "--config", file]
+        command = [self.gateway_program, "serve", "--config", file]
         process = self.start(name, command, self.machine.server, self.keys)
         server = Server(name, process, port, admin)
         if jwt:

@@ -190,7 +190,7 @@ def start(house, blocks, args, out):
     took = statistics.median(times)
     out.figure("T11", "from start to ready", f"{took:.0f} ms", "", "≤ 100 ms", took <= 100, None,
                [], times)
-    program = house.programs / "participant-gateway"
+    program = house.gateway_program
     size = program.stat().st_size / 2**20
     out.figure("T11", "release binary", f"{size:.1f} MiB", "with the simulator", "≤ 20 MiB",
                size <= 20, None, [])

@@ -5,6 +5,7 @@
     clippy::panic,
     reason = "a target fails by panicking"
 )]
+#![allow(unused_imports, reason = "each target takes one of the bodies")]
 
 mod connect_reply;
 mod environment;

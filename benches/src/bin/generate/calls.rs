@@ -35,6 +35,8 @@ pub struct Template {
     uri: Uri,
     headers: HeaderMap,
     token: Token,
+    /// The message of a call without a `client_token`.
+    plain: Bytes,
     contact: String,
     /// Of all streams together.
     turn: Rc<Cell<u32>>,
@@ -60,7 +62,8 @@ impl Template {
         }
         let uri = format!("http://{}{METHOD}", options.target).parse().expect("an address");
         let contact = options.contact.clone();
-        Self { uri, headers, token: options.token, contact, turn: Rc::default() }
+        let plain = framed(&contact, String::new());
+        Self { uri, headers, token: options.token, plain, contact, turn: Rc::default() }
     }
 
     pub fn next(&self) -> (Request<()>, Bytes) {
@@ -72,25 +75,30 @@ impl Template {
             // Unlike those of other processes, too.
             Token::Fresh => format!("{:020x}", fastrand::u64(..)),
             Token::Repeated => repeated(self.turn.replace((self.turn.get() + 1) % REPEATED)),
-            Token::None => String::new(),
+            Token::None => return (request, self.plain.clone()),
         };
-        let message = CreateParticipantRequest {
-            instance_id: "11111111-2222-3333-4444-555555555555".to_owned(),
-            contact_id: self.contact.clone(),
-            client_token,
-            participant_details: Some(ParticipantDetails {
-                participant_role: ParticipantRole::CustomBot.into(),
-                display_name: "Support Bot".to_owned(),
-                participant_capabilities: None,
-            }),
-        };
-        let length = message.encoded_len();
-        let mut framed = Vec::with_capacity(FRAME + length);
-        framed.push(0);
-        framed.extend_from_slice(&u32::try_from(length).expect("a short message").to_be_bytes());
-        message.encode(&mut framed).expect("a vector grows");
-        (request, framed.into())
+        (request, framed(&self.contact, client_token))
     }
+}
+
+/// The message of a call, with its frame.
+fn framed(contact: &str, client_token: String) -> Bytes {
+    let message = CreateParticipantRequest {
+        instance_id: "11111111-2222-3333-4444-555555555555".to_owned(),
+        contact_id: contact.to_owned(),
+        client_token,
+        participant_details: Some(ParticipantDetails {
+            participant_role: ParticipantRole::CustomBot.into(),
+            display_name: "Support Bot".to_owned(),
+            participant_capabilities: None,
+        }),
+    };
+    let length = message.encoded_len();
+    let mut framed = Vec::with_capacity(FRAME + length);
+    framed.push(0);
+    framed.extend_from_slice(&u32::try_from(length).expect("a short message").to_be_bytes());
+    message.encode(&mut framed).expect("a vector grows");
+    framed.into()
 }
 
 /// A connection that a task of its own keeps going.

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# pgo.sh: the release program with profile-guided optimisation, as target/pgo/participant-gateway. It builds a program that
+# counts, lets benches/train.py make calls of every kind at it, and builds the program once more by what was counted.
+# It takes two release builds and needs llvm-profdata of the compiler's own LLVM (rustup component add llvm-tools).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version() { rustc -vV | sed -n "s/^$1: //p"; }
+host=$(version host)
+llvm=$(version 'LLVM version')
+sysroot=$(rustc --print sysroot)
+
+merge=
+for candidate in "$sysroot/lib/rustlib/$host/bin/llvm-profdata" "llvm-profdata-${llvm%%.*}" "/usr/lib/llvm-${llvm%%.*}/bin/llvm-profdata"; do
+  merge=$(command -v "$candidate") && break
+done
+if [ -z "$merge" ]; then
+  echo "llvm-profdata is missing: rustup component add llvm-tools (Debian: apt-get install llvm-${llvm%%.*})" >&2
+  exit 1
+fi
+
+out=$(realpath -m "${CARGO_TARGET_DIR:-target}")/pgo
+counts=$out/counts
+profile=$out/gateway.profdata
+rm -rf "$counts"
+mkdir -p "$counts"
+
+# release FLAG PACKAGE…: with --target, so that build scripts and macros do not count.
+release() {
+  CARGO_TARGET_DIR=$out/${1%%=*} RUSTFLAGS="${RUSTFLAGS:-} -C$1" cargo build --locked --release --target "$host" "${@:2}"
+}
+release "profile-generate=$counts" -p participant-gateway
+release "profile-generate=$counts" -p participant-gateway-benches --bin generate --bin collect
+LLVM_PROFILE_FILE=$counts/%m_%p.profraw benches/train.py "$out/profile-generate/$host/release"
+"$merge" merge --sparse -o "$profile" "$counts"
+# Cargo does not see that the profile has changed.
+rm -rf "$out/profile-use"
+release "profile-use=$profile" -p participant-gateway
+install "$out/profile-use/$host/release/participant-gateway" "$out/participant-gateway"
+echo "$out/participant-gateway"
