@@ -141,6 +141,14 @@ pub struct Peer {
     pub shown: Extensions,
 }
 
+impl Peer {
+    /// A peer that has shown no certificate.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, written: address.to_string().into(), shown: Extensions::new() }
+    }
+}
+
 struct Connection {
     limits: Limits,
     draining: CancellationToken,
@@ -159,8 +167,7 @@ impl Connection {
         let Ok(address) = stream.peer_addr() else { return };
         // On a socket for both families, an IPv4 address arrives as `::ffff:10.0.0.1`.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        let mut peer =
-            Peer { address, written: address.to_string().into(), shown: Extensions::new() };
+        let mut peer = Peer::new(address);
         let Some(tls) = tls else { return self.serve(stream, handler, peer).await };
         let accepted = tokio::select! {
             accepted = tls.accept(stream) => accepted,

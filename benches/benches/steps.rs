@@ -17,6 +17,7 @@ use participant_gateway::config::{Level, Settings};
 use participant_gateway::domain::{CreateParticipant, Name, Participant, ParticipantToken};
 use participant_gateway::error::{Error, Limit};
 use participant_gateway::grpc::{Line, decode, status};
+use participant_gateway::net::Peer;
 use participant_gateway::proto;
 use participant_gateway::telemetry::{self, Span, Telemetry};
 use prost::Message;
@@ -75,10 +76,10 @@ fn log_line(bencher: Bencher) {
     let _entered = runtime.enter();
     let telemetry = Telemetry::start(&settings().otlp).unwrap();
     let (notes, span) = (Arc::new(notes()), Span::default());
-    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000));
+    let peer = Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 50_000)));
     let method = "participantgateway.v1.ParticipantService/CreateParticipant";
     bencher
-        .bench(|| Line::begin(method, black_box(&notes), &span, peer, &telemetry.metrics).write());
+        .bench(|| Line::begin(method, black_box(&notes), &span, &peer, &telemetry.metrics).write());
 }
 
 fn request() -> proto::CreateParticipantRequest {
