@@ -11,7 +11,10 @@ pub(super) fn as_curl_reads(list: &str) -> String {
         let entry = entry.trim().trim_end_matches('.');
         entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry)
     });
-    let entries: Vec<_> = entries.filter(|entry| !entry.is_empty() && *entry != "*").collect();
+    // The matcher would trim what is left of white space, and see a `*`. No host has any.
+    let is_one =
+        |entry: &&str| !entry.is_empty() && *entry != "*" && !entry.contains(char::is_whitespace);
+    let entries: Vec<_> = entries.filter(is_one).collect();
     entries.join(",")
 }
 
@@ -43,6 +46,8 @@ mod tests {
             ("*", "http://10.1.2.3:8000/", true),
             ("*", "http://[::1]:8000/", true),
             ("a.b,*", "https://example.com/", false),
+            ("a.b,*\u{c}.", "https://example.com/", false),
+            ("a.b,[\u{c}*]", "https://example.com/", false),
             ("*.example.com", "https://www.example.com/", false),
             ("10.0.0.0/8", "http://10.1.2.3:8000/", true),
             ("10.0.0.0/8", "http://11.1.2.3:8000/", false),
