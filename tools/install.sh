@@ -57,6 +57,12 @@ grpcurl() {
   fi
 }
 
+# For tools/pgo.sh: of the LLVM that the compiler has.
+if [ "${1:-test}" = llvm ]; then
+  debian "llvm-profdata-$2" "llvm-$2"
+  exit
+fi
+
 if [ "${1:-test}" = console ]; then
   grpcurl
   debian redis-server redis-server

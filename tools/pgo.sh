@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # pgo.sh: the release program with profile-guided optimisation, as target/pgo/participant-gateway. It builds a program that
 # counts, lets benches/train.py make calls of every kind at it, and builds the program once more by what was counted.
-# It takes two release builds and needs llvm-profdata of the compiler's own LLVM (rustup component add llvm-tools).
+# It takes two release builds, and llvm-profdata of the compiler's own LLVM: `rustup component add llvm-tools`, or Debian's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,14 +10,13 @@ host=$(version host)
 llvm=$(version 'LLVM version')
 sysroot=$(rustc --print sysroot)
 
-merge=
-for candidate in "$sysroot/lib/rustlib/$host/bin/llvm-profdata" "llvm-profdata-${llvm%%.*}" "/usr/lib/llvm-${llvm%%.*}/bin/llvm-profdata"; do
-  merge=$(command -v "$candidate") && break
-done
-if [ -z "$merge" ]; then
-  echo "llvm-profdata is missing: rustup component add llvm-tools (Debian: apt-get install llvm-${llvm%%.*})" >&2
-  exit 1
-fi
+profdata() {
+  command -v "$sysroot/lib/rustlib/$host/bin/llvm-profdata" || command -v "llvm-profdata-${llvm%%.*}"
+}
+merge=$(profdata) || {
+  tools/install.sh llvm "${llvm%%.*}"
+  merge=$(profdata)
+}
 
 out=$(realpath -m "${CARGO_TARGET_DIR:-target}")/pgo
 counts=$out/counts

@@ -139,11 +139,16 @@ fn tonics_own(status: &Status) -> Option<Error> {
             Some(Error::UnsupportedEncoding)
         }
         Code::Unimplemented => Some(Error::UnknownMethod),
-        // Each code has only one source: a length prefix over the limit, whose message is not
-        // buffered, or a message that inflates beyond it.
-        Code::OutOfRange | Code::ResourceExhausted => Some(Error::RequestTooLarge),
+        code if is_too_large(code) => Some(Error::RequestTooLarge),
         _ => None,
     }
+}
+
+/// Whether tonic refuses a message by this code for its size. Each code has only one source: a
+/// length prefix over the limit, whose message is not buffered, or a message that inflates beyond
+/// it.
+pub(super) const fn is_too_large(code: Code) -> bool {
+    matches!(code, Code::OutOfRange | Code::ResourceExhausted)
 }
 
 fn with_details(status: &Status, notes: &Notes) -> Status {

@@ -12,12 +12,13 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body as HttpBody;
 use prost::Message;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::{
     Codec as _, CompressionEncoding, EncodeBody, SingleMessageCompressionOverride, Streaming,
 };
-use tonic::{Code, Status};
 
+use super::status::is_too_large;
 use crate::error::Error;
 use crate::proto::Codec;
 
@@ -64,10 +65,9 @@ fn encoding(headers: &HeaderMap) -> Result<Option<CompressionEncoding>, Error> {
 }
 
 fn unreadable(status: Status) -> Error {
-    match status.code() {
-        // Each code has only one source: a length prefix over the limit, whose message is not
-        // buffered, or a message that inflates beyond it.
-        Code::OutOfRange | Code::ResourceExhausted => Error::RequestTooLarge,
-        _ => Error::MalformedRequest("unreadable message"),
+    if is_too_large(status.code()) {
+        Error::RequestTooLarge
+    } else {
+        Error::MalformedRequest("unreadable message")
     }
 }

@@ -1,13 +1,12 @@
 //! Redis, in each of its topologies, and the faults of the servers themselves.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::links::Link;
 use super::plan::{Kind, Topology};
-use crate::support::redis::{RedisCluster, RedisSentinel, RedisServer, text};
-use crate::support::until;
+use crate::support::redis::{RedisCluster, RedisSentinel, RedisServer};
 
 /// The servers that run.
 pub enum Servers {
@@ -21,12 +20,7 @@ impl Servers {
     pub async fn start(topology: Topology) -> Self {
         match topology {
             Topology::Standalone => Self::Standalone(RedisServer::start().await),
-            Topology::Sentinel => {
-                let sentinel = RedisSentinel::start().await;
-                let set = ["sentinel", "set", RedisSentinel::MASTER, "failover-timeout", "2000"];
-                sentinel.sentinel().command(&set).await;
-                Self::Sentinel(Box::new(sentinel))
-            }
+            Topology::Sentinel => Self::Sentinel(Box::new(RedisSentinel::start().await)),
             Topology::Cluster => {
                 let cluster = RedisCluster::start().await;
                 cluster
@@ -141,19 +135,7 @@ impl Servers {
     /// Makes the replica the master, and the master its replica.
     pub async fn fail_over(&self) {
         let Self::Sentinel(sentinel) = self else { return };
-        let was = sentinel.master_port().await;
-        let mut asked: Option<Instant> = None;
-        until("the sentinel names another master", async || {
-            // It gives a failover up where a server does not answer in time.
-            if asked.is_none_or(|asked| asked.elapsed() > GIVEN_UP) {
-                let ask = ["sentinel", "failover", RedisSentinel::MASTER];
-                let begun = sentinel.sentinel().try_command(&ask).await.is_ok();
-                asked = begun.then(Instant::now);
-            }
-            sentinel.master_port().await != was
-        })
-        .await;
-        self.are_in_step().await;
+        sentinel.fail_over().await;
     }
 
     /// Moves the slot of an upstream to another node.
@@ -170,23 +152,6 @@ impl Servers {
     /// Of a master and a replica: one is the other's replica, so that either can be lost.
     async fn are_in_step(&self) {
         let Self::Sentinel(sentinel) = self else { return };
-        until("there is one master, and one replica in step with it", async || {
-            let (mut masters, mut replicas) = (0, 0);
-            for node in [&sentinel.master, &sentinel.replica] {
-                let info = replication(node).await;
-                masters += usize::from(info.contains("role:master"));
-                replicas += usize::from(info.contains("master_link_status:up"));
-            }
-            (masters, replicas) == (1, 1)
-        })
-        .await;
+        sentinel.is_in_step().await;
     }
 }
-
-async fn replication(node: &RedisServer) -> String {
-    let info = node.try_command(&["info", "replication"]).await;
-    info.map_or_else(|_| String::new(), |info| text(&info))
-}
-
-/// By then a failover has ended, well or not: it has 2 s for each of its steps.
-const GIVEN_UP: Duration = Duration::from_secs(5);

@@ -336,6 +336,9 @@ impl RedisSentinel {
         sentinel
             .command(&["sentinel", "set", Self::MASTER, "down-after-milliseconds", "500"])
             .await;
+        sentinel
+            .command(&["sentinel", "set", Self::MASTER, "failover-timeout", "2000"])
+            .await;
         // Else it asks for news every ten seconds, makes an old master follow only after eight
         // seconds without trouble, and does nothing for half a minute where the machine is slow.
         let quick = ["info-period", "100", "ask-period", "100", "publish-period", "100"];
@@ -367,18 +370,34 @@ impl RedisSentinel {
         }
     }
 
-    /// Makes the replica the master.
+    /// Makes the replica the master, and the master its replica.
     pub async fn fail_over(&self) {
-        until("the replica can be promoted", async || {
-            self.sentinel.try_command(&["sentinel", "failover", Self::MASTER]).await.is_ok()
+        let was = self.master_port().await;
+        let mut asked: Option<Instant> = None;
+        until("the sentinel names another master", async || {
+            // It gives a failover up where a server does not answer in time.
+            if asked.is_none_or(|asked| asked.elapsed() > GIVEN_UP) {
+                let ask = ["sentinel", "failover", Self::MASTER];
+                let begun = self.sentinel.try_command(&ask).await.is_ok();
+                asked = begun.then(Instant::now);
+            }
+            self.master_port().await != was
         })
         .await;
-        until("the replica is the master", async || {
-            self.replica.replication_says("role:master").await
+        self.is_in_step().await;
+    }
+
+    /// Waits until one server is the other's replica, so that either can be lost.
+    pub async fn is_in_step(&self) {
+        until("there is one master, and one replica in step with it", async || {
+            let (mut masters, mut replicas) = (0, 0);
+            for node in [&self.master, &self.replica] {
+                masters += usize::from(node.replication_says("role:master").await);
+                replicas += usize::from(node.replication_says("master_link_status:up").await);
+            }
+            (masters, replicas) == (1, 1)
         })
         .await;
-        until("the old master follows", async || self.master.replication_says("role:slave").await)
-            .await;
     }
 }
 
@@ -464,3 +483,6 @@ fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
     assert!(status.success());
 }
+
+/// By then a failover has ended, well or not: it has 2 s for each of its steps.
+const GIVEN_UP: Duration = Duration::from_secs(5);
