@@ -180,16 +180,16 @@ pub enum Stage {
 #[derive(Debug, Clone)]
 pub struct RecordAsk {
     /// The record's name: a keyed hash of tenant, upstream and client token.
-    pub name: String,
+    pub name: Arc<str>,
     /// The version of the canonical encoding under the fingerprint.
     pub version: u8,
     /// The keyed hash of the call's content at that version.
-    pub fingerprint: String,
+    pub fingerprint: Arc<str>,
     /// The derived `ClientToken` for Connect.
     pub upstream_token: UpstreamToken,
     /// A keyed hash over the four fields above. The record keeps it, so that a foreign or corrupt
     /// record is recognised.
-    pub mac: String,
+    pub mac: Arc<str>,
     /// The time from the first claim until the record is forgotten.
     pub retention: Duration,
     /// The record of the last answer was not trusted: take it over if it still answers the same.
@@ -314,7 +314,7 @@ pub struct Settlement {
     /// The fence of the call.
     pub nonce: Nonce,
     /// The record's name, if the call has a record.
-    pub record: Option<String>,
+    pub record: Option<Arc<str>>,
     /// The effect on the record.
     pub verdict: Verdict,
     /// Set if Connect throttled the call's last attempt: when that attempt was granted, by the

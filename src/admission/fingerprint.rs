@@ -9,6 +9,7 @@
 //! version.
 
 use std::slice::from_ref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -73,7 +74,7 @@ impl Keys {
         tenant: &Name,
         upstream: &Name,
         client_token: &ClientToken,
-    ) -> String {
+    ) -> Arc<str> {
         let parts = [tenant.as_str(), upstream.as_str(), client_token.as_str()];
         text(self.hash(HashUse::RecordName, &parts.map(str::as_bytes)))
     }
@@ -127,15 +128,15 @@ impl Keys {
 /// # Errors
 /// [`NoRandomness`] if the system has none.
 pub(crate) fn random_token() -> Result<UpstreamToken, NoRandomness> {
-    random::<32>().map(|bytes| token(URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+    random::<32>().map(|bytes| token(URL_SAFE_NO_PAD.encode(bytes.as_slice()).into()))
 }
 
-fn text(tag: Tag) -> String {
-    URL_SAFE_NO_PAD.encode(tag)
+fn text(tag: Tag) -> Arc<str> {
+    URL_SAFE_NO_PAD.encode(tag).into()
 }
 
 #[expect(clippy::expect_used, reason = "32 bytes are 43 characters in base64, and 1 to 500 fit")]
-fn token(encoded: String) -> UpstreamToken {
+fn token(encoded: Arc<str>) -> UpstreamToken {
     UpstreamToken::new(encoded).expect("43 characters fit")
 }
 
@@ -184,17 +185,17 @@ mod tests {
     fn names_fingerprints_and_tokens_are_what_they_always_were() {
         let plain = record(&call());
         assert_eq!(plain.version, 1);
-        assert_eq!(plain.name, "SdUTuK9xefCDNd1p6kkzrzqJM09camlhD-zrJTNWb9Q");
-        assert_eq!(plain.fingerprint, "XVesn7CQSfuNR_gtZIvzTSbefFPVzPJicmz20iPOKRo");
+        assert_eq!(&*plain.name, "SdUTuK9xefCDNd1p6kkzrzqJM09camlhD-zrJTNWb9Q");
+        assert_eq!(&*plain.fingerprint, "XVesn7CQSfuNR_gtZIvzTSbefFPVzPJicmz20iPOKRo");
         assert_eq!(plain.upstream_token.as_str(), "0m0D6z6Xum3pwBYvs2yPOim0G3rUJ5MsvbpUcjmM1QU");
-        assert_eq!(plain.mac, "kxgYcBBrHj7bckcF7MD2ECzyB4FM0BvlDOdtLNCwSe4");
+        assert_eq!(&*plain.mac, "kxgYcBBrHj7bckcF7MD2ECzyB4FM0BvlDOdtLNCwSe4");
 
         let capable = CreateParticipant {
             role: Role::Customer,
             capabilities: Some(Capabilities { video: true, screen_share: false }),
             ..call()
         };
-        assert_eq!(record(&capable).fingerprint, "_lObsE-_qV4OPA6SNU6qdHnapB_6WnfSwLQLDWwzQow");
+        assert_eq!(&*record(&capable).fingerprint, "_lObsE-_qV4OPA6SNU6qdHnapB_6WnfSwLQLDWwzQow");
         assert_eq!(
             record(&capable).upstream_token.as_str(),
             "cxYaLCvPshKllAQA5GrincDyd7oPyUuduh9TsFbduSk"

@@ -90,12 +90,12 @@ impl Keys {
     /// A keyed hash over the parts. The length of each part precedes it, so that no two lists of
     /// parts give the same bytes.
     pub(super) fn hash(&self, hash_use: HashUse, parts: &[&[u8]]) -> hmac::Tag {
-        let mut text = Vec::with_capacity(parts.iter().map(|part| LENGTH_BYTES + part.len()).sum());
+        let mut hash = hmac::Context::with_key(self.key(hash_use));
         for part in parts {
-            text.extend_from_slice(&length(part));
-            text.extend_from_slice(part);
+            hash.update(&length(part));
+            hash.update(part);
         }
-        hmac::sign(self.key(hash_use), &text)
+        hash.sign()
     }
 
     pub(super) fn seals(&self) -> &SealingKey {

@@ -140,7 +140,7 @@ mod tests {
             },
             nonce: Nonce(u128::from(number)),
             record: Some(RecordAsk {
-                name: number.to_string(),
+                name: number.to_string().into(),
                 version: 1,
                 fingerprint: "print".into(),
                 upstream_token: UpstreamToken::new("token").unwrap(),

@@ -13,9 +13,10 @@ mod link;
 mod reply;
 mod settings;
 
+use std::io::Write;
 use std::sync::Arc;
 
-use redis::{Cmd, Script, Value};
+use redis::{Cmd, RedisWrite, Script, ToRedisArgs, Value};
 
 use super::clock::Clock;
 use super::{
@@ -88,22 +89,25 @@ impl RedisStore {
         self
     }
 
-    /// The keys of an upstream share the part in braces, and with it the cluster's slot.
-    fn keys(&self, scope: &Scope, record: Option<&str>) -> Vec<String> {
-        let upstream = [&self.prefix, ":{", scope.upstream.as_str(), "}:"].concat();
-        let mut keys = Vec::with_capacity(KEYS.len() + 1);
-        keys.extend(KEYS.map(|key| match key {
-            "tenant" | "flights" => [&upstream, key, ":", scope.tenant.as_str()].concat(),
-            _ => [&upstream, key].concat(),
-        }));
-        keys.extend(record.map(|name| [&upstream, "record:", name].concat()));
-        keys
+    /// The keys of a call's scripts, in the order of `admit.lua`.
+    fn keys<'a>(&'a self, scope: &'a Scope, record: Option<&'a str>) -> Vec<Key<'a>> {
+        let upstream = scope.upstream.as_str();
+        let of = |kind: &str| if kind.ends_with(':') { scope.tenant.as_str() } else { "" };
+        let record = record.map(|name| self.key(upstream, "record:", name));
+        KEYS.iter().map(|kind| self.key(upstream, kind, of(kind))).chain(record).collect()
     }
 
-    async fn run(&self, script: &Prepared, keys: &[String], args: impl Fn(&mut Cmd)) -> Reply {
+    fn key<'a>(&'a self, upstream: &'a str, kind: &'a str, of: &'a str) -> Key<'a> {
+        Key { prefix: &self.prefix, upstream, kind, of }
+    }
+
+    async fn run(&self, script: &Prepared, keys: &[Key<'_>], args: impl Fn(&mut Cmd)) -> Reply {
         let command = |name, script: &str| {
             let mut command = Cmd::with_capacity(ARGS, BYTES + script.len());
-            command.arg(name).arg(script).arg(keys.len()).arg(keys);
+            command.arg(name).arg(script).arg(keys.len());
+            keys.iter().for_each(|key| {
+                command.arg(key);
+            });
             args(&mut command);
             command
         };
@@ -117,9 +121,9 @@ impl RedisStore {
         self.clock.as_ref().map(|clock| clock.now())
     }
 
-    async fn read_quota(&self, keys: &[String], tenant: &str, figures: AdmitFigures) -> Reply {
+    async fn read_quota(&self, keys: &[Key<'_>], tenant: &str, figures: AdmitFigures) -> Reply {
         self.run(&self.admit, keys, |command| {
-            command.arg("quota").arg(figures.packed().as_slice()).arg("").arg(tenant);
+            command.arg("quota").arg(figures.packed().as_flattened()).arg("").arg(tenant);
         })
         .await
     }
@@ -129,7 +133,7 @@ impl Store for RedisStore {
     async fn admit(&self, ask: &Ask) -> Result<Answer, StoreError> {
         let scope = &ask.scope;
         let record = ask.record.as_ref();
-        let keys = self.keys(scope, record.map(|record| record.name.as_str()));
+        let keys = self.keys(scope, record.map(|record| &*record.name));
         let word = match ask.stage {
             Stage::Call => "call",
             Stage::Attempt { .. } => "attempt",
@@ -138,18 +142,18 @@ impl Store for RedisStore {
         };
         let figures = AdmitFigures::of(ask, self.clock()).packed();
         let reply = self.run(&self.admit, &keys, |command| {
-            command.arg(word).arg(figures.as_slice()).arg(hex(ask.nonce));
+            command.arg(word).arg(figures.as_flattened()).arg(ask.nonce);
             command.arg(scope.tenant.as_str());
             if let Some(record) = record {
                 command
                     .arg(record.version)
-                    .arg(&record.fingerprint)
+                    .arg(&*record.fingerprint)
                     .arg(record.upstream_token.as_str())
-                    .arg(&record.mac)
+                    .arg(&*record.mac)
                     .arg(record.distrust.as_deref().unwrap_or_default());
             }
         });
-        reply::answer(scope, reply.await?)
+        reply::answer(scope, &reply.await?)
     }
 
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
@@ -163,7 +167,7 @@ impl Store for RedisStore {
         };
         let figures = SettleFigures::of(settlement, self.clock()).packed();
         let reply = self.run(&self.settle, &keys, |command| {
-            command.arg(word).arg(figures.as_slice()).arg(hex(*nonce));
+            command.arg(word).arg(figures.as_flattened()).arg(*nonce);
             command.arg(scope.tenant.as_str());
             if let Some(sealed) = sealed {
                 command.arg(sealed);
@@ -176,19 +180,18 @@ impl Store for RedisStore {
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         let keys = self.keys(scope, None);
         let figures = AdmitFigures::of_scope(scope, self.clock());
-        reply::levels(scope, self.read_quota(&keys, scope.tenant.as_str(), figures).await?)
+        reply::levels(scope, &self.read_quota(&keys, scope.tenant.as_str(), figures).await?)
     }
 
     /// Runs the script on its own keys in the upstream's slot. A PING is not enough: a replica, a
     /// full server and a server without permissions answer it, too.
     async fn probe(&self) -> Result<(), StoreError> {
-        let (prefix, upstream) = (&self.prefix, &self.probed);
-        let keys = KEYS.map(|key| format!("{prefix}:{{{upstream}}}:probe:{key}"));
+        let keys = KEYS.map(|kind| self.key(&self.probed, "probe:", kind.trim_end_matches(':')));
         self.read_quota(&keys, "", AdmitFigures::of_probe()).await?;
         // A settlement of no call: the server then knows both scripts before the first call.
         let figures = SettleFigures::of_probe().packed();
         let settled = self.run(&self.settle, &keys, |command| {
-            command.arg("uncertain").arg(figures.as_slice()).arg(hex(Nonce(0))).arg("");
+            command.arg("uncertain").arg(figures.as_flattened()).arg(Nonce(0)).arg("");
         });
         settled.await.map(drop)
     }
@@ -201,9 +204,32 @@ impl Prepared {
     }
 }
 
-fn hex(nonce: Nonce) -> String {
-    format!("{:032x}", nonce.0)
+/// A key of an upstream. All of them share the part in braces, and with it the cluster's slot.
+struct Key<'a> {
+    prefix: &'a str,
+    upstream: &'a str,
+    /// One of [`KEYS`], `record:` or `probe:`.
+    kind: &'a str,
+    /// Follows a kind that ends with a colon.
+    of: &'a str,
 }
+
+impl ToRedisArgs for Key<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let Self { prefix, upstream, kind, of } = self;
+        let mut key = out.writer_for_next_arg();
+        for part in [prefix, ":{", upstream, "}:", kind, of] {
+            let _always_fits = key.write_all(part.as_bytes());
+        }
+    }
+}
+
+impl ToRedisArgs for Nonce {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(format_args!("{:032x}", self.0));
+    }
+}
+
 
 /// The reply of a script.
 type Reply = Result<Value, StoreError>;
@@ -212,5 +238,6 @@ type Reply = Result<Value, StoreError>;
 const ARGS: usize = 20;
 const BYTES: usize = 1024;
 
-/// The keys of every script except the record's, in the order of `admit.lua`.
-const KEYS: [&str; 6] = ["upstream", "tenant", "flights", "queue", "drops", "starts"];
+/// The keys of every script except the record's, in the order of `admit.lua`. The tenant's name
+/// follows a colon.
+const KEYS: [&str; 6] = ["upstream", "tenant:", "flights:", "queue", "drops", "starts"];

@@ -146,7 +146,7 @@ impl Operator {
         let (tenant, upstream) = (self.tenant(tenant)?, self.upstream(upstream)?);
         let name = self.settings.keys.record_name(&tenant.name, &upstream.name, token);
         let seen = answered(|| self.store.record(&upstream.name, &name)).await?;
-        Ok(self.told(name, seen))
+        Ok(self.told(name.to_string(), seen))
     }
 
     /// Forgets the record, but never one in flight. `as_seen`: only if the record has not changed

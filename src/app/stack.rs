@@ -24,7 +24,7 @@ use crate::call::{Notes, REQUEST_ID, RateLimit};
 use crate::config::{Server, Settings};
 use crate::error::{Error, Sent};
 use crate::gateway::Gateway;
-use crate::grpc::status::{self, of_one_call};
+use crate::grpc::status::{self, number, of_one_call};
 use crate::grpc::steps::{self, Deadlines, HeldBody, Identities, Opening};
 use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas, unary};
 use crate::identity::Identity;
@@ -262,9 +262,9 @@ fn labelled(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
         headers.insert(&ID, of_one_call(id));
     }
     if let Some(RateLimit { limit, remaining, reset_s }) = notes.levels() {
-        headers.insert(&LIMIT, limit.into());
-        headers.insert(&REMAINING, of_one_call(remaining.into()));
-        headers.insert(&RESET, of_one_call(reset_s.into()));
+        headers.insert(&LIMIT, number(limit.into()));
+        headers.insert(&REMAINING, of_one_call(number(remaining.into())));
+        headers.insert(&RESET, of_one_call(number(reset_s)));
     }
     response
 }

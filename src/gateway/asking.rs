@@ -244,7 +244,7 @@ impl<'a, S: Store> Asking<'a, S> {
         }
         let Route { tenant, upstream, .. } = route;
         match keys.record_at(version, &tenant.name, &upstream.name, request, *retention) {
-            Some(same) if same.fingerprint == fingerprint => {
+            Some(same) if *same.fingerprint == *fingerprint => {
                 self.ask.record = Some(same);
                 Ok(())
             }

@@ -15,7 +15,7 @@ use crate::places::{self, Places};
 use crate::sync::lock;
 
 /// The name and the fingerprint of a record: the same call, and not only the same token.
-type Key = (String, String);
+type Key = (Arc<str>, Arc<str>);
 
 /// The calls with a `client_token` that run in this process.
 #[derive(Default)]

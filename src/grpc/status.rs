@@ -39,9 +39,9 @@ pub fn refuse(error: &Error, notes: &Notes) -> Response<Body> {
     // Room for what every answer has: the map is allocated once.
     let mut headers = HeaderMap::with_capacity(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(&STATUS, HeaderValue::from(row.code as i32));
+    headers.insert(&STATUS, number(row.code as u64));
     headers.insert(&MESSAGE, HeaderValue::from_static(row.message));
-    headers.insert(&PUSHBACK, millis.map_or(NEVER, HeaderValue::from));
+    headers.insert(&PUSHBACK, millis.map_or(NEVER, number));
     if let Ok(shown) = HeaderValue::try_from(shown) {
         headers.insert(&DETAILS, of_one_call(shown));
     }
@@ -75,6 +75,11 @@ pub(crate) fn finish(response: Response<Body>, notes: &Notes) -> Response<Body> 
 pub(crate) fn of_one_call(mut value: HeaderValue) -> HeaderValue {
     value.set_sensitive(true);
     value
+}
+
+/// A number, which is allocated once. `HeaderValue::from` allocates it twice.
+pub(crate) fn number(number: u64) -> HeaderValue {
+    HeaderValue::try_from(number.to_string()).unwrap_or_else(|_| HeaderValue::from(number))
 }
 
 /// The code's name as gRPC's specification writes it.

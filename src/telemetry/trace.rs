@@ -199,17 +199,23 @@ impl Span {
         self.end(fault.then_some(code));
     }
 
-    /// Begins the span of an operation on Redis, below the span of [`Span::scope`].
+    /// Begins the span of an operation on Redis, below the span of [`Span::scope`]. There is none
+    /// unless that span is recorded: nothing hands it on.
     #[must_use]
     pub(crate) fn operation(operation: Operation) -> Self {
-        let parent = CURRENT.try_with(Clone::clone).unwrap_or_default();
-        parent.child(operation.span_name(), || {
-            vec![
-                KeyValue::new(at::DB_SYSTEM, "redis"),
-                KeyValue::new(at::DB_OPERATION, "EVALSHA"),
-                KeyValue::new(at::DB_PROCEDURE, operation.as_str()),
-            ]
-        })
+        let below = |parent: &Self| {
+            if !parent.is_recorded() {
+                return Self(None);
+            }
+            parent.child(operation.span_name(), || {
+                vec![
+                    KeyValue::new(at::DB_SYSTEM, "redis"),
+                    KeyValue::new(at::DB_OPERATION, "EVALSHA"),
+                    KeyValue::new(at::DB_PROCEDURE, operation.as_str()),
+                ]
+            })
+        };
+        CURRENT.try_with(below).unwrap_or_default()
     }
 
     /// Ends the span, with the error if there was one.
@@ -232,11 +238,15 @@ impl Span {
 
     /// Adds attributes, and computes them only if the span is recorded.
     fn describe(&self, attributes: impl FnOnce() -> Vec<KeyValue>) {
-        let Some((_, context)) = &self.0 else { return };
-        let span = context.span();
-        if span.is_recording() {
-            span.set_attributes(attributes());
+        if self.is_recorded()
+            && let Some((_, context)) = &self.0
+        {
+            context.span().set_attributes(attributes());
         }
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.0.as_ref().is_some_and(|(_, context)| context.span().is_recording())
     }
 }
 

@@ -76,10 +76,11 @@ impl Lines {
         let is_full = |waiting: &mut Waiting| waiting.bytes.len() >= MAX_BYTES;
         let room = shared.drained.wait_while(waiting, is_full);
         let mut waiting = room.unwrap_or_else(PoisonError::into_inner);
-        let was_empty = waiting.bytes.is_empty();
+        let before = waiting.bytes.len();
         waiting.bytes.extend_from_slice(line);
         waiting.lines += 1;
-        if was_empty {
+        let is_enough = (before..waiting.bytes.len()).contains(&(ENOUGH_BYTES - 1));
+        if before == 0 || is_enough {
             shared.filled.notify_one();
         }
     }
@@ -143,10 +144,10 @@ impl<'a> MakeWriter<'a> for Lines {
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// With more bytes than this, the thread writes at once.
-const ENOUGH_BYTES: usize = 64 * 1024;
+const ENOUGH_BYTES: usize = 128 * 1024;
 
 /// How long a line may wait for others: too short for a person or a collector to notice.
-const LINGER: Duration = Duration::from_millis(2);
+const LINGER: Duration = Duration::from_millis(10);
 
 /// The longest time that the end of the process waits for its log.
 const FLUSH: Duration = Duration::from_secs(1);

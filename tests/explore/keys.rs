@@ -161,27 +161,33 @@ fn outlived(view: &View, ttls: &[Value]) -> Option<String> {
 }
 
 fn reply(value: &Value) -> Option<Reply> {
-    let parts = match value {
-        Value::Int(closed) => return Some(Reply::Settled(*closed == 1)),
-        Value::Array(parts) => parts,
-        _ => return None,
-    };
-    let rest = parts.get(4..).unwrap_or_default();
-    let part = |index: usize| rest.get(index);
-    Some(match bytes(&parts[0])? {
+    if let Value::Int(closed) = value {
+        return Some(Reply::Settled(*closed == 1));
+    }
+    let (word, rest) = until_nul(bytes(value)?)?;
+    // Past the levels, and the limit that was let through.
+    let (_, rest) = until_nul(rest.get(4 * 8..)?)?;
+    let figure = |index: usize| doubles(rest).get(index).copied();
+    let text = |offset| Some(until_nul(rest.get(offset..)?)?.0);
+    Some(match word {
         b"granted" => Reply::Granted {
-            sticky: whole(part(1)?)? == 1,
-            token: number_after(bytes(part(2)?)?, "token-of-")?,
+            sticky: figure(1)? == 1.0,
+            token: number_after(text(3 * 8)?, "token-of-")?,
         },
-        b"replay" => Reply::Replay(number_after(bytes(part(0)?)?, "sealed-by-")?),
-        b"mismatch" => Reply::Mismatch(number_after(bytes(part(1)?)?, "print-of-")?),
-        b"busy" => Reply::Busy(i32::try_from(whole(part(0)?)? / 1_000).ok()?),
+        b"replay" => Reply::Replay(number_after(rest, "sealed-by-")?),
+        b"mismatch" => Reply::Mismatch(number_after(text(text(0)?.len() + 1)?, "print-of-")?),
+        b"busy" => Reply::Busy((figure(0)? / 1e3) as Ms),
         b"tombstone" => Reply::Tombstone,
         b"lost" => Reply::Lost,
         b"refused" => Reply::Refused,
-        b"ask_again" => Reply::AskAgain((doubles(bytes(part(0)?)?)[0] * 1e3).round() as Ms),
+        b"ask_again" => Reply::AskAgain((figure(0)? * 1e3).round() as Ms),
         _ => return None,
     })
+}
+
+fn until_nul(packed: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = packed.iter().position(|byte| *byte == 0)?;
+    Some((&packed[..end], &packed[end + 1..]))
 }
 
 fn view(parts: &[Value]) -> Option<View> {

@@ -63,11 +63,11 @@ impl MemoryEngine {
             scope: self.scope.clone(),
             nonce: Nonce(u128::from(who) + 1),
             record: Some(RecordAsk {
-                name: RECORD.to_owned(),
+                name: RECORD.into(),
                 version: 1,
-                fingerprint: print_of(content),
+                fingerprint: print_of(content).into(),
                 upstream_token: UpstreamToken::new(token_of(content)).unwrap(),
-                mac: mac_of(content),
+                mac: mac_of(content).into(),
                 retention: millis(RETENTION),
                 distrust: distrust.map(|who| sealed_by(who).into_bytes()),
             }),
@@ -98,7 +98,7 @@ impl MemoryEngine {
         Settlement {
             scope: self.scope.clone(),
             nonce: Nonce(u128::from(who) + 1),
-            record: Some(RECORD.to_owned()),
+            record: Some(RECORD.into()),
             verdict,
             throttled: None,
         }

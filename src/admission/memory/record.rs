@@ -1,5 +1,7 @@
 //! One idempotency record: its answer to an ask, and its states.
 
+use std::sync::Arc;
+
 use super::super::{Decision, Nonce, RecordAsk, Verdict};
 use crate::domain::UpstreamToken;
 
@@ -8,9 +10,9 @@ use crate::domain::UpstreamToken;
 pub(super) struct Record {
     pub state: State,
     version: u8,
-    pub fingerprint: String,
+    pub fingerprint: Arc<str>,
     token: UpstreamToken,
-    mac: String,
+    mac: Arc<str>,
     /// Once uncertain, always uncertain.
     pub sticky: bool,
     /// When the record is forgotten, in µs of m.
@@ -93,8 +95,8 @@ impl Record {
 
     fn mismatch(&self) -> Decision {
         Decision::Mismatch {
-            mac: self.mac.clone(),
-            fingerprint: self.fingerprint.clone(),
+            mac: self.mac.to_string(),
+            fingerprint: self.fingerprint.to_string(),
             upstream_token: self.token.as_str().to_owned(),
             version: self.version,
         }

@@ -89,7 +89,7 @@ impl UpstreamState {
                     State::InFlight { nonce, lease } => Some((nonce, lease)),
                     _ => None,
                 },
-                fingerprint: record.fingerprint.clone(),
+                fingerprint: record.fingerprint.to_string(),
                 sticky: record.sticky,
                 until: record.until,
                 body: record.body.as_ref().map(|body| (body.sealed.clone(), body.until)),

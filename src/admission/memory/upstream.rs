@@ -105,7 +105,7 @@ impl UpstreamState {
             }
         }
         if let Some(name) = &settlement.record {
-            ours = self.records.get(name.as_str()).is_some_and(|held| held.is_held_by(*nonce, m));
+            ours = self.records.get(&**name).is_some_and(|held| held.is_held_by(*nonce, m));
             if ours {
                 self.update(name, |record| record.settle(verdict, life(verdict, wall), m));
             }
@@ -383,16 +383,15 @@ impl UpstreamState {
         standing
     }
 
-    fn insert(&mut self, name: &str, record: Record) {
+    fn insert(&mut self, name: &Arc<str>, record: Record) {
         self.update(name, |_| false);
         if self.records.len() >= self.max_records
             && let Some((_, oldest)) = self.purges.first().cloned()
         {
             self.update(&oldest, |_| false);
         }
-        let name: Arc<str> = name.into();
-        self.purges.insert((record.next_purge(), Arc::clone(&name)));
-        self.records.insert(name, record);
+        self.purges.insert((record.next_purge(), Arc::clone(name)));
+        self.records.insert(Arc::clone(name), record);
     }
 
     /// Changes a record, or forgets it if the change returns false.

@@ -18,18 +18,24 @@
 --       4 tenant
 --       with a record: 5 version, 6 fingerprint, 7 upstream token, 8 mac,
 --         9 what is distrusted, or empty
--- Reply { word, packed doubles: level, factor, wait that was let through in s; in flight,
---         limit that was let through: none | rate | in_flight, … }
---       levels tenant, share, budget (packed), n  the answer to a quota; n: how many wait
---       granted m, sticky 0 | 1, token, 0 | 1     token empty without a record; 1: a record that
---                                                 stood there was not written by a gateway
---       replay body
---       mismatch mac, fingerprint, token, version
---       busy us                                   what is left of the lease
---       tombstone
---       lost                                      the claim is not this call's; to a look: no answer
---       refused rate | in_flight | budget, s (packed)
---       ask_again s (packed)
+-- Reply one string, since Redis and its clients spend more on every further part. Its figures are
+--       doubles, and a NUL ends each of its texts. It begins with
+--         word
+--         level, factor, in flight, wait that was let through in s
+--         limit that was let through: none | rate | in_flight
+--       and goes on by the word:
+--         levels tenant, share, budget, n          the answer to a quota; n: how many wait
+--         granted m, sticky 0 | 1, strange 0 | 1, token
+--                                                  strange: no gateway wrote the record that stood
+--                                                  there; the token is empty without a record
+--         replay body                              without a NUL
+--         mismatch mac, fingerprint, token, version
+--         busy us                                  what is left of the lease
+--         tombstone
+--         lost                                     the claim is not this call's; to a look: no
+--                                                  answer
+--         refused s, rate | in_flight | budget
+--         ask_again s
 -- An answer that is not `granted` claims nothing. `ask_again` holds a place in the queue.
 
 local MAX_QUEUE = 1024
@@ -108,7 +114,8 @@ local function spread(exact, promised, each, holds)
   return hint, m + hint
 end
 
-local function close(word, ...)
+-- Writes what has changed, and returns the reply. `more`: what the word has of its own, packed.
+local function close(word, more)
   store(KEYS[1], up, life)
   if dirty then
     redis.call('SET', KEYS[2], pack_tenant(tenant), 'PX', px(tenant_life))
@@ -121,11 +128,17 @@ local function close(word, ...)
     redis.call('ZREM', KEYS[4], unpack(queue.gone))
     redis.call('ZREM', KEYS[5], unpack(queue.gone))
   end
-  local levels = struct.pack('<ddd', tenant.level, up.factor, shadowed_wait)
-  return { word, levels, flying, shadowed, ... }
+  return struct.pack('<sdddds', word, tenant.level, up.factor, flying, shadowed_wait, shadowed)
+    .. (more or '')
 end
 
-local function refuse(limit, wait) return close('refused', limit, struct.pack('<d', wait / 1e6)) end
+local function refuse(limit, wait)
+  return close('refused', struct.pack('<ds', wait / 1e6, limit))
+end
+
+local function grant(sticky, token, strange)
+  return close('granted', struct.pack('<ddds', m, tonumber(sticky), strange, token))
+end
 
 local function leave_queue()
   redis.call('ZREM', KEYS[4], member(nonce, queue.kind, tenant_name))
@@ -135,7 +148,7 @@ end
 if ask == 'quota' then
   local waiting = try('ZCOUNT', KEYS[5], after_m, '+inf')
   if type(waiting) == 'table' then waiting = 0 end
-  return close('levels', struct.pack('<ddd', tenant.level, tenant.share, up.level), waiting)
+  return close('levels', struct.pack('<dddd', tenant.level, tenant.share, up.level, waiting))
 end
 
 -- 1. The record.
@@ -149,9 +162,9 @@ if KEYS[7] then
   local version, fingerprint, own_token, own_mac = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
   local distrusted = ARGV[9]
   local fields = try('HMGET', KEYS[7],
-    'state', 'nonce', 'version', 'print', 'token', 'mac', 'sticky', 'times')
-  local state, holder, kept_version, kept_print, kept_token, kept_mac, kept_sticky, packed =
-    fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], fields[7], fields[8]
+    'state', 'nonce', 'version', 'print', 'token', 'mac', 'sticky', 'times', 'body')
+  local state, holder, kept_version, kept_print, kept_token, kept_mac, kept_sticky, packed, body
+    = fields[1], fields[2], fields[3], fields[4], fields[5], fields[6], fields[7], fields[8], fields[9]
   local held
   if state then held, ends_at, body_until = times(packed) end
   token = own_token
@@ -159,13 +172,17 @@ if KEYS[7] then
   local is_named = kept_version and kept_print and kept_token and kept_mac
   local is_sound = is_whole(held, body_until, state, holder, kept_version, kept_print, kept_token,
     kept_mac, kept_sticky)
-  if fields.err or not is_named then
-    if fields.err or redis.call('EXISTS', KEYS[7]) == 1 then standing, wipe = 'foreign', true end
+  if fields.err then
+    standing, wipe = 'foreign', true
+  elseif not is_named then
+    -- Nothing, or what no gateway wrote: only a claim needs to know which.
+    standing = 'absent'
   elseif is_sound and ends_at <= m then
     wipe = true
   elseif kept_version ~= version or kept_print ~= fingerprint then
     if is_written(kept_version, kept_print, kept_token, kept_mac) and distrusted ~= kept_mac then
-      return close('mismatch', kept_mac, kept_print, kept_token, kept_version)
+      return close('mismatch',
+        struct.pack('<ssss', kept_mac, kept_print, kept_token, kept_version))
     end
     standing, wipe = 'foreign', true
   elseif kept_token ~= token or kept_mac ~= own_mac then
@@ -175,14 +192,14 @@ if KEYS[7] then
     -- A place in flight has the same form in every layout: it tells whether the claim still runs.
     local is_unknown = state == 'in_flight' and holder and packed and not LAYOUTS[packed:byte()]
     local place = is_unknown and math.abs(tonumber(try('ZSCORE', KEYS[3], holder)) or 0)
-    if place and runs(place, m) then return close('busy', place - m) end
+    if place and runs(place, m) then return close('busy', struct.pack('<d', place - m)) end
     standing, wipe = 'foreign', true
   else
     sticky = kept_sticky
     if state == 'in_flight' and holder == nonce then
       standing, lease = 'ours', max(lease, held <= last_lease and held or 0)
     elseif state == 'in_flight' and runs(held, m) then
-      return close('busy', held - m)
+      return close('busy', struct.pack('<d', held - m))
     elseif state == 'tombstone' then
       return close('tombstone')
     elseif body_until ~= -1 then
@@ -195,7 +212,6 @@ if KEYS[7] then
         redis.call('HDEL', KEYS[7], 'body')
         return reply
       end
-      local body = redis.call('HGET', KEYS[7], 'body')
       if body and body ~= distrusted then return close('replay', body) end
       standing = 'uncertain'
     else
@@ -218,7 +234,7 @@ local is_counted = score and score > 0
 if ask == 'renew' then
   if not running and not KEYS[7] then return close('lost') end
   life = max(life, lease_us)
-  local reply = close('granted', m, tonumber(sticky), token, 0)
+  local reply = grant(sticky, token, 0)
   if running then
     redis.call('ZADD', KEYS[3], 'XX', is_counted and max(lease, running) or -max(lease, running),
       nonce)
@@ -376,14 +392,18 @@ if KEYS[7] then
   ends_at = max(ends_at, lease)
   life = max(life, ends_at - m)
 end
+if KEYS[7] and standing == 'absent' and not wipe and redis.call('EXISTS', KEYS[7]) == 1 then
+  standing, wipe, sticky = 'foreign', true, '1'
+end
 if is_attempt or (mended and running) then is_free = running and not is_counted end
-local reply = close('granted', m, tonumber(sticky), token, standing == 'foreign' and 1 or 0)
+-- With the call's own place.
+flying = flying + (is_free and 0 or 1) - (running and is_counted and 1 or 0)
+local reply = grant(sticky, token, standing == 'foreign' and 1 or 0)
 if is_queued and not mended then leave_queue() end
 if last_start then redis.call('HSET', KEYS[6], tenant_name, int(last_start)) end
 if flights_foreign then redis.call('DEL', KEYS[3]) end
 redis.call('ZREMRANGEBYSCORE', KEYS[3], -m, m)
 redis.call('ZADD', KEYS[3], is_free and -lease or lease, nonce)
-reply[3] = flying + (is_free and 0 or 1) - (running and is_counted and 1 or 0)
 redis.call('PEXPIRE', KEYS[3], MAX_LEASE / 1e3)
 if KEYS[7] then
   if wipe then redis.call('DEL', KEYS[7]) end

@@ -16,8 +16,8 @@ macro_rules! figures {
 
         impl $name {
             /// The figures as little-endian doubles, which `struct.unpack` reads.
-            pub(crate) fn packed(&self) -> Vec<u8> {
-                [$(self.$field.to_le_bytes()),+].concat()
+            pub(crate) fn packed(&self) -> [[u8; 8]; [$(stringify!($field)),+].len()] {
+                [$(self.$field.to_le_bytes()),+]
             }
 
             #[cfg(test)]

@@ -23,12 +23,11 @@ impl RedisStore {
         upstream: &Upstream,
         tenants: &[&Tenant],
     ) -> Result<UpstreamLevels, StoreError> {
-        let of_upstream = |key: &str| format!("{}:{{{}}}:{key}", self.prefix, upstream.name);
-        let mut keys = vec![of_upstream("upstream"), of_upstream("queue"), of_upstream("drops")];
+        let key = |kind, of| self.key(upstream.name.as_str(), kind, of);
+        let mut keys = vec![key("upstream", ""), key("queue", ""), key("drops", "")];
         let mut of_tenants = Vec::new();
         for Tenant { name, limits, .. } in tenants {
-            keys.push(of_upstream(&format!("tenant:{name}")));
-            keys.push(of_upstream(&format!("flights:{name}")));
+            keys.extend(["tenant:", "flights:"].map(|kind| key(kind, name.as_str())));
             of_tenants.extend(TenantFigures::of(limits).packed());
         }
         let figures = UpstreamFigures::of(upstream, self.clock()).packed();
@@ -36,7 +35,7 @@ impl RedisStore {
             self.layout.of(concat!(include_str!("common.lua"), include_str!("levels.lua"))),
         );
         let reply = self.run(&script, &keys, |command| {
-            command.arg(figures.as_slice()).arg(of_tenants.as_slice());
+            command.arg(figures.as_flattened()).arg(of_tenants.as_flattened());
             tenants.iter().for_each(|tenant| {
                 command.arg(tenant.name.as_str());
             });
@@ -85,14 +84,11 @@ impl RedisStore {
         let script = Prepared::new(
             self.layout.of(concat!(include_str!("common.lua"), include_str!("record.lua"))),
         );
-        let prefix = &self.prefix;
-        let keys = [
-            format!("{prefix}:{{{upstream}}}:upstream"),
-            format!("{prefix}:{{{upstream}}}:record:{name}"),
-        ];
+        let upstream = upstream.as_str();
+        let keys = [self.key(upstream, "upstream", ""), self.key(upstream, "record:", name)];
         let figures = RecordFigures::of(self.clock()).packed();
         self.run(&script, &keys, |command| {
-            command.arg(figures.as_slice()).arg(ask).arg(stamp);
+            command.arg(figures.as_flattened()).arg(ask).arg(stamp);
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! The scripts' replies, as the store's own types. `admit.lua` documents their forms.
+//! The scripts' replies, as the store's own types. Each script documents its own.
 
 use std::time::Duration;
 
@@ -9,16 +9,19 @@ use super::super::{Answer, Decision, Moment, Quota, Refused, Scope, StoreError, 
 use crate::domain::UpstreamToken;
 use crate::error::Limit;
 
-/// The parts of a reply, in order.
+/// What is left of a reply of `admit.lua`.
+struct Packed<'a>(&'a [u8]);
+
+/// The parts of a reply of `record.lua`, in order.
 pub(super) struct ReplyParts(std::vec::IntoIter<Value>);
 
 /// Reads the reply of `admit.lua` to anything but a quota.
-pub(super) fn answer(scope: &Scope, reply: Value) -> Result<Answer, StoreError> {
+pub(super) fn answer(scope: &Scope, reply: &Value) -> Result<Answer, StoreError> {
     read_answer(scope, reply).ok_or(StoreError::Unreadable)
 }
 
 /// Reads the reply of `admit.lua` to a quota.
-pub(super) fn levels(scope: &Scope, reply: Value) -> Result<StoreLevels, StoreError> {
+pub(super) fn levels(scope: &Scope, reply: &Value) -> Result<StoreLevels, StoreError> {
     read_levels(scope, reply).ok_or(StoreError::Unreadable)
 }
 
@@ -30,46 +33,90 @@ pub(super) fn settled(reply: &Value) -> Result<bool, StoreError> {
     }
 }
 
-fn read_levels(scope: &Scope, reply: Value) -> Option<StoreLevels> {
-    let (mut parts, _) = ReplyParts::of(reply)?;
-    let (quota, _) = parts.head(scope)?;
-    let [tenant, share, budget] = parts.figures()?;
-    let queued = u32::try_from(parts.whole()?).ok()?;
-    Some(StoreLevels { quota, tenant, share, budget, queued })
+fn read_levels(scope: &Scope, reply: &Value) -> Option<StoreLevels> {
+    let (_, mut reply) = Packed::of(reply)?;
+    let (quota, _) = reply.head(scope)?;
+    let [tenant, share, budget, queued] = reply.figures()?;
+    Some(StoreLevels { quota, tenant, share, budget, queued: whole(queued)? as u32 })
 }
 
-fn read_answer(scope: &Scope, reply: Value) -> Option<Answer> {
-    let (mut parts, decision) = ReplyParts::of(reply)?;
-    let (quota, shadowed) = parts.head(scope)?;
-    let decision = match decision.as_slice() {
-        b"granted" => {
-            let at = Moment::from_micros(parts.whole()?);
-            let takeover = parts.whole()? == 1;
-            let token = parts.text()?;
+fn read_answer(scope: &Scope, reply: &Value) -> Option<Answer> {
+    let (word, mut reply) = Packed::of(reply)?;
+    let (quota, shadowed) = reply.head(scope)?;
+    let decision = match word {
+        "granted" => {
+            let [at, takeover, distrusted] = reply.figures()?;
+            let token = reply.text()?;
             let upstream_token =
                 if token.is_empty() { None } else { Some(UpstreamToken::new(token).ok()?) };
-            let distrusted = parts.whole()? == 1;
-            Decision::Granted { at, upstream_token, takeover, distrusted }
+            let (takeover, distrusted) = (takeover == 1.0, distrusted == 1.0);
+            Decision::Granted {
+                at: Moment::from_micros(whole(at)?),
+                upstream_token,
+                takeover,
+                distrusted,
+            }
         }
-        b"replay" => Decision::Replay { sealed: parts.bytes()? },
-        b"mismatch" => Decision::Mismatch {
-            mac: parts.text()?,
-            fingerprint: parts.text()?,
-            upstream_token: parts.text()?,
-            version: parts.text()?.parse().ok()?,
+        "replay" => Decision::Replay { sealed: std::mem::take(&mut reply.0).to_vec() },
+        "mismatch" => Decision::Mismatch {
+            mac: reply.text()?.to_owned(),
+            fingerprint: reply.text()?.to_owned(),
+            upstream_token: reply.text()?.to_owned(),
+            version: reply.text()?.parse().ok()?,
         },
-        b"busy" => Decision::Busy { lease: Duration::from_micros(parts.whole()?) },
-        b"tombstone" => Decision::Tombstone,
-        b"lost" => Decision::Lost,
-        b"refused" => {
-            let limit = limit(&parts.bytes()?)??;
-            let wait = parts.seconds()?;
-            Decision::Refused(Refused::micros(limit, wait * 1e6))
+        "busy" => {
+            let [lease] = reply.figures()?;
+            Decision::Busy { lease: Duration::from_micros(whole(lease)?) }
         }
-        b"ask_again" => Decision::AskAgain { after: up_to_micros(parts.seconds()?) },
+        "tombstone" => Decision::Tombstone,
+        "lost" => Decision::Lost,
+        "refused" => {
+            let [wait] = reply.figures()?;
+            Decision::Refused(Refused::micros(limit(reply.text()?)??, wait * 1e6))
+        }
+        "ask_again" => {
+            let [after] = reply.figures()?;
+            Decision::AskAgain { after: up_to_micros(after) }
+        }
         _ => return None,
     };
-    Some(Answer { decision, shadowed, quota })
+    reply.0.is_empty().then_some(Answer { decision, shadowed, quota })
+}
+
+impl<'a> Packed<'a> {
+    /// The first word, and what follows it.
+    fn of(reply: &'a Value) -> Option<(&'a str, Self)> {
+        let Value::BulkString(packed) = reply else { return None };
+        let mut reply = Self(packed);
+        Some((reply.text()?, reply))
+    }
+
+    /// The levels, and the limit that was let through.
+    fn head(&mut self, scope: &Scope) -> Option<(Quota, Option<Refused>)> {
+        let [level, factor, in_flight, wait] = self.figures()?;
+        let quota = scope.quota(level, whole(in_flight)?, factor);
+        let limit = limit(self.text()?)?;
+        Some((quota, limit.map(|limit| Refused::micros(limit, wait * 1e6))))
+    }
+
+    /// Doubles, exactly this many. NaN makes the reply unreadable.
+    fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
+        let (packed, rest) = self.0.split_at_checked(8 * N)?;
+        self.0 = rest;
+        let mut figures = [0.0; N];
+        for (figure, bytes) in figures.iter_mut().zip(packed.as_chunks().0) {
+            *figure = f64::from_le_bytes(*bytes);
+        }
+        (!figures.iter().any(|figure| figure.is_nan())).then_some(figures)
+    }
+
+    /// A text, up to its NUL.
+    fn text(&mut self) -> Option<&'a str> {
+        let end = self.0.iter().position(|byte| *byte == 0)?;
+        let (text, rest) = (&self.0[..end], &self.0[end + 1..]);
+        self.0 = rest;
+        std::str::from_utf8(text).ok()
+    }
 }
 
 impl ReplyParts {
@@ -81,14 +128,6 @@ impl ReplyParts {
         Some((parts, decision))
     }
 
-    /// The start of every reply: the levels, and the limit that was let through.
-    fn head(&mut self, scope: &Scope) -> Option<(Quota, Option<Refused>)> {
-        let [level, factor, wait] = self.figures()?;
-        let quota = scope.quota(level, self.whole()?, factor);
-        let limit = limit(&self.bytes()?)?;
-        Some((quota, limit.map(|limit| Refused::micros(limit, wait * 1e6))))
-    }
-
     pub(crate) fn bytes(&mut self) -> Option<Vec<u8>> {
         match self.0.next()? {
             Value::BulkString(bytes) => Some(bytes),
@@ -97,42 +136,27 @@ impl ReplyParts {
         }
     }
 
-    fn text(&mut self) -> Option<String> {
-        String::from_utf8(self.bytes()?).ok()
-    }
-
-    fn seconds(&mut self) -> Option<f64> {
-        self.figures().map(|[seconds]| seconds)
-    }
-
     /// Packed doubles, exactly this many. NaN makes the reply unreadable.
     pub(crate) fn figures<const N: usize>(&mut self) -> Option<[f64; N]> {
         let packed = self.bytes()?;
-        let (doubles, rest) = packed.as_chunks::<8>();
-        let figures: [f64; N] = doubles
-            .iter()
-            .map(|bytes| f64::from_le_bytes(*bytes))
-            .collect::<Vec<_>>()
-            .try_into()
-            .ok()?;
-        (rest.is_empty() && !figures.iter().any(|figure| figure.is_nan())).then_some(figures)
-    }
-
-    fn whole(&mut self) -> Option<u64> {
-        match self.0.next()? {
-            Value::Int(whole) => u64::try_from(whole).ok(),
-            _ => None,
-        }
+        let mut packed = Packed(&packed);
+        let figures = packed.figures()?;
+        packed.0.is_empty().then_some(figures)
     }
 }
 
+/// A figure that counts, or a time in µs: not negative.
+fn whole(figure: f64) -> Option<u64> {
+    (figure >= 0.0).then_some(figure as u64)
+}
+
 /// The limit of a word; the outer `None` if the word is unknown.
-fn limit(word: &[u8]) -> Option<Option<Limit>> {
+fn limit(word: &str) -> Option<Option<Limit>> {
     match word {
-        b"none" => Some(None),
-        b"rate" => Some(Some(Limit::TenantRate)),
-        b"in_flight" => Some(Some(Limit::TenantInFlight)),
-        b"budget" => Some(Some(Limit::UpstreamBudget)),
+        "none" => Some(None),
+        "rate" => Some(Some(Limit::TenantRate)),
+        "in_flight" => Some(Some(Limit::TenantInFlight)),
+        "budget" => Some(Some(Limit::UpstreamBudget)),
         _ => None,
     }
 }

@@ -242,12 +242,12 @@ pub fn waiting(ask: Ask, millis: u64) -> Ask {
 /// What the keys' owner would derive, in clear.
 pub fn record(client_token: &str, content: &str) -> RecordAsk {
     RecordAsk {
-        name: format!("record-of-{client_token}"),
+        name: format!("record-of-{client_token}").into(),
         version: 1,
-        fingerprint: format!("print-of-{content}"),
+        fingerprint: format!("print-of-{content}").into(),
         upstream_token: UpstreamToken::new(format!("upstream-token-of-{client_token}-{content}"))
             .unwrap(),
-        mac: format!("mac-of-{client_token}-{content}"),
+        mac: format!("mac-of-{client_token}-{content}").into(),
         retention: Duration::from_secs(86_400),
         distrust: None,
     }
