@@ -24,16 +24,22 @@ profile=$out/gateway.profdata
 rm -rf "$counts"
 mkdir -p "$counts"
 
-# release FLAG PACKAGE…: with --target, so that build scripts and macros do not count.
+# release FLAGS PACKAGE…: with --target, so that build scripts and macros do not count.
 release() {
-  CARGO_TARGET_DIR=$out/${1%%=*} RUSTFLAGS="${RUSTFLAGS:-} -C$1" cargo build --locked --release --target "$host" "${@:2}"
+  RUSTFLAGS="${RUSTFLAGS:-} $1" cargo build --locked --release --target "$host" "${@:2}"
 }
-release "profile-generate=$counts" -p participant-gateway
-release "profile-generate=$counts" -p participant-gateway-benches --bin generate --bin collect
+export CARGO_TARGET_DIR=$out/profile-generate
+# What is counted is the same without LTO, which takes half of the time.
+export CARGO_PROFILE_RELEASE_LTO=off
+release "-Cprofile-generate=$counts" -p participant-gateway
+release "-Cprofile-generate=$counts" -p participant-gateway-benches --bin generate --bin collect
+unset CARGO_PROFILE_RELEASE_LTO
 LLVM_PROFILE_FILE=$counts/%m_%p.profraw benches/train.py "$out/profile-generate/$host/release"
 "$merge" merge --sparse -o "$profile" "$counts"
 # Cargo does not see that the profile has changed.
-rm -rf "$out/profile-use"
-release "profile-use=$profile" -p participant-gateway
+export CARGO_TARGET_DIR=$out/profile-use
+rm -rf "$CARGO_TARGET_DIR"
+# LLVM makes code that never ran small, but by default in much larger programs only.
+release "-Cprofile-use=$profile -Cllvm-args=-pgso-lwss-only=false" -p participant-gateway
 install "$out/profile-use/$host/release/participant-gateway" "$out/participant-gateway"
 echo "$out/participant-gateway"

@@ -1,5 +1,6 @@
 //! Duplicates in this process: one of them runs the call, and the others wait for its outcome.
 
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -50,13 +51,15 @@ impl Flights {
     /// Takes the lead if no call has it.
     pub(crate) fn join(self: &Arc<Self>, record: &RecordAsk, deadline: Instant) -> Seat {
         let key = (record.name.clone(), record.fingerprint.clone());
-        let mut flights = self.flights();
-        if let Some(flight) = flights.get(&key) {
-            return Seat::Follower(flight.clone());
+        match self.flights().entry(key) {
+            Entry::Occupied(flight) => Seat::Follower(flight.get().clone()),
+            Entry::Vacant(free) => {
+                let (landed, outcome) = watch::channel(None);
+                let key = free.key().clone();
+                free.insert(Flight { outcome, since: Instant::now(), deadline });
+                Seat::Leader(Lead { flights: Arc::clone(self), key, landed })
+            }
         }
-        let (landed, outcome) = watch::channel(None);
-        flights.insert(key.clone(), Flight { outcome, since: Instant::now(), deadline });
-        Seat::Leader(Lead { flights: Arc::clone(self), key, landed })
     }
 
     fn flights(&self) -> MutexGuard<'_, HashMap<Key, Flight>> {

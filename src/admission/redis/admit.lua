@@ -92,7 +92,7 @@ end
 tenant.at, tenant.share_phi = m, phi
 
 local after_m, last_lease = '(' .. int(m), m + MAX_LEASE
-local flying = try('ZCOUNT', KEYS[3], after_m, last_lease)
+local flying = try('ZCOUNT', KEYS[3], after_m, int(last_lease))
 local flights_foreign = type(flying) == 'table'
 if flights_foreign then flying = 0 end
 

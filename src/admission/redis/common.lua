@@ -40,10 +40,10 @@ local function figures(kept, what)
   if layout and #kept == struct.size(layout[what]) then return struct.unpack(layout[what], kept) end
 end
 
-local function int(n) return string.format('%.0f', n) end
+local function int(n) return string.format('%d', n) end
 
 -- From microseconds to the milliseconds of PX, rounded up.
-local function px(us) return floor(us / 1e3) + 1 end
+local function px(us) return int(floor(us / 1e3) + 1) end
 
 -- Whether it is finite, not NaN, and exact as a double.
 local function is_time(n) return n >= 0 and n < 9e15 end
