@@ -8,7 +8,7 @@ use std::sync::{Mutex, OnceLock};
 
 use http::HeaderMap;
 use tracing::{Span, debug_span};
-use uuid::Builder;
+use uuid::{Builder, Uuid};
 
 use crate::domain::Name;
 use crate::sync::lock;
@@ -186,10 +186,10 @@ impl Notes {
         lock(&self.kept).levels
     }
 
-    /// The end of the call, if it has no result.
+    /// Takes the end of the call, if it has no result. Its line in the log is the only reader.
     #[must_use]
-    pub(crate) fn ended(&self) -> Option<Ended> {
-        lock(&self.kept).ended.clone()
+    pub(crate) fn take_ended(&self) -> Option<Ended> {
+        lock(&self.kept).ended.take()
     }
 
     /// Why the caller was refused for its identity, and its subject if that is verified.
@@ -256,7 +256,8 @@ impl Course {
 
 /// A random UUID. The generator is the thread's own: the system's costs a system call.
 fn new_request_id() -> String {
-    Builder::from_random_bytes(rand::random()).into_uuid().to_string()
+    let id = Builder::from_random_bytes(rand::random()).into_uuid();
+    id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
 }
 
 /// gRPC's own count of a call's earlier attempts ("gRPC Retry Design").

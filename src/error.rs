@@ -8,6 +8,7 @@
 
 mod refusal;
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +29,11 @@ pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// An error with all its causes, in one line of the log.
 #[must_use]
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut chain = error.to_string();
+    // Most are shorter, so that the text is allocated once.
+    let mut chain = String::with_capacity(128);
+    let _always_fits = write!(chain, "{error}");
     for cause in std::iter::successors(error.source(), |cause| cause.source()) {
-        chain.extend([": ", &cause.to_string()]);
+        let _always_fits = write!(chain, ": {cause}");
     }
     chain
 }

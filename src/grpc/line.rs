@@ -34,7 +34,7 @@ impl<'a> Line<'a> {
 
     /// Writes the line of an answered call, by its notes.
     pub fn write(mut self) {
-        let ended = self.notes.ended();
+        let ended = self.notes.take_ended();
         self.write_once(ended.as_ref());
     }
 
