@@ -29,17 +29,13 @@ release() {
   RUSTFLAGS="${RUSTFLAGS:-} $1" cargo build --locked --release --target "$host" "${@:2}"
 }
 export CARGO_TARGET_DIR=$out/profile-generate
-# What is counted is the same without LTO, which takes half of the time.
-export CARGO_PROFILE_RELEASE_LTO=off
 release "-Cprofile-generate=$counts" -p participant-gateway
 release "-Cprofile-generate=$counts" -p participant-gateway-benches --bin generate --bin collect
-unset CARGO_PROFILE_RELEASE_LTO
 LLVM_PROFILE_FILE=$counts/%m_%p.profraw benches/train.py "$out/profile-generate/$host/release"
 "$merge" merge --sparse -o "$profile" "$counts"
 # Cargo does not see that the profile has changed.
 export CARGO_TARGET_DIR=$out/profile-use
 rm -rf "$CARGO_TARGET_DIR"
-# LLVM makes code that never ran small, but by default in much larger programs only.
-release "-Cprofile-use=$profile -Cllvm-args=-pgso-lwss-only=false" -p participant-gateway
+release "-Cprofile-use=$profile" -p participant-gateway
 install "$out/profile-use/$host/release/participant-gateway" "$out/participant-gateway"
 echo "$out/participant-gateway"

@@ -1,6 +1,7 @@
 //! Calls over HTTP/2, with the least of a gRPC client that can tell outcomes apart.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -124,8 +125,8 @@ impl Connection {
     }
 
     async fn try_call(&mut self, request: Request<()>, body: Bytes) -> Result<Outcome, h2::Error> {
-        let mut send = self.0.clone().ready().await?;
-        let (response, mut stream) = send.send_request(request, false)?;
+        poll_fn(|context| self.0.poll_ready(context)).await?;
+        let (response, mut stream) = self.0.send_request(request, false)?;
         stream.send_data(body, true)?;
         let response = response.await?;
         if let Some(code) = code(response.headers()) {
