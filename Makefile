@@ -95,7 +95,7 @@ release:
 	tools/pgo.sh
 
 # How fast it is, beside baselines: a table of the targets, after a release build. benches/run.py says
-# what ONLY=T1,T2, ROUNDS, SECONDS, QUICK=1, DOCS=1 and PGO=1 do.
+# what ONLY=T1,T2, ROUNDS, SECONDS, QUICK=1, DOCS=1 and PGO=0 do.
 bench:
 	tools/install.sh
 	benches/run.py

@@ -36,10 +36,9 @@ class Server:
 
 
 class House:
-    def __init__(self, machine, programs, gateway=None):
-        """`gateway`: the gateway's program, if it is not among the others."""
-        self.machine, self.programs = machine, programs
-        self.gateway_program = gateway or programs / "participant-gateway"
+    def __init__(self, machine, programs, guided=None):
+        """`guided`: the gateway's program with profile-guided optimisation, if it is measured."""
+        self.machine, self.programs, self.guided = machine, programs, guided
         shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=shared))
         self.processes, self.servers = [], {}
@@ -97,9 +96,9 @@ class House:
         return self.servers[name]
 
     def gateway(self, name="gateway", jwt=False, sampled=None, tenants=None, fresh=False,
-                most=None):
+                most=None, program=None):
         """A gateway, which runs from now on. `sampled`: the share of calls whose traces are
-        exported; None: tracing is off. `most`: the calls in flight."""
+        exported; None: tracing is off. `most`: the calls in flight. `program`: another one."""
         if name in self.servers and not fresh:
             return self.servers[name]
         port, admin = free_port(), free_port()
@@ -108,7 +107,8 @@ class House:
             config["server"]["max_in_flight"] = most
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(config))
-        command = [self.gateway_program, "serve", "--config", file]
+        program = program or self.programs / "participant-gateway"
+        command = [program, "serve", "--config", file]
         process = self.start(name, command, self.machine.server, self.keys)
         server = Server(name, process, port, admin)
         if jwt:

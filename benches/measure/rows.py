@@ -20,12 +20,18 @@ def measure(house, args, only, out):
     say("warming up")
     gateway = house.gateway()
     full = house.gateway("gateway-full", jwt=True, sampled=0.01)
+    # With what a row calls them.
+    programs = [("", gateway, full)]
+    if house.guided:
+        programs.append((", by `make release`", house.gateway("guided", program=house.guided),
+                         house.gateway("guided-full", jwt=True, sampled=0.01,
+                                       program=house.guided)))
     b0, b2, b2t, b4 = (house.baseline(name) for name in ("b0", "b2", "b2t", "b4"))
     pairs = []
     if wanted("T1", "T4", "T5", "T6", "curves"):
         pairs += [(full, NEW), (b2t, NEW)]
     if wanted("T1"):
-        pairs += [(b2, NEW)]
+        pairs += [(b2, NEW)] + [(one, NEW) for _, _, one in programs[1:]]
     if wanted("T6"):
         untraced = house.gateway("untraced", jwt=True)
         traced = house.gateway("all-traced", jwt=True, sampled=1.0)
@@ -36,6 +42,9 @@ def measure(house, args, only, out):
         pairs += [(gateway, REFUSAL), (b4, REFUSAL)]
     if wanted("T3b"):
         pairs += [(gateway, REMEMBERED)]
+    for row, kind in (("T2", REPLAY), ("T3", REFUSAL), ("T3b", REMEMBERED)):
+        if wanted(row):
+            pairs += [(one, kind) for _, one, _ in programs[1:]]
     if pairs:
         # B0 shows whether the machine drifts.
         pairs += [(b0, REMEMBERED)]
@@ -48,15 +57,17 @@ def measure(house, args, only, out):
         if mine and theirs:
             out.ratio(row, what, mine, theirs, *TARGETS[row])
 
+    for by, plain, everything in programs:
+        if wanted("T1"):
+            ratio("T1", f"a new call, everything on{by}; B2t", everything, b2t, NEW)
+        if wanted("T2"):
+            ratio("T2", f"a replay{by}; B4", plain, b4, REPLAY)
+        if wanted("T3"):
+            ratio("T3", f"a refusal that asks Redis{by}; B4", plain, b4, REFUSAL)
+        if wanted("T3b"):
+            ratio("T3b", f"a refusal from memory{by}; B0", plain, b0, REMEMBERED)
     if wanted("T1"):
-        ratio("T1", "a new call, everything on; B2t", full, b2t, NEW)
         out.note_ratio("B2 (system allocator) to B2t", blocks.of(b2, NEW), blocks.of(b2t, NEW))
-    if wanted("T2"):
-        ratio("T2", "a replay; B4", gateway, b4, REPLAY)
-    if wanted("T3"):
-        ratio("T3", "a refusal that asks Redis; B4", gateway, b4, REFUSAL)
-    if wanted("T3b"):
-        ratio("T3b", "a refusal from memory; B0", gateway, b0, REMEMBERED)
     if wanted("T6"):
         ratio("T6 all", "all calls traced; untraced", traced, untraced, NEW)
         ratio("T6 1 %", "1 % of calls traced; untraced", full, untraced, NEW)
