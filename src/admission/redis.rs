@@ -94,7 +94,10 @@ impl RedisStore {
         let upstream = scope.upstream.as_str();
         let of = |kind: &str| if kind.ends_with(':') { scope.tenant.as_str() } else { "" };
         let record = record.map(|name| self.key(upstream, "record:", name));
-        KEYS.iter().map(|kind| self.key(upstream, kind, of(kind))).chain(record).collect()
+        KEYS.iter()
+            .map(|kind| self.key(upstream, kind, of(kind)))
+            .chain(record)
+            .collect()
     }
 
     fn key<'a>(&'a self, upstream: &'a str, kind: &'a str, of: &'a str) -> Key<'a> {
@@ -229,7 +232,6 @@ impl ToRedisArgs for Nonce {
         out.write_arg_fmt(format_args!("{:032x}", self.0));
     }
 }
-
 
 /// The reply of a script.
 type Reply = Result<Value, StoreError>;

@@ -86,7 +86,9 @@ async fn a_crowd_above_the_limit_in_flight_is_served_by_a_standard_retry_policy(
     .await;
 }
 
-/// All are OK in about the ideal time, after few attempts.
+/// All are OK in about the ideal time, after few attempts: three, but for one caller in a hundred.
+/// Calls of a debug build arrive over a third of a second, and the last of them may take a token that
+/// was promised to a caller that comes back.
 async fn are_spread(
     plan: Plan,
     tried: &str,
@@ -109,7 +111,8 @@ async fn are_spread(
     let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
     assert!(lost.is_empty(), "{} lost, as {}", lost.len(), lost[0]);
     assert!(took < 2 * ideal, "{took:?}");
-    assert!(most <= 3, "{most} attempts of a call");
+    let more = attempts.iter().filter(|count| **count > 3).count();
+    assert!(most <= 4 && more * 100 <= callers, "{more} of {callers} took up to {most} attempts");
     assert!(mean <= 2.0, "{mean} attempts a call");
     gateway
 }
