@@ -127,7 +127,7 @@ class Blocks:
             max(0.0, server_busy - own) / wall,
             max(0.0, others_busy - sum(helping) - report["busy"] * wall) / wall,
         ]
-        block.problems = problems(block, kind, rate, report, strangers, expect_all)
+        block.problems = problems(block, kind, report, strangers, expect_all)
         if metrics is not None and expect_all:
             block.problems += self.wrong_way(server, kind, metrics)
         server.process.forget_log()
@@ -162,15 +162,14 @@ class Blocks:
         return []
 
 
-def problems(block, kind, rate, report, strangers, expect_all):
+def problems(block, kind, report, strangers, expect_all):
     """Why the figures of a block are in doubt."""
     found = []
     outcomes = {name: times["count"] for name, times in report["outcomes"].items()}
     wrong = report["requests"] - outcomes.get(kind.outcome, 0) + report["unanswered"]
     if expect_all and wrong > report["requests"] / 1000:
         found.append(f"not all {kind.outcome}: {outcomes}, unanswered {report['unanswered']}")
-    # It may have held the server up, unless that was full all the time.
-    if report["busy"] > 0.7 and (rate or block.server_busy < FULL):
+    if report["busy"] > 0.7:
         found.append(f"the generator took {report['busy']:.0%} of a core")
     for share, cores in zip(strangers, ("the server's core", "the other cores")):
         if share > STRANGERS:
@@ -209,6 +208,3 @@ AGAIN = 2
 
 # The share of a core that other processes may use.
 STRANGERS = 0.05
-
-# The share of its core from which a server has more to do than it can.
-FULL = 0.97
