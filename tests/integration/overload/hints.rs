@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use participant_gateway::proto;
 
-use super::{Client, hint, oks, over_redis, paced, persistently, repeated, row, within, word};
+use super::{
+    Client, LEAST_SPARE, hint, idle, oks, over_redis, paced, persistently, repeated, row, within,
+    word,
+};
 use crate::support::status::reason;
-use crate::support::{Fixture, Front, Plan, Reply, gateway, request, request_with_token};
+use crate::support::{Front, Plan, Reply, gateway, request, request_with_token};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hint_for_calls_in_flight_is_what_a_call_takes() {
@@ -43,18 +46,23 @@ async fn the_hint_for_calls_in_flight_is_what_a_call_takes() {
 }
 
 /// So many callers at once, each on a connection of a few, under a policy of five attempts. What
-/// each had, after how many attempts, and how long it took all of them.
+/// each had, after how many attempts, how long it took all of them, and how much of a core was idle
+/// while they arrived.
 async fn crowd(
     gateway: &Front,
     callers: usize,
     call: impl Fn(usize) -> proto::CreateParticipantRequest,
     time: Duration,
-) -> (Vec<Reply>, Vec<usize>, Duration) {
+) -> (Vec<Reply>, Vec<usize>, Duration, f64) {
     let mut connections: Vec<Client> = Vec::new();
     for _ in 0..4 {
         connections.push(gateway.client().await);
     }
-    let begun = Instant::now();
+    let (begun, before) = (Instant::now(), idle());
+    let arrival = tokio::spawn(async move {
+        tokio::time::sleep(ARRIVAL).await;
+        (idle() - before).as_secs_f64() / begun.elapsed().as_secs_f64()
+    });
     let calls = (0..callers).map(|caller| {
         let mut clients = [connections[caller % connections.len()].clone()];
         let call = call(caller);
@@ -62,7 +70,8 @@ async fn crowd(
     });
     let ends = join_all(calls.collect::<Vec<_>>()).await;
     let (answers, attempts) = ends.into_iter().map(Result::unwrap).unzip();
-    (answers, attempts, begun.elapsed())
+    let took = begun.elapsed();
+    (answers, attempts, took, arrival.await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +80,7 @@ async fn a_crowd_above_the_limit_in_flight_is_served_by_a_standard_retry_policy(
         let (gateway, _redis) = over_redis(gateway().with("/tenants/demo/max_in_flight", 64)).await;
         // The first calls of all: how long one takes is not known yet.
         let call = |_| request("sim-slow-300");
-        let (answers, attempts, took) = crowd(&gateway, 200, call, Duration::from_secs(5)).await;
+        let (answers, attempts, took, _) = crowd(&gateway, 200, call, Duration::from_secs(5)).await;
         let most = attempts.iter().max().unwrap();
         row(
             "hints for calls in flight are of what a call takes, and spread",
@@ -86,19 +95,30 @@ async fn a_crowd_above_the_limit_in_flight_is_served_by_a_standard_retry_policy(
     .await;
 }
 
-/// All are OK in about the ideal time, after few attempts: three, but for one caller in a hundred.
-/// Calls of a debug build arrive over a third of a second, and the last of them may take a token that
-/// was promised to a caller that comes back.
+/// All are OK in about the ideal time, after few attempts.
+///
+/// It is tried anew if a call took more, and the machine had nothing to spare while the calls
+/// arrived. They did not come at once then: the last of them took tokens that were promised to
+/// callers that come back.
 async fn are_spread(
-    plan: Plan,
+    plan: impl Fn() -> Plan,
     tried: &str,
     callers: usize,
     ideal: Duration,
     call: impl Fn(usize) -> proto::CreateParticipantRequest,
-) -> Fixture {
-    let (gateway, _redis) = over_redis(plan).await;
-    let (answers, attempts, took) = crowd(&gateway, callers, call, Duration::from_secs(30)).await;
-    let most = *attempts.iter().max().unwrap();
+) {
+    let time = Duration::from_secs(30);
+    let mut tries = 0;
+    let (answers, attempts, took, most) = loop {
+        let (gateway, _redis) = over_redis(plan()).await;
+        let (answers, attempts, took, spare) = crowd(&gateway, callers, &call, time).await;
+        let most = *attempts.iter().max().unwrap();
+        tries += 1;
+        if most <= 3 || spare > LEAST_SPARE || tries > 5 {
+            break (answers, attempts, took, most);
+        }
+        println!("once more: {spare:.2} of a core was idle while {callers} calls arrived");
+    };
     let mean = attempts.iter().sum::<usize>() as f64 / callers as f64;
     row(
         "callers that are refused together come back spread",
@@ -111,18 +131,18 @@ async fn are_spread(
     let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).map(word).collect();
     assert!(lost.is_empty(), "{} lost, as {}", lost.len(), lost[0]);
     assert!(took < 2 * ideal, "{took:?}");
-    let more = attempts.iter().filter(|count| **count > 3).count();
-    assert!(most <= 4 && more * 100 <= callers, "{more} of {callers} took up to {most} attempts");
+    assert!(most <= 3, "{most} attempts of a call");
     assert!(mean <= 2.0, "{mean} attempts a call");
-    gateway
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_above_the_upstreams_budget_comes_back_spread() {
     paced(async || {
-        let plan = gateway()
-            .with("/upstreams/main/rate", "50/s")
-            .with("/upstreams/main/burst", 100);
+        let plan = || {
+            gateway()
+                .with("/upstreams/main/rate", "50/s")
+                .with("/upstreams/main/burst", 100)
+        };
         let tried = "300 calls at once against a budget of 50/s, burst 100, five attempts";
         let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
         are_spread(plan, tried, 300, Duration::from_secs(4), call).await;
@@ -133,7 +153,8 @@ async fn a_crowd_above_the_upstreams_budget_comes_back_spread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_crowd_above_a_small_budget_comes_back_spread() {
     repeated(async || {
-        let plan = gateway().with("/upstreams/main/rate", "2/s").with("/upstreams/main/burst", 5);
+        let plan =
+            || gateway().with("/upstreams/main/rate", "2/s").with("/upstreams/main/burst", 5);
         let tried = "25 calls at once against a budget of 2/s, burst 5, five attempts";
         are_spread(plan, tried, 25, Duration::from_secs(10), |_| request("contact-1")).await;
     })
@@ -143,7 +164,7 @@ async fn a_small_crowd_above_a_small_budget_comes_back_spread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_above_its_tenants_rate_comes_back_spread() {
     paced(async || {
-        let plan = gateway().with("/tenants/demo/rate", "20/s").with("/tenants/demo/burst", 20);
+        let plan = || gateway().with("/tenants/demo/rate", "20/s").with("/tenants/demo/burst", 20);
         let tried = "60 calls with tokens at once against a tenant's 20/s, burst 20, five attempts";
         let call = |caller| request_with_token("contact-1", &format!("token-{caller}"));
         are_spread(plan, tried, 60, Duration::from_secs(2), call).await;
@@ -154,10 +175,13 @@ async fn a_crowd_above_its_tenants_rate_comes_back_spread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_that_is_refused_from_memory_comes_back_spread() {
     paced(async || {
-        let plan = gateway().with("/tenants/demo/rate", "20/s").with("/tenants/demo/burst", 20);
+        let plan = || gateway().with("/tenants/demo/rate", "20/s").with("/tenants/demo/burst", 20);
         let tried =
             "60 calls without tokens at once against a tenant's 20/s, burst 20, five attempts";
         are_spread(plan, tried, 60, Duration::from_secs(2), |_| request("contact-1")).await;
     })
     .await;
 }
+
+/// A crowd of some hundred calls takes at least so long to arrive in a debug build.
+const ARRIVAL: Duration = Duration::from_millis(50);
