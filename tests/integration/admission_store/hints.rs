@@ -87,9 +87,9 @@ impl Callers {
         let Outcome { took, calls } = runtime.block_on(self.all_start(&self.world()));
         let Self { count, within_ms, per_second, burst, .. } = self;
         let each = f64::from(calls) / f64::from(*count);
-        // With a burst of 1 nothing makes up for a caller that comes late: hints are rounded up to a
-        // millisecond.
-        let slower = if *burst == 1 { 1.4 } else { 1.0 };
+        // With a burst of 1 nothing makes up for a caller that comes late, as hints are rounded up
+        // to a millisecond: the next one may be too early, and every second turn is then lost.
+        let slower = if *burst == 1 { 1.5 } else { 1.0 };
         let late = 0.001 + *within_ms as f64 / 1e3;
         let bound = slower * f64::from(count + burst) / per_second + late;
         prop_assert!(took <= bound, "(h): {} s of {}", took, bound);
@@ -115,6 +115,16 @@ fn callers() -> impl Strategy<Value = Callers> {
 #[test]
 fn callers_that_are_refused_together_and_obey_start_in_about_two_calls_each() {
     for_some(60, callers(), |callers| callers.holds());
+}
+
+/// The worst of a burst of 1: a token takes just longer than a whole number of milliseconds.
+#[test]
+fn callers_without_a_burst_lose_no_more_than_every_second_turn() {
+    for limit in [Limit::TenantRate, Limit::UpstreamBudget] {
+        let (count, within_ms, per_second, burst, max_wait_ms) = (2_150, 0, 99.99, 1, 0);
+        let callers = Callers { count, within_ms, limit, per_second, burst, max_wait_ms };
+        callers.holds().unwrap();
+    }
 }
 
 #[test]
