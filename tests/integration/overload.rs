@@ -94,23 +94,34 @@ async fn within(
     client.create_participant(call).await
 }
 
+/// What became of a call under a policy of retries.
+struct Persisted {
+    answer: Reply,
+    attempts: usize,
+    /// After what time the first attempt was refused, if it was.
+    refused: Option<Duration>,
+}
+
 /// The call, as a client library makes it under a policy of so many attempts: UNAVAILABLE and
 /// RESOURCE_EXHAUSTED are repeated, at the pushback where there is one, and never where that is
-/// negative (gRFC A6). Each attempt goes to the next client. Also says how many there were.
+/// negative (gRFC A6). Each attempt goes to the next client.
 async fn persistently(
     clients: &mut [Client],
     tenant: &str,
     request: &proto::CreateParticipantRequest,
     time: Duration,
     most: usize,
-) -> (Reply, usize) {
-    let deadline = Instant::now() + time;
+) -> Persisted {
+    let begun = Instant::now();
+    let deadline = begun + time;
+    let mut refused = None;
     let mut backoff = Duration::from_millis(100);
     for attempt in 1.. {
         let left = deadline.saturating_duration_since(Instant::now());
         let client = attempt % clients.len();
         let answer = within(&mut clients[client], tenant, request.clone(), left).await;
-        let Err(status) = &answer else { return (answer, attempt) };
+        let Err(status) = &answer else { return Persisted { answer, attempts: attempt, refused } };
+        refused = refused.or(Some(begun.elapsed()));
         // A connection that broke is UNAVAILABLE to other libraries. To tonic it is UNKNOWN, or
         // CANCELLED for a call that it had not sent yet.
         let is_broken =
@@ -126,7 +137,7 @@ async fn persistently(
             Some(wait) if is_repeated && attempt < most && Instant::now() + wait < deadline => {
                 tokio::time::sleep(wait).await;
             }
-            _ => return (answer, attempt),
+            _ => return Persisted { answer, attempts: attempt, refused },
         }
     }
     unreachable!("attempts are counted without an end")

@@ -12,7 +12,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use super::{oks, over_redis, persistently, pushback, row, tenant, within, word};
+use super::{Persisted, oks, over_redis, persistently, pushback, row, tenant, within, word};
 use crate::support::redis::{RedisServer, text};
 use crate::support::status::seen;
 use crate::support::{Front, gateway, of, process, request, request_with_token};
@@ -242,7 +242,8 @@ async fn no_library_repeats_what_a_repeat_does_not_help() {
         let tenant = if name == "TENANT_UNKNOWN" { "nobody" } else { "demo" };
         let before = gateway.journal.attempt_count();
         let time = Duration::from_secs(5);
-        let (answer, attempts) = persistently(&mut clients, tenant, &call, time, 5).await;
+        let Persisted { answer, attempts, .. } =
+            persistently(&mut clients, tenant, &call, time, 5).await;
         let status = answer.unwrap_err();
         assert!(seen(&status).retry.is_none(), "{name}: {status:?}");
         assert_eq!((pushback(&status), attempts), (Some(-1), 1), "{name}: {status:?}");

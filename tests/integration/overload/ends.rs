@@ -65,7 +65,7 @@ async fn a_call_without_a_token_that_the_drain_cuts_off_is_repeated_by_no_librar
     });
     staying.attempted(1).await;
     ending.running.signal("TERM");
-    let (answer, attempts) = cut.await.unwrap();
+    let super::Persisted { answer, attempts, .. } = cut.await.unwrap();
     let status = answer.unwrap_err();
     let participants = staying.journal.participant_count();
     row(

@@ -218,7 +218,8 @@ async fn a_gateway_killed_under_load_costs_no_caller_with_a_token_its_answer() {
                 clients.swap(0, 1);
                 let call = request_with_token("sim-slow-100", &format!("{caller}-{number}"));
                 let time = Duration::from_secs(5);
-                answers.push(super::persistently(&mut clients, "demo", &call, time, 5).await.0);
+                answers
+                    .push(super::persistently(&mut clients, "demo", &call, time, 5).await.answer);
             }
             answers
         }));
