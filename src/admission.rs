@@ -47,6 +47,18 @@ pub trait Store: Send + Sync + 'static {
         settlement: &Settlement,
     ) -> impl Future<Output = Result<Settled, StoreError>> + Send;
 
+    /// Whether the store has a record of that name, whatever it says: a call without one cannot be
+    /// a replay. It is cheaper than an ask, and changes nothing. A store that does not know says
+    /// true.
+    ///
+    /// # Errors
+    /// [`StoreError`] if no answer came in time.
+    fn has_record(
+        &self,
+        scope: &Scope,
+        name: &str,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
     /// The levels of a tenant on an upstream, and of the upstream itself; charges nothing.
     ///
     /// # Errors
@@ -87,6 +99,10 @@ impl<S: Store> Store for Arc<S> {
 
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
         (**self).settle(settlement).await
+    }
+
+    async fn has_record(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
+        (**self).has_record(scope, name).await
     }
 
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {

@@ -110,6 +110,12 @@ impl<S: Store> Gateway<S> {
 
     async fn answer(self: &Arc<Self>, order: Box<Order>) -> Outcome {
         order.notes.note_levels(self.levels.estimate(&order.route));
+        if let Some(retry_after) = self.refused_before(&order).await {
+            let limit = Limit::TenantRate;
+            order.report(refused_by(limit), false, &self.metrics);
+            tracing::debug!(wait = retry_after.as_secs_f64(), "an earlier refusal still holds");
+            return Err(Error::Limited { limit, retry_after });
+        }
         let record = order.record();
         let lead = match &record {
             Some(record) => match self.lead(record, &order).await {
@@ -118,16 +124,27 @@ impl<S: Store> Gateway<S> {
             },
             None => None,
         };
-        // A call without a record cannot be a replay, so a refusal that still holds is its answer.
-        if record.is_none()
-            && let Some(retry_after) = self.refusals.remembered(&order.route)
-        {
-            let limit = Limit::TenantRate;
-            order.report(refused_by(limit), false, &self.metrics);
-            tracing::debug!(wait = retry_after.as_secs_f64(), "an earlier refusal still holds");
-            return Err(Error::Limited { limit, retry_after });
-        }
         Call::new(self, order, lead)?.run(record).await
+    }
+
+    /// The hint of an earlier refusal that still holds, for a call that cannot be a replay.
+    ///
+    /// All replicas spread the hints of calls with a `client_token` together, in the store. Once
+    /// hints are at their longest, nothing is left to spread: then the store is asked for the
+    /// record alone, a tenth of what an ask costs it. A store that fails is asked in full, and the
+    /// call gets its error.
+    async fn refused_before(&self, order: &Order) -> Option<Duration> {
+        let Order { route, request, .. } = order;
+        if request.client_token.is_some() {
+            if !self.refusals.are_longest(route) {
+                return None;
+            }
+            let name = order.record_name()?;
+            if self.store.has_record(&route.scope(), &name).await.unwrap_or(true) {
+                return None;
+            }
+        }
+        self.refusals.remembered(route)
     }
 
     /// The lead among the call's duplicates in this process, or the outcome of the call that this

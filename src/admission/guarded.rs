@@ -146,6 +146,15 @@ impl<P: Store, L: Store> Store for Guarded<P, L> {
         self.0.settle(settlement).await
     }
 
+    /// The local store knows only its own records: while the primary is lost, any may exist.
+    async fn has_record(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
+        let inner = &self.0;
+        match inner.guard.enter() {
+            Some(leave) => inner.ask(leave, Box::pin(inner.primary.has_record(scope, name))).await,
+            None => Ok(true),
+        }
+    }
+
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         let inner = &self.0;
         let error = match inner.guard.enter() {

@@ -100,6 +100,11 @@ impl Store for MemoryStore {
         Ok(lock(&upstream).settle(settlement, self.clock.now(), self.clock.wall()))
     }
 
+    async fn has_record(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
+        let upstream = self.upstream(scope, self.clock.now());
+        Ok(lock(&upstream).records.contains_key(name))
+    }
+
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         let upstream = self.upstream(scope, self.clock.now());
         Ok(lock(&upstream).all_levels(scope, self.clock.now()))

@@ -176,8 +176,15 @@ impl Store for RedisStore {
                 command.arg(sealed);
             }
         });
-        let closed = reply::settled(&reply.await?)?;
+        let closed = reply::is_one(&reply.await?)?;
         Ok(if closed { Settled::Closed } else { Settled::NotOurs })
+    }
+
+    async fn has_record(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
+        let mut command = Cmd::with_capacity(2, BYTES);
+        command.arg("EXISTS").arg(self.key(scope.upstream.as_str(), "record:", name));
+        // No script, so nothing to load.
+        reply::is_one(&self.link.send(&command, Cmd::new).await?)
     }
 
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {

@@ -63,6 +63,11 @@ impl Store for Measured {
         stopwatch.stop(self.store.settle(settlement).await)
     }
 
+    async fn has_record(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
+        let stopwatch = self.start(Operation::Exists);
+        stopwatch.stop(self.store.has_record(scope, name).await)
+    }
+
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         let stopwatch = self.start(Operation::Quota);
         stopwatch.stop(self.store.levels_of(scope).await)

@@ -104,6 +104,13 @@ impl Store for Stores {
         }
     }
 
+    async fn has_record(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
+        match self {
+            Self::Memory(store) => store.has_record(scope, name).await,
+            Self::Redis(guards) => guards.of(scope)?.has_record(scope, name).await,
+        }
+    }
+
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         match self {
             Self::Memory(store) => store.levels_of(scope).await,

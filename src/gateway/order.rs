@@ -57,6 +57,13 @@ pub struct Created {
 pub(crate) type Outcome = Result<Created, Error>;
 
 impl Order {
+    /// The name of the call's record, if it has a `client_token`.
+    pub(super) fn record_name(&self) -> Option<Arc<str>> {
+        let Route { tenant, upstream, .. } = &self.route;
+        let token = self.request.client_token.as_ref()?;
+        Some(self.keys.record_name(&tenant.name, &upstream.name, token))
+    }
+
     /// The call's record, if it has a `client_token`.
     pub(super) fn record(&self) -> Option<RecordAsk> {
         let Route { tenant, upstream, .. } = &self.route;

@@ -1,5 +1,5 @@
 //! A memory of refusals: while a tenant is above its rate, its calls without a record are refused
-//! here. The store is not asked.
+//! here. The store does not decide them.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -67,16 +67,32 @@ impl Refusals {
     /// How long the tenant's next call must wait, while a refusal is remembered: 30 s at most.
     /// Calls that are refused together get hints one after another.
     pub(crate) fn remembered(&self, route: &Route) -> Option<Duration> {
-        let limits = &route.tenant.limits;
+        self.next(route, |refusal, now, promised| {
+            (refusal.promised, refusal.own) = (promised, Some(promised));
+            promised - now
+        })
+    }
+
+    /// Whether a refusal is remembered, and the next hint is the longest: as long as any that the
+    /// store would give.
+    pub(crate) fn are_longest(&self, route: &Route) -> bool {
+        self.next(route, |_, now, promised| promised == now + MAX_HINT).unwrap_or(false)
+    }
+
+    /// The refusal that is remembered, the present, and the end of the next hint.
+    fn next<T>(
+        &self,
+        route: &Route,
+        then: impl FnOnce(&mut Remembered, Instant, Instant) -> T,
+    ) -> Option<T> {
         let mut refusals = lock(&self.0);
-        if refusals.is_empty() || limits.enforcement == Enforcement::Shadow {
+        if refusals.is_empty() || route.tenant.limits.enforcement == Enforcement::Shadow {
             return None;
         }
         let now = Instant::now();
         let refusal = refusals.get_mut(&route.key()).filter(|refusal| now < refusal.until)?;
         let promised = (refusal.promised.max(now) + each(route)).min(now + MAX_HINT);
-        (refusal.promised, refusal.own) = (promised, Some(promised));
-        Some(promised - now)
+        Some(then(refusal, now, promised))
     }
 }
 

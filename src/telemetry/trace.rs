@@ -49,6 +49,8 @@ pub(crate) struct Attempted {
 pub(crate) enum Operation {
     /// Decides a call.
     Admit,
+    /// Looks whether there is a record.
+    Exists,
     /// Closes a claim.
     Settle,
     /// Reads a tenant's levels.
@@ -63,6 +65,7 @@ impl Operation {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Admit => "admit",
+            Self::Exists => "exists",
             Self::Settle => "settle",
             Self::Quota => "quota",
             Self::Probe => "probe",
@@ -72,6 +75,7 @@ impl Operation {
     const fn span_name(self) -> &'static str {
         match self {
             Self::Admit => "EVALSHA admit",
+            Self::Exists => "EXISTS record",
             Self::Settle => "EVALSHA settle",
             Self::Quota => "EVALSHA quota",
             Self::Probe => "EVALSHA probe",

@@ -173,7 +173,7 @@ async fn quota(gateway: &Front, tenant: &str) -> Result<proto::GetQuotaResponse,
 }
 
 /// The hint of an error that has one.
-fn hint(status: &Status) -> Duration {
+pub fn hint(status: &Status) -> Duration {
     seen(status).retry.unwrap_or_else(|| panic!("no RetryInfo: {status:?}"))
 }
 

@@ -1,20 +1,28 @@
 //! What a gateway asks of Redis, and what it leaves there.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
-use crate::overload::row;
+use crate::overload::{hint, row};
 use crate::support::redis::{RedisServer, text};
+use crate::support::status::reason;
 use crate::support::{gateway, of, request, request_with_token};
 
 /// How many scripts the server has run, and how long they took on average.
 async fn scripts(server: &RedisServer) -> (u32, f64) {
+    ran(server, &["eval", "evalsha"]).await
+}
+
+/// How many of these commands the server has run, and how long they took on average.
+async fn ran(server: &RedisServer, commands: &[&str]) -> (u32, f64) {
     let stats = text(&server.command(&["info", "commandstats"]).await);
     let ran = stats.lines().filter_map(|line| {
         let (command, figures) = line.strip_prefix("cmdstat_")?.split_once(':')?;
         let figure = |name| figures.split(',').find_map(|pair| pair.strip_prefix(name));
         let count: u32 = figure("calls=")?.parse().ok()?;
         let micros: f64 = figure("usec=")?.parse().ok()?;
-        ["eval", "evalsha"].contains(&command).then_some((count, micros))
+        commands.contains(&command).then_some((count, micros))
     });
     let (count, micros) =
         ran.fold((0, 0.0), |all, (count, micros)| (all.0 + count, all.1 + micros));
@@ -22,21 +30,35 @@ async fn scripts(server: &RedisServer) -> (u32, f64) {
 }
 
 #[tokio::test]
-async fn a_new_call_costs_two_script_calls_and_a_replay_or_a_refusal_one() {
+async fn a_new_call_costs_two_script_calls_and_a_replay_or_a_refusal_one_at_most() {
     let server = RedisServer::start().await;
     let plan = gateway().with("/tenants/demo/rate", "1/h").with("/tenants/demo/burst", 1);
     let gateway = plan.on_redis(&server.url(), "pg").patient().start().await;
     // The scripts get to know the server, and the probe of the start is over.
-    let _ = gateway.call(request("warm")).await;
-    let mut before = scripts(&server).await.0;
+    gateway.call(request_with_token("contact-1", "first")).await.unwrap();
+    let (mut before, exists) = (scripts(&server).await.0, ran(&server, &["exists"]).await.0);
     let mut costs = Vec::new();
-    for (kind, cost) in [("a refusal", 1), ("another refusal", 1)] {
-        gateway.call(request_with_token("contact-1", "token-1")).await.unwrap_err();
+    // From the first refusal on, hints are at their longest, and only replays need a decision.
+    for (kind, token, cost) in [
+        ("a refusal", "token-1", 1),
+        ("another refusal", "token-1", 0),
+        ("a further refusal", "token-2", 0),
+        ("a replay of a refused tenant", "first", 1),
+    ] {
+        let answer = gateway.call(request_with_token("contact-1", token)).await;
+        match answer {
+            Ok(answer) => assert!(answer.into_inner().replayed && token == "first"),
+            Err(status) => {
+                assert_eq!(reason(&status), "TENANT_RATE_LIMITED");
+                assert_eq!(hint(&status), Duration::from_secs(30), "{kind}");
+            }
+        }
         let now = scripts(&server).await.0;
         assert_eq!(now - before, cost, "{kind}");
         costs.push(format!("{kind} {cost}"));
         before = now;
     }
+    assert_eq!(ran(&server, &["exists"]).await.0 - exists, 3, "one for each but the first");
     // The process remembers the refusal, and such a call has no record.
     for kind in ["a refusal from memory", "another refusal from memory"] {
         gateway.call(request("contact-1")).await.unwrap_err();

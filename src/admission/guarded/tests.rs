@@ -36,6 +36,7 @@ enum Mood {
 enum Seen {
     Admit(Stage, Option<Moment>, Scope),
     Settle(Nonce, Option<Moment>),
+    Exists,
     Quota,
     Probe,
 }
@@ -115,6 +116,10 @@ impl Store for Scripted {
     async fn settle(&self, settlement: &Settlement) -> Result<Settled, StoreError> {
         self.meets(Seen::Settle(settlement.nonce, settlement.throttled)).await?;
         Ok(Settled::Closed)
+    }
+
+    async fn has_record(&self, _: &Scope, _: &str) -> Result<bool, StoreError> {
+        self.meets(Seen::Exists).await.map(|()| false)
     }
 
     async fn levels_of(&self, _: &Scope) -> Result<StoreLevels, StoreError> {

@@ -25,10 +25,10 @@ pub(super) fn levels(scope: &Scope, reply: &Value) -> Result<StoreLevels, StoreE
     read_levels(scope, reply).ok_or(StoreError::Unreadable)
 }
 
-/// Reads the reply of `settle.lua`.
-pub(super) fn settled(reply: &Value) -> Result<bool, StoreError> {
+/// Reads the reply of `settle.lua`, or of EXISTS.
+pub(super) fn is_one(reply: &Value) -> Result<bool, StoreError> {
     match reply {
-        Value::Int(closed) => Ok(*closed == 1),
+        Value::Int(number) => Ok(*number == 1),
         _ => Err(StoreError::Unreadable),
     }
 }

@@ -27,6 +27,10 @@ impl Store for Noting {
         panic!("the console settles nothing");
     }
 
+    async fn has_record(&self, _: &Scope, _: &str) -> Result<bool, StoreError> {
+        panic!("the console looks for no record");
+    }
+
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         lock(&self.0).push(scope.tenant.to_string());
         if scope.tenant.as_str() == "hangs" {

@@ -31,6 +31,23 @@ store_contract! {
     a_clock_that_steps_back_neither_ends_nor_extends_a_lease,
     of_many_duplicates_at_once_exactly_one_is_granted,
     a_look_hears_what_the_record_says_and_claims_nothing,
+    a_store_knows_a_record_from_its_claim_to_its_release,
+}
+
+async fn a_store_knows_a_record_from_its_claim_to_its_release(world: World) {
+    let has = async |of: &Ask| {
+        let name = &of.record.as_ref().unwrap().name;
+        world.store.has_record(&world.scope, name).await.unwrap()
+    };
+    let (call, other) = (world.keyed("a", "x"), world.keyed("b", "x"));
+    assert!(!has(&call).await);
+    world.granted(&call).await;
+    assert!(has(&call).await && !has(&other).await);
+    world.settle(&call, done("sealed")).await;
+    assert!(has(&call).await);
+    world.granted(&other).await;
+    world.settle(&other, release()).await;
+    assert!(has(&call).await && !has(&other).await);
 }
 
 async fn a_new_call_is_granted_its_own_upstream_token(world: World) {

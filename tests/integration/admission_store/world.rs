@@ -90,6 +90,13 @@ impl AnyStore {
         }
     }
 
+    pub async fn has_record(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
+        match self {
+            Self::Memory(store) => store.has_record(scope, name).await,
+            Self::Redis(store) => store.has_record(scope, name).await,
+        }
+    }
+
     pub async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {
         match self {
             Self::Memory(store) => store.levels_of(scope).await,
