@@ -47,6 +47,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Preface<S> {
     }
 }
 
+/// Writes are not vectored, on purpose. h2 then copies a message of less than 1 KiB into its buffer,
+/// and writes the answers of many calls at once. Otherwise each answer would be a write of its own.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Preface<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -62,18 +64,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Preface<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
