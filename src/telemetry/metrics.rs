@@ -291,11 +291,7 @@ impl Metrics {
         took: Duration,
     ) {
         let series = self.series.database.of((operation.as_str(), fault), || {
-            let mut labels = vec![
-                KeyValue::new(at::DB_SYSTEM, "redis"),
-                KeyValue::new(at::DB_OPERATION, "EVALSHA"),
-                KeyValue::new(at::DB_PROCEDURE, operation.as_str()),
-            ];
+            let mut labels = operation.attributes();
             labels.extend(fault.map(|fault| KeyValue::new(at::ERROR_TYPE, fault)));
             self.database.bind(&labels)
         });

@@ -83,9 +83,9 @@ pub(crate) mod attribute {
     pub(crate) const ERROR_TYPE: &str = "error.type";
     /// `redis`.
     pub(crate) const DB_SYSTEM: &str = "db.system.name";
-    /// `EVALSHA`.
+    /// `EVALSHA` or `EXISTS`.
     pub(crate) const DB_OPERATION: &str = "db.operation.name";
-    /// The script.
+    /// The script of an `EVALSHA`.
     pub(crate) const DB_PROCEDURE: &str = "db.stored_procedure.name";
     /// A configured tenant; empty if the caller is unknown.
     pub(crate) const TENANT: &str = "tenant";

@@ -5,6 +5,7 @@
 //! more, and cannot take a remote parent after they are entered.
 
 use std::collections::HashMap;
+use std::iter::once;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -60,26 +61,25 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// Its name in metrics and spans.
+    /// Its name as a span: the command, and its script if it runs one.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
-            Self::Admit => "admit",
-            Self::Exists => "exists",
-            Self::Settle => "settle",
-            Self::Quota => "quota",
-            Self::Probe => "probe",
-        }
-    }
-
-    const fn span_name(self) -> &'static str {
-        match self {
             Self::Admit => "EVALSHA admit",
-            Self::Exists => "EXISTS record",
+            Self::Exists => "EXISTS",
             Self::Settle => "EVALSHA settle",
             Self::Quota => "EVALSHA quota",
             Self::Probe => "EVALSHA probe",
         }
+    }
+
+    /// Its attributes in metrics and spans.
+    #[must_use]
+    pub(crate) fn attributes(self) -> Vec<KeyValue> {
+        let words = self.as_str().split(' ');
+        let names = [at::DB_OPERATION, at::DB_PROCEDURE].into_iter();
+        let named = names.zip(words).map(|(name, word)| KeyValue::new(name, word));
+        once(KeyValue::new(at::DB_SYSTEM, "redis")).chain(named).collect()
     }
 }
 
@@ -211,13 +211,7 @@ impl Span {
             if !parent.is_recorded() {
                 return Self(None);
             }
-            parent.child(operation.span_name(), || {
-                vec![
-                    KeyValue::new(at::DB_SYSTEM, "redis"),
-                    KeyValue::new(at::DB_OPERATION, "EVALSHA"),
-                    KeyValue::new(at::DB_PROCEDURE, operation.as_str()),
-                ]
-            })
+            parent.child(operation.as_str(), || operation.attributes())
         };
         CURRENT.try_with(below).unwrap_or_default()
     }

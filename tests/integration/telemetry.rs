@@ -211,17 +211,23 @@ async fn a_circuit_that_opens_is_shown() {
 async fn every_operation_on_redis_is_measured() {
     let redis = RedisServer::shared().await;
     let gateway = gateway()
+        .with("/tenants/demo/rate", "1/h")
+        .with("/tenants/demo/burst", 1)
         .on_redis(&redis.url(), &uuid::Uuid::new_v4().to_string())
         .start()
         .await;
     gateway.call(request_with_token("contact-1", "token")).await.unwrap();
     gateway.call(request_with_token("contact-1", "token")).await.unwrap();
+    // The second time, the refusal is remembered.
+    for _ in 0..2 {
+        gateway.call(request_with_token("contact-1", "other")).await.unwrap_err();
+    }
     let series = series(&gateway).await;
     let operations =
         of_metric(&series, "db_client_operation_duration_seconds_count", &["db_system_name"]);
     assert_eq!(
         operations,
-        counts(&[("EVALSHA admit", 2), ("EVALSHA settle", 1), ("EVALSHA probe", 1)])
+        counts(&[("EVALSHA admit", 3), ("EVALSHA settle", 1), ("EVALSHA probe", 1), ("EXISTS", 1)])
     );
 }
 
