@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::order::{Route, RouteKey};
 use crate::admission::Quota;
-use crate::domain::Enforcement;
+use crate::domain::TenantLimits;
 use crate::sync::lock;
 
 /// The refusals by a tenant's rate, each until its bucket holds a call again.
@@ -18,6 +18,8 @@ pub(crate) struct Refusals(Mutex<HashMap<RouteKey, Remembered>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Remembered {
+    /// The limits that refused. Once a reload has changed them, the refusal counts no more.
+    limits: TenantLimits,
     /// When the tenant's rate admits a call again. A hint may be much later, because hints are
     /// spread: other callers come back before it.
     until: Instant,
@@ -37,12 +39,12 @@ impl Refusals {
         let now = Instant::now();
         let until = now + quota.until_full.saturating_sub(but_one).min(hint);
         let mut refusals = lock(&self.0);
-        let known = refusals.get(&route.key());
+        let known = refusals.get(&route.key()).filter(|known| known.limits == *limits);
         let own = known.and_then(|known| known.own).filter(|own| *own > now + hint);
         let own = own.map(|own| (own + each(route)).min(now + MAX_HINT));
         let at = own.unwrap_or(now + hint);
         let promised = known.map_or(at, |known| known.promised.max(at));
-        refusals.insert(route.key(), Remembered { until, promised, own });
+        refusals.insert(route.key(), Remembered { limits: *limits, until, promised, own });
         at - now
     }
 
@@ -86,11 +88,14 @@ impl Refusals {
         then: impl FnOnce(&mut Remembered, Instant, Instant) -> T,
     ) -> Option<T> {
         let mut refusals = lock(&self.0);
-        if refusals.is_empty() || route.tenant.limits.enforcement == Enforcement::Shadow {
+        if refusals.is_empty() {
             return None;
         }
         let now = Instant::now();
-        let refusal = refusals.get_mut(&route.key()).filter(|refusal| now < refusal.until)?;
+        let refusal = refusals.get_mut(&route.key())?;
+        if refusal.until <= now || refusal.limits != route.tenant.limits {
+            return None;
+        }
         let promised = (refusal.promised.max(now) + each(route)).min(now + MAX_HINT);
         Some(then(refusal, now, promised))
     }

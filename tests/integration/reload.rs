@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::process::serve;
-use crate::support::{Plan, gateway, http_get, until};
+use crate::support::status::reason;
+use crate::support::{Plan, gateway, http_get, request, request_with_token, set, until};
 
 /// A config that is told apart by its burst.
 fn config(burst: u32) -> Plan {
@@ -156,6 +157,32 @@ async fn shares_are_summed_up_over_the_upstreams_in_use() {
     config(2, two).write(&file);
     let line = gateway.running.next_with("config not reloaded").await;
     assert!(line.contains("upstreams.main.rate"), "{line}");
+}
+
+#[tokio::test]
+async fn a_raised_rate_serves_at_once_the_calls_that_the_old_one_refused() {
+    let plan = config(1).with("/tenants/demo/rate", "1/h");
+    let mut gateway = plan.serve().await;
+    let refused = async |call| {
+        gateway.call(call).await.is_err_and(|status| {
+            assert_eq!(reason(&status), "TENANT_RATE_LIMITED");
+            true
+        })
+    };
+    let calls = || [request("contact-1"), request_with_token("contact-1", "token-1")];
+    gateway.call(request("contact-1")).await.unwrap();
+    for call in calls().into_iter().chain(calls()) {
+        assert!(refused(call).await);
+    }
+
+    let mut config: Value =
+        serde_json::from_str(&fs::read_to_string(gateway.config()).unwrap()).unwrap();
+    set(&mut config, "/tenants/demo/rate", "1000/s".into());
+    fs::write(gateway.config(), config.to_string()).unwrap();
+    gateway.running.next_with("config reloaded").await;
+    for call in calls() {
+        gateway.call(call).await.unwrap();
+    }
 }
 
 #[tokio::test]
