@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::admission::{Quota, RecordAsk, Settlement, Store};
+use crate::admission::{Quota, RecordAsk, Scope, Settlement, Store};
 use crate::call::{Disposition, Notes};
 use crate::connect::{Endpoint, is_worth_it};
 use crate::domain::{Enforcement, Name};
@@ -119,7 +119,7 @@ impl<S: Store> Gateway<S> {
         let record = order.record();
         let lead = match &record {
             Some(record) => match self.lead(record, &order).await {
-                Ok(lead) => Some(lead),
+                Ok(lead) => lead,
                 Err(outcome) => return outcome,
             },
             None => None,
@@ -130,9 +130,9 @@ impl<S: Store> Gateway<S> {
     /// The hint of an earlier refusal that still holds, for a call that cannot be a replay.
     ///
     /// All replicas spread the hints of calls with a `client_token` together, in the store. Once
-    /// hints are at their longest, nothing is left to spread: then the store is asked for the
-    /// record alone, a tenth of what an ask costs it. A store that fails is asked in full, and the
-    /// call gets its error.
+    /// hints are at their longest, nothing is left to spread. Then the store is asked for the
+    /// record alone, which costs it a twentieth of an ask. A store that fails is asked in full, and
+    /// decides what becomes of the call.
     async fn refused_before(&self, order: &Order) -> Option<Duration> {
         let Order { route, request, .. } = order;
         if request.client_token.is_some() {
@@ -140,7 +140,10 @@ impl<S: Store> Gateway<S> {
                 return None;
             }
             let name = order.record_name()?;
-            if self.store.has_record(&route.scope(), &name).await.unwrap_or(true) {
+            // A call that queues has no record yet.
+            if self.flights.have(&name)
+                || self.store.has_record(&route.scope(), &name).await.unwrap_or(true)
+            {
                 return None;
             }
         }
@@ -148,11 +151,12 @@ impl<S: Store> Gateway<S> {
     }
 
     /// The lead among the call's duplicates in this process, or the outcome of the call that this
-    /// one duplicates.
-    async fn lead(&self, record: &RecordAsk, order: &Order) -> Result<Lead, Outcome> {
+    /// one duplicates. There is no lead where another call runs under the same token.
+    async fn lead(&self, record: &RecordAsk, order: &Order) -> Result<Option<Lead>, Outcome> {
         loop {
             match self.flights.join(record, order.deadline) {
-                Seat::Leader(lead) => return Ok(lead),
+                Seat::Leader(lead) => return Ok(Some(lead)),
+                Seat::Stranger => return Ok(None),
                 Seat::Follower(flight) => {
                     if let Some(outcome) = self.follow(flight, order).await {
                         return Err(outcome);
@@ -204,6 +208,8 @@ impl<S: Store> Gateway<S> {
         let gateway = Arc::clone(self);
         let settling = async move {
             lines::settled(&settlement, &gateway.store.settle(&settlement).await);
+            let Scope { tenant, upstream, .. } = &settlement.scope;
+            gateway.refusals.given_back(&(tenant.clone(), upstream.clone()));
             drop(permit);
         };
         self.tasks.spawn(settling.in_current_span());

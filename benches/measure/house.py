@@ -123,7 +123,7 @@ class House:
         out_of_reach = {"instances": ["*"], "rate": "1000000/s", "burst": 1_000_000,
                         "max_in_flight": 100_000}
         own = {"subjects": ["bench"], **out_of_reach}
-        limited = {"subjects": ["limited"], **out_of_reach, "rate": "6/h", "burst": 1}
+        limited = {"subjects": ["limited"], **out_of_reach, "rate": "1/h", "burst": 1}
         config = {
             "server": {"listen": f"127.0.0.1:{port}"},
             "admin": {"listen": f"127.0.0.1:{admin}"},

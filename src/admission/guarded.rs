@@ -146,13 +146,16 @@ impl<P: Store, L: Store> Store for Guarded<P, L> {
         self.0.settle(settlement).await
     }
 
-    /// The local store knows only its own records: while the primary is lost, any may exist.
+    /// The local store knows only its own records: while the primary is lost, any may exist. A
+    /// primary that can only be read is lost, so an answer says nothing of its health.
     async fn has_record(&self, scope: &Scope, name: &str) -> Result<bool, StoreError> {
         let inner = &self.0;
-        match inner.guard.enter() {
-            Some(leave) => inner.ask(leave, Box::pin(inner.primary.has_record(scope, name))).await,
-            None => Ok(true),
+        let Some(leave) = inner.guard.enter() else { return Ok(true) };
+        let found = inner.bounded(Box::pin(inner.primary.has_record(scope, name))).await;
+        if let Err(error) = &found {
+            inner.failed(leave, error);
         }
+        found
     }
 
     async fn levels_of(&self, scope: &Scope) -> Result<StoreLevels, StoreError> {

@@ -144,6 +144,7 @@ impl<S: Store> Claim<S> {
         lines::settled(&settlement, &settled);
         if gives_back && matches!(settled, Ok(Settled::Closed)) {
             order.notes.note_levels(self.gateway.levels.give_back(&order.route));
+            self.gateway.refusals.given_back(&order.route.key());
         }
     }
 }

@@ -15,12 +15,9 @@ use crate::error::{Error, Limit};
 use crate::places::{self, Places};
 use crate::sync::lock;
 
-/// The name and the fingerprint of a record: the same call, and not only the same token.
-type Key = (Arc<str>, Arc<str>);
-
-/// The calls with a `client_token` that run in this process.
+/// The calls with a `client_token` that run in this process, by the names of their records.
 #[derive(Default)]
-pub(crate) struct Flights(Mutex<HashMap<Key, Flight>>);
+pub(crate) struct Flights(Mutex<HashMap<Arc<str>, Flight>>);
 
 /// A call's part among its duplicates.
 pub(crate) enum Seat {
@@ -28,19 +25,22 @@ pub(crate) enum Seat {
     Leader(Lead),
     /// It waits.
     Follower(Flight),
+    /// It is another call under the token of one that runs. The store compares the two.
+    Stranger,
 }
 
 /// The duty to run a call, and to report its outcome. If it is dropped without a report, the next
 /// duplicate takes over.
 pub(crate) struct Lead {
     flights: Arc<Flights>,
-    key: Key,
+    name: Arc<str>,
     landed: watch::Sender<Option<Outcome>>,
 }
 
 /// A call that another duplicate runs.
 #[derive(Clone)]
 pub(crate) struct Flight {
+    fingerprint: Arc<str>,
     outcome: watch::Receiver<Option<Outcome>>,
     /// When the call began, and when its caller stops waiting.
     pub since: Instant,
@@ -50,19 +50,25 @@ pub(crate) struct Flight {
 impl Flights {
     /// Takes the lead if no call has it.
     pub(crate) fn join(self: &Arc<Self>, record: &RecordAsk, deadline: Instant) -> Seat {
-        let key = (record.name.clone(), record.fingerprint.clone());
-        match self.flights().entry(key) {
+        let (name, fingerprint) = (record.name.clone(), record.fingerprint.clone());
+        match self.flights().entry(name) {
+            Entry::Occupied(flight) if flight.get().fingerprint != fingerprint => Seat::Stranger,
             Entry::Occupied(flight) => Seat::Follower(flight.get().clone()),
             Entry::Vacant(free) => {
                 let (landed, outcome) = watch::channel(None);
-                let key = free.key().clone();
-                free.insert(Flight { outcome, since: Instant::now(), deadline });
-                Seat::Leader(Lead { flights: Arc::clone(self), key, landed })
+                let name = free.key().clone();
+                free.insert(Flight { fingerprint, outcome, since: Instant::now(), deadline });
+                Seat::Leader(Lead { flights: Arc::clone(self), name, landed })
             }
         }
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Key, Flight>> {
+    /// Whether a call with a record of this name runs.
+    pub(crate) fn have(&self, name: &str) -> bool {
+        self.flights().contains_key(name)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<Arc<str>, Flight>> {
         lock(&self.0)
     }
 }
@@ -81,8 +87,8 @@ impl Lead {
     fn leave(&self) {
         let mut flights = self.flights.flights();
         let own = self.landed.subscribe();
-        if flights.get(&self.key).is_some_and(|flight| flight.outcome.same_channel(&own)) {
-            flights.remove(&self.key);
+        if flights.get(&self.name).is_some_and(|flight| flight.outcome.same_channel(&own)) {
+            flights.remove(&self.name);
         }
     }
 }

@@ -20,8 +20,10 @@ pub(crate) struct Refusals(Mutex<HashMap<RouteKey, Remembered>>);
 struct Remembered {
     /// The limits that refused. Once a reload has changed them, the refusal counts no more.
     limits: TenantLimits,
-    /// When the tenant's rate admits a call again. A hint may be much later, because hints are
-    /// spread: other callers come back before it.
+    /// When the tenant's bucket holds a call again.
+    refilled: Instant,
+    /// The same, or the end of the hint. A hint may be much later, because hints are spread: other
+    /// callers come back before it.
     until: Instant,
     /// The end of the last hint that this memory or the store gave.
     promised: Instant,
@@ -37,15 +39,25 @@ impl Refusals {
         let but_one = f64::from(limits.burst.saturating_sub(1)) / limits.rate.per_second();
         let but_one = Duration::try_from_secs_f64(but_one).unwrap_or(Duration::MAX);
         let now = Instant::now();
-        let until = now + quota.until_full.saturating_sub(but_one).min(hint);
+        let refill = quota.until_full.saturating_sub(but_one);
+        let refilled = now + refill.min(MAX_REFILL);
+        let until = refilled.min(now + hint);
         let mut refusals = lock(&self.0);
         let known = refusals.get(&route.key()).filter(|known| known.limits == *limits);
         let own = known.and_then(|known| known.own).filter(|own| *own > now + hint);
         let own = own.map(|own| (own + each(route)).min(now + MAX_HINT));
         let at = own.unwrap_or(now + hint);
         let promised = known.map_or(at, |known| known.promised.max(at));
-        refusals.insert(route.key(), Remembered { limits: *limits, until, promised, own });
+        let limits = *limits;
+        refusals.insert(route.key(), Remembered { limits, refilled, until, promised, own });
         at - now
+    }
+
+    /// Notes that the store was told to give a call of the tenant back.
+    pub(crate) fn given_back(&self, key: &RouteKey) {
+        if let Some(refusal) = lock(&self.0).get_mut(key) {
+            refusal.until = Instant::now();
+        }
     }
 
     /// Notes that the store admitted a call of the tenant. Earlier hints count until half a burst
@@ -78,7 +90,12 @@ impl Refusals {
     /// Whether a refusal is remembered, and the next hint is the longest: as long as any that the
     /// store would give.
     pub(crate) fn are_longest(&self, route: &Route) -> bool {
-        self.next(route, |_, now, promised| promised == now + MAX_HINT).unwrap_or(false)
+        self.next(route, |refusal, now, promised| {
+            // The store gives a shorter hint to a caller that comes a little too soon.
+            let early = early(&refusal.limits);
+            promised == now + MAX_HINT && refusal.refilled > now + early
+        })
+        .unwrap_or(false)
     }
 
     /// The refusal that is remembered, the present, and the end of the next hint.
@@ -106,6 +123,16 @@ fn each(route: &Route) -> Duration {
     let each = 1.0 / route.tenant.limits.rate.per_second();
     Duration::try_from_secs_f64(each).unwrap_or(MAX_HINT).min(MAX_HINT)
 }
+
+/// How much too soon a caller may come and keep its turn: a tenth of a token, where the bucket holds
+/// a single call.
+fn early(limits: &TenantLimits) -> Duration {
+    let early = if limits.burst < 2 { 0.1 / limits.rate.per_second() } else { 0.0 };
+    Duration::try_from_secs_f64(early).unwrap_or(MAX_REFILL)
+}
+
+/// So long that nobody waits for it, and that no addition of it overflows.
+const MAX_REFILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// The longest hint.
 const MAX_HINT: Duration = Duration::from_secs(30);

@@ -8,6 +8,7 @@ mod answers;
 mod ends;
 mod hints;
 mod queue;
+mod remembered;
 mod shadow;
 mod stalled;
 
@@ -98,8 +99,8 @@ async fn within(
 struct Persisted {
     answer: Reply,
     attempts: usize,
-    /// After what time the first attempt was refused, if it was.
-    refused: Option<Duration>,
+    /// When the first attempt was refused, if it was.
+    refused: Option<Instant>,
 }
 
 /// The call, as a client library makes it under a policy of so many attempts: UNAVAILABLE and
@@ -112,8 +113,7 @@ async fn persistently(
     time: Duration,
     most: usize,
 ) -> Persisted {
-    let begun = Instant::now();
-    let deadline = begun + time;
+    let deadline = Instant::now() + time;
     let mut refused = None;
     let mut backoff = Duration::from_millis(100);
     for attempt in 1.. {
@@ -121,7 +121,7 @@ async fn persistently(
         let client = attempt % clients.len();
         let answer = within(&mut clients[client], tenant, request.clone(), left).await;
         let Err(status) = &answer else { return Persisted { answer, attempts: attempt, refused } };
-        refused = refused.or(Some(begun.elapsed()));
+        refused = refused.or(Some(Instant::now()));
         // A connection that broke is UNAVAILABLE to other libraries. To tonic it is UNKNOWN, or
         // CANCELLED for a call that it had not sent yet.
         let is_broken =

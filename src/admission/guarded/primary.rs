@@ -29,23 +29,28 @@ impl<P: Store, L: Store> Inner<P, L> {
                     tracing::info!("store is back");
                 }
             }
-            Err(error) if error.is_passing() => {}
-            Err(error) => {
-                let change = self.guard.failed(leave);
-                if change == Some(Change::Lost) {
-                    let error = error as &dyn Error;
-                    tracing::warn!(error, on_loss = self.on_loss(), "store lost");
-                }
-                if let Some(Change::Lost | Change::LostOnTrial) = change {
-                    self.health.note_lost();
-                    self.watch();
-                }
-            }
+            Err(error) => self.failed(leave, error),
         }
         answer
     }
 
-    async fn bounded<T>(
+    /// Reports a failure to the guard.
+    pub(super) fn failed(self: &Arc<Self>, leave: Leave, error: &StoreError) {
+        if error.is_passing() {
+            return;
+        }
+        let change = self.guard.failed(leave);
+        if change == Some(Change::Lost) {
+            let error = error as &dyn Error;
+            tracing::warn!(error, on_loss = self.on_loss(), "store lost");
+        }
+        if let Some(Change::Lost | Change::LostOnTrial) = change {
+            self.health.note_lost();
+            self.watch();
+        }
+    }
+
+    pub(super) async fn bounded<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {

@@ -1,6 +1,7 @@
 //! Tests with a scripted primary under paused time.
 
 mod holding;
+mod looking;
 mod losing;
 mod settling;
 
@@ -26,7 +27,7 @@ enum Mood {
     Hangs,
     /// Applies the timeout itself.
     GivesUp,
-    /// Answers probes and refuses everything else.
+    /// Answers probes and looks, and refuses everything else.
     ReadOnly,
     /// Panics in probes and refuses everything else.
     Panics,
@@ -77,13 +78,14 @@ impl Scripted {
 
     async fn meets(&self, seen: Seen) -> Result<(), StoreError> {
         let probe = seen == Seen::Probe;
+        let reads = probe || seen == Seen::Exists;
         if !probe {
             self.asked.fetch_add(1, Relaxed);
         }
         let mood = *lock(&self.mood);
         match mood {
             Mood::Up => {}
-            Mood::ReadOnly if probe => {}
+            Mood::ReadOnly if reads => {}
             Mood::Panics if probe => panic!("on purpose"),
             Mood::Hangs => std::future::pending().await,
             Mood::GivesUp => {

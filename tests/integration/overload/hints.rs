@@ -51,7 +51,7 @@ struct Crowd {
     most: usize,
     attempts: usize,
     took: Duration,
-    /// When the last of them had its first answer, of those that were refused.
+    /// After what time the last of those that were refused had its first answer.
     arrived: Duration,
 }
 
@@ -77,7 +77,7 @@ async fn crowd(
     Crowd {
         most: ends.iter().map(|end| end.attempts).max().unwrap(),
         attempts: ends.iter().map(|end| end.attempts).sum(),
-        arrived: ends.iter().filter_map(|end| end.refused).max().unwrap_or_default(),
+        arrived: ends.iter().filter_map(|end| end.refused).max().unwrap_or(begun) - begun,
         answers: ends.into_iter().map(|end| end.answer).collect(),
         took,
     }
