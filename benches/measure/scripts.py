@@ -1,4 +1,4 @@
-"""What the scripts cost on the server of Redis."""
+"""What the scripts and EXISTS cost on the server of Redis."""
 
 import re
 
@@ -15,7 +15,7 @@ def costs(house, blocks, gateway):
         house.redis_cli("config", "set", "slowlog-log-slower-than", 0)
         admit, mean, _ = run(house, blocks, gateway, REPLAY)
         found["admit, a replay"] = mean
-        found["admit, a refusal"] = run(house, blocks, gateway, REFUSAL)[1]
+        found["EXISTS, a refusal"] = run(house, blocks, gateway, REFUSAL, command="exists")[1]
         for kind, settled, more in (
             (NEW, "settle, a result", ()),
             (NEW, "settle, a release", ("--contact", "sim-not-found")),
@@ -45,8 +45,8 @@ def record_bytes(house, blocks, gateway):
     return (used() - before) / int(house.redis_cli("dbsize"))
 
 
-def run(house, blocks, gateway, kind, more=()):
-    """The script that ran most, the mean of all in µs, and times by script."""
+def run(house, blocks, gateway, kind, more=(), command="evalsha"):
+    """The script that ran most, the command's mean in µs, and times by script."""
     house.forget_records()
     generator = blocks.generate(gateway, kind, None, blocks.seconds, more=more)
     for word in ("begin", "end"):
@@ -59,7 +59,9 @@ def run(house, blocks, gateway, kind, more=()):
             log = house.redis_cli("slowlog", "get", 20_000)
     generator.communicate()
     gateway.process.forget_log()
-    mean = float(re.search(r"cmdstat_evalsha:.*?usec_per_call=([0-9.]+)", statistics)[1])
+    mean = float(re.search(rf"cmdstat_{command}:.*?usec_per_call=([0-9.]+)", statistics)[1])
+    if command != "evalsha":
+        return None, mean, {}
     # Entries as redis-cli writes them without a terminal: id, time, µs, words, and the client.
     by_script = {}
     for micros, sha in re.findall(r"\n(\d+)\nEVALSHA\n([0-9a-f]{40})\n", log, re.IGNORECASE):

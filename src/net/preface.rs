@@ -48,7 +48,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Preface<S> {
 }
 
 /// Writes are not vectored, on purpose. h2 then copies a message of less than 1 KiB into its buffer,
-/// and writes the answers of many calls at once. Otherwise each answer would be a write of its own.
+/// and writes the answers of many calls at once. Otherwise an answer of 256 bytes or more would be a
+/// write of its own. Larger ones than 1 KiB are rare, and take two writes.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Preface<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,

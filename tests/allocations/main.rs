@@ -51,11 +51,11 @@ enum Path {
 const BOUNDS: [Bound; 8] = [
     bound(Store::Memory, Path::New, 475.0, 77_400.0, 700.0),
     bound(Store::Memory, Path::Replay, 59.0, 15_200.0, 8.0),
-    bound(Store::Memory, Path::Refusal, 51.0, 13_600.0, 8.0),
+    bound(Store::Memory, Path::Refusal, 42.0, 12_600.0, 8.0),
     bound(Store::Memory, Path::RememberedRefusal, 38.0, 12_300.0, 8.0),
     bound(Store::Redis, Path::New, 494.0, 87_500.0, 8.0),
     bound(Store::Redis, Path::Replay, 69.0, 20_700.0, 8.0),
-    bound(Store::Redis, Path::Refusal, 60.0, 18_700.0, 8.0),
+    bound(Store::Redis, Path::Refusal, 49.0, 15_900.0, 8.0),
     bound(Store::Redis, Path::RememberedRefusal, 38.0, 12_300.0, 8.0),
 ];
 
