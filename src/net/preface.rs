@@ -71,3 +71,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Preface<S> {
 /// The client's connection preface and the head of the SETTINGS frame that must follow it (RFC
 /// 9113, section 3.4).
 const PREFACE_BYTES: usize = 24 + 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn writes_are_not_vectored_where_those_of_the_stream_are() {
+        let (stream, _peer) = tokio::io::duplex(64);
+        assert!(stream.is_write_vectored());
+        assert!(!Preface::new(stream, Instant::now()).is_write_vectored());
+    }
+}
