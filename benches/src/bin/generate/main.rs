@@ -44,6 +44,10 @@ struct Options {
     /// Calls a second, open loop; absent: closed loop
     #[arg(long)]
     rate: Option<f64>,
+    /// Rests between its rounds: for servers so quick that it would wake, read and write for each
+    /// few answers, and fill its core before they fill theirs
+    #[arg(long, conflicts_with = "rate")]
+    rests: bool,
     /// The `client_token` of the calls
     #[arg(long, value_enum, default_value = "fresh")]
     token: Token,
@@ -83,9 +87,7 @@ fn main() {
     pace::sleep_exactly();
     let options = Options::parse();
     let mut runtime = Builder::new_current_thread();
-    if options.rate.is_none() {
-        // It is faster than any server. Without a rest it would wake, read and write for each few
-        // answers, and fill its core before the server fills its own.
+    if options.rests {
         runtime.on_thread_park(|| std::thread::sleep(REST));
     }
     let runtime = runtime.enable_all().build().expect("a runtime");
