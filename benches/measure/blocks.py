@@ -142,7 +142,7 @@ class Blocks:
         if rate:
             command += ["--rate", rate]
         elif not kind.asks:
-            # Nobody else is on the generator's core, and no server is quicker.
+            # These servers are the quickest, and have no Redis or Connect to wait for.
             command += ["--rests"]
         for header in server.headers(kind.tenant):
             command += ["--header", header]

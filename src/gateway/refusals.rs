@@ -98,7 +98,7 @@ impl Refusals {
         .unwrap_or(false)
     }
 
-    /// The refusal that is remembered, the present, and the end of the next hint.
+    /// Calls `then` with the refusal that is remembered, the present, and the end of the next hint.
     fn next<T>(
         &self,
         route: &Route,
@@ -124,8 +124,8 @@ fn each(route: &Route) -> Duration {
     Duration::try_from_secs_f64(each).unwrap_or(MAX_HINT).min(MAX_HINT)
 }
 
-/// How much too soon a caller may come and keep its turn: a tenth of a token, where the bucket holds
-/// a single call.
+/// How much too soon a caller may come and keep its turn, as in the store: a tenth of a token, where
+/// the bucket holds a single call.
 fn early(limits: &TenantLimits) -> Duration {
     let early = if limits.burst < 2 { 0.1 / limits.rate.per_second() } else { 0.0 };
     Duration::try_from_secs_f64(early).unwrap_or(MAX_REFILL)
