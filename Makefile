@@ -2,7 +2,7 @@
 
 TOOLS := $(CURDIR)/.tools
 
-.PHONY: run test test-rust limits explore chaos soak fuzz test-upgrade lint fmt tools test-chart \
+.PHONY: run test test-rust limits properties explore chaos soak fuzz test-upgrade lint fmt tools test-chart \
 	test-kubernetes test-examples test-console image test-image chart protos check-version bench release
 
 run:
@@ -24,6 +24,11 @@ test test-rust: export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSOR
 # What callers see of overload, hang-ups and a stalled Redis: a line for each promise, with what is seen now.
 limits:
 	tests/limits.sh
+
+# The store's properties on random cases, which are others in every run: PROPTEST_CASES of each.
+properties: export PROPTEST_CASES ?= 10000
+properties:
+	cargo test --locked --test integration -- admission_store::
 
 # Every interleaving of the protocol around a record, for EXPLORE_SECONDS in each of both stores; CALLS=3 and FAULTS
 # choose other bounds.

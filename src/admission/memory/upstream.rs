@@ -256,7 +256,9 @@ impl UpstreamState {
         if let Some(wait) = self.budget.wait(shape(scope), needed) {
             let longest = micros(ask.wait) as f64;
             if wait > longest + 1e-3 {
-                return self.refuse(ask, decided, wait - longest);
+                // Each call ahead may start up to 1 µs late, as it is told whole microseconds.
+                let late = turn.ahead as f64;
+                return self.refuse(ask, decided, wait - longest + late);
             }
             if queued.is_some() || self.queue.has_room() {
                 return self.wait_for(ask, decided, wait, is_committed);

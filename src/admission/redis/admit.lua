@@ -311,12 +311,13 @@ end
 local is_committed = tenant.share >= 1 - TOLERANCE
 local needed = is_committed and 1 or reserved + 1 + queue.ahead
 local each = 1e6 / (up.factor * rate)
--- The time until the call may start, and the part of it beyond the time that it can wait.
+-- The time until the call may start, and the part of it beyond the time that it can wait. Each call
+-- ahead may start up to 1 µs late, as it is told whole microseconds.
 local wait, excess = 0, 0
 if not mended and up.level < needed - TOLERANCE then
   wait = (needed - up.level) * each
   if wait > longest_us + 1e-3 then
-    excess = wait - longest_us
+    excess = wait - longest_us + queue.ahead
   elseif not is_queued and queue.waiting >= MAX_QUEUE then
     excess = wait
   end

@@ -156,12 +156,13 @@ async fn what_does_not_fit_the_wait_is_refused_with_the_excess(mut world: World)
     let queued = waiting(world.call(), 500);
     world.told_to_ask_again(&queued).await;
     let refused = world.refused(&waiting(world.call(), 500)).await;
-    assert_eq!(refused, refused_for(Limit::UpstreamBudget, 500));
+    // The excess, and 1 µs for the call ahead, in whole milliseconds.
+    assert_eq!(refused, refused_for(Limit::UpstreamBudget, 501));
     world.pass(0.5);
     world.granted(&again(&queued)).await;
     let retry = waiting(world.call(), 500);
     assert_eq!(world.told_to_ask_again(&retry).await, Duration::from_millis(500));
-    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 1_000));
+    assert_eq!(world.refused(&world.call()).await, refused_for(Limit::UpstreamBudget, 1_001));
 }
 
 async fn a_queue_that_nobody_kept_is_no_longer_in_the_way(mut world: World) {

@@ -149,6 +149,15 @@ fn a_retry_at_the_hint_may_queue_where_others_queue() {
     });
 }
 
+/// A bucket for a single call gains nothing while a queued call is late, be it by 1 µs.
+#[test]
+fn a_hint_outlives_the_microseconds_that_queued_calls_are_late() {
+    let runtime = Builder::new_current_thread().build().unwrap();
+    for plan in [(19.91154074606518, 1, 302, vec![4, 3]), (13.752463739767965, 1, 873, vec![8])] {
+        runtime.block_on(a_retry_may_queue(plan)).unwrap();
+    }
+}
+
 async fn a_retry_may_queue(plan: (f64, u32, u64, Vec<u32>)) -> TestCaseResult {
     let (per_second, burst, max_wait_ms, calls) = plan;
     let mut world = World::memory().await;

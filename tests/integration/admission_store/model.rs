@@ -10,7 +10,7 @@ use participant_gateway::admission::{
 };
 use participant_gateway::domain::{Enforcement, share_burst};
 use proptest::prelude::*;
-use proptest::test_runner::{TestCaseResult, TestRunner};
+use proptest::test_runner::{RngSeed, TestCaseResult, TestRunner};
 
 use super::world::*;
 use crate::support::redis::RedisServer;
@@ -189,23 +189,30 @@ impl History {
     }
 }
 
-/// Holds the check for so many random cases, or `PROPTEST_CASES`. The check is a function and no
-/// macro's body, so that rustfmt reaches it.
+/// Holds the check for so many cases, which are the same in every run: the same code gets the same
+/// verdict. With `PROPTEST_CASES` it is for that many, which are others in every run. The check is a
+/// function and no macro's body, so that rustfmt reaches it.
 pub fn for_all<S: Strategy>(usual: u32, strategy: S, check: impl Fn(S::Value) -> TestCaseResult) {
-    for_cases(wanted_cases().unwrap_or(usual), strategy, check);
+    for_cases(usual, 1, strategy, check);
 }
 
 /// The same where a case is slow: for a hundredth of `PROPTEST_CASES`.
 pub fn for_some<S: Strategy>(usual: u32, strategy: S, check: impl Fn(S::Value) -> TestCaseResult) {
-    for_cases(wanted_cases().map_or(usual, |cases| cases.div_ceil(100)), strategy, check);
+    for_cases(usual, 100, strategy, check);
 }
 
-fn wanted_cases() -> Option<u32> {
-    std::env::var("PROPTEST_CASES").ok()?.parse().ok()
-}
-
-fn for_cases<S: Strategy>(cases: u32, strategy: S, check: impl Fn(S::Value) -> TestCaseResult) {
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases) };
+fn for_cases<S: Strategy>(
+    usual: u32,
+    divisor: u32,
+    strategy: S,
+    check: impl Fn(S::Value) -> TestCaseResult,
+) {
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        config.cases = config.cases.div_ceil(divisor);
+    } else {
+        (config.cases, config.rng_seed) = (usual, RngSeed::Fixed(1));
+    }
     TestRunner::new(config)
         .run(&strategy, check)
         .unwrap_or_else(|failure| panic!("{failure}"));
