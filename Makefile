@@ -3,7 +3,7 @@
 TOOLS := $(CURDIR)/.tools
 
 .PHONY: run test test-rust limits properties explore chaos soak fuzz test-upgrade lint fmt tools test-chart \
-	test-kubernetes test-examples test-console image test-image chart protos check-version bench release
+	test-kubernetes test-examples test-console image test-image chart protos check-version bench profile
 
 run:
 	cargo run -- dev
@@ -94,13 +94,13 @@ test-chart: tools
 test-kubernetes: tools
 	tools/kubernetes/run.sh
 
-# The release program, optimised by what it does under load: two release builds. The last line is its path.
-release:
+# The profile by which release builds are optimised, made anew: one release build, and calls of every kind.
+profile:
 	tools/install.sh
-	tools/pgo.sh
+	tools/profile/renew.sh
 
 # How fast it is, beside baselines: a table of the targets, after a release build. benches/run.py says
-# what ONLY=T1,T2, ROUNDS, SECONDS, QUICK=1, DOCS=1 and PGO=0 do.
+# what ONLY=T1,T2, ROUNDS, SECONDS, QUICK=1, DOCS=1 and PLAIN=0 do.
 bench:
 	tools/install.sh
 	benches/run.py

@@ -5,7 +5,7 @@
   make bench QUICK=1                          one short round: to see that it works
   make bench ONLY=T1,T2 ROUNDS=7 SECONDS=5    some rows, and longer
   make bench DOCS=1                           writes the table and the plots into docs/ as well
-  make bench PGO=0                            without the gateway that `make release` builds
+  make bench PLAIN=0                          without the gateway that is built without a profile
 
 What is measured, and how: docs/performance.md. A run that cannot be relied on says why, and ends
 with 1. That a target is missed does not.
@@ -39,9 +39,9 @@ def arguments():
         help="of T8, whose target names ten million [REQUESTS]")
     add("--docs", action="store_true", default=env("DOCS", "") not in ("", "0"),
         help="write the table and the plots into docs/ [DOCS]")
-    add("--pgo", action=argparse.BooleanOptionalAction,
-        default=(env("PGO") or ("0" if quick else "1")) != "0",
-        help="measure the gateway with profile-guided optimisation, too [PGO]")
+    add("--plain", action=argparse.BooleanOptionalAction,
+        default=(env("PLAIN") or ("0" if quick else "1")) != "0",
+        help="measure the gateway without a profile, too [PLAIN]")
     add("--no-build", action="store_true", help="measure what is built")
     add("--json", default=None, help="the report's file; default: bench/report.json in the target folder")
     return parser.parse_args()
@@ -51,13 +51,11 @@ def main():
     args = arguments()
     only = {name.strip().lower() for name in args.only.split(",") if name.strip()}
     if not args.no_build:
-        build.programs()
+        build.gateway()
+        build.plain(args.plain)
     programs, machine = build.folder(), Machine()
-    guided = None
-    if args.pgo:
-        guided = build.guided_program() if args.no_build else build.guided()
     out = report.Report(args, machine, programs)
-    with House(machine, programs, guided) as house:
+    with House(machine, programs / "participant-gateway", build.plain_folder()) as house:
         rows.measure(house, args, only, out)
     out.print()
     out.write()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Make calls of every kind at the programs in FOLDER, for profile-guided optimisation.
+"""Make calls of every kind at the programs in FOLDER, for the profile.
 
-  benches/train.py FOLDER      called by tools/pgo.sh
+  benches/train.py FOLDER      called by tools/profile/renew.sh
 """
 
 import json
@@ -18,7 +18,8 @@ SECONDS = 4
 
 
 def main():
-    with House(Machine(), pathlib.Path(sys.argv[1])) as house:
+    programs = pathlib.Path(sys.argv[1])
+    with House(Machine(), programs / "participant-gateway", programs) as house:
         blocks = Blocks(house, SECONDS)
         gateways = [
             (house.gateway(), [REMEMBERED, REFUSAL, REPLAY]),

@@ -57,7 +57,7 @@ grpcurl() {
   fi
 }
 
-# For tools/pgo.sh: of the LLVM that the compiler has.
+# For tools/profile/renew.sh: of the LLVM that the compiler has.
 if [ "${1:-test}" = llvm ]; then
   debian "llvm-profdata-$2" "llvm-$2"
   exit

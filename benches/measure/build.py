@@ -10,25 +10,34 @@ PACKAGE = "participant-gateway-benches"
 STEPS = ["bench", "-p", PACKAGE, "--bench", "steps"]
 
 
-def programs():
-    """Builds the programs. The two packages are built one after the other: built together, each
-    would get the other's features of a library."""
-    for command in [
-        ["build", "--release", "-p", "participant-gateway"],
-        ["build", "--release", "-p", PACKAGE],
-        [*STEPS, "--no-run"],
-    ]:
-        subprocess.run(["cargo", *command, "--locked"], cwd=ROOT, check=True)
+def gateway():
+    """Builds the gateway as it is released."""
+    cargo("build", "--release", "-p", "participant-gateway")
 
 
-def guided():
-    """Builds the gateway by what it does under load. Returns the program."""
-    subprocess.run([ROOT / "tools/pgo.sh"], check=True)
-    return guided_program()
+def plain(with_gateway):
+    """Builds without a profile what measures and what is compared. The packages are built one after
+    the other: built together, each would get the other's features of a library."""
+    if with_gateway:
+        cargo("build", "--release", "-p", "participant-gateway", env=without_profile())
+    cargo("build", "--release", "-p", PACKAGE, env=without_profile())
+    cargo(*STEPS, "--no-run", env=without_profile())
 
 
-def guided_program():
-    return folder().parent / "pgo" / "participant-gateway"
+def cargo(*words, env=None):
+    subprocess.run(["cargo", *words, "--locked"], cwd=ROOT, check=True, env=env)
+
+
+def without_profile():
+    """The environment of Cargo. The target folder is another one, as Cargo does not notice that a
+    profile is missing."""
+    target = str(plain_folder().parent)
+    return os.environ | {"RUSTC_WRAPPER": "", "CARGO_TARGET_DIR": target}
+
+
+def plain_folder():
+    """Of the programs without a profile."""
+    return folder().parent / "plain" / "release"
 
 
 def folder():
@@ -43,6 +52,7 @@ def steps(cores):
     and their bytes."""
     text = subprocess.run(
         ["cargo", *STEPS, "--locked"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+        env=without_profile(),
         # Lines of a log, thousands of them.
         stderr=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),

@@ -36,9 +36,9 @@ class Server:
 
 
 class House:
-    def __init__(self, machine, programs, guided=None):
-        """`guided`: the gateway's program with profile-guided optimisation, if it is measured."""
-        self.machine, self.programs, self.guided = machine, programs, guided
+    def __init__(self, machine, program, others):
+        """`program`: the gateway. `others`: the folder of the baselines and of what measures."""
+        self.machine, self.program, self.others = machine, program, others
         shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=shared))
         self.processes, self.servers = [], {}
@@ -50,11 +50,10 @@ class House:
                    "--save", "", "--appendonly", "no", "--dir", self.folder]
         self.redis = self.start("redis", command, redis_cores)
         self.connect_port = free_port()
-        command = [self.programs / "participant-gateway", "simulate",
-                   "--listen", f"127.0.0.1:{self.connect_port}"]
+        command = [self.program, "simulate", "--listen", f"127.0.0.1:{self.connect_port}"]
         self.simulator = self.start("simulator", command, self.machine.others)
         self.collector_port = free_port()
-        command = [self.programs / "collect", f"127.0.0.1:{self.collector_port}"]
+        command = [self.others / "collect", f"127.0.0.1:{self.collector_port}"]
         self.collector = self.start("collector", command, self.machine.others)
         for port in [self.redis_port, self.connect_port, self.collector_port]:
             wait_until(f"somebody listens on {port}", lambda port=port: listens(port))
@@ -87,7 +86,7 @@ class House:
             port = free_port()
             # Its keys are not among those that a new block clears.
             redis = f"redis://127.0.0.1:{self.redis_port}/1"
-            command = [self.programs / name, f"127.0.0.1:{port}"]
+            command = [self.others / name, f"127.0.0.1:{port}"]
             command += [redis] if name == "b4" else []
             env = self.keys | {"AWS_REGION": "us-east-1"}
             process = self.start(name, command, self.machine.server, env)
@@ -107,8 +106,7 @@ class House:
             config["server"]["max_in_flight"] = most
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(config))
-        program = program or self.programs / "participant-gateway"
-        command = [program, "serve", "--config", file]
+        command = [program or self.program, "serve", "--config", file]
         process = self.start(name, command, self.machine.server, self.keys)
         server = Server(name, process, port, admin)
         if jwt:

@@ -22,10 +22,10 @@ def measure(house, args, only, out):
     full = house.gateway("gateway-full", jwt=True, sampled=0.01)
     # With what a row calls them.
     programs = [("", gateway, full)]
-    if house.guided:
-        programs.append((", by `make release`", house.gateway("guided", program=house.guided),
-                         house.gateway("guided-full", jwt=True, sampled=0.01,
-                                       program=house.guided)))
+    if args.plain:
+        program = house.others / "participant-gateway"
+        programs.append((", without the profile", house.gateway("plain", program=program),
+                         house.gateway("plain-full", jwt=True, sampled=0.01, program=program)))
     b0, b2, b2t, b4 = (house.baseline(name) for name in ("b0", "b2", "b2t", "b4"))
     pairs = []
     if wanted("T1", "T4", "T5", "T6", "curves"):

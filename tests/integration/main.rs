@@ -34,6 +34,7 @@ mod operator;
 mod overload;
 mod panics;
 mod papers;
+mod profile;
 mod redis_loss;
 mod redis_use;
 mod refused_early;
