@@ -128,21 +128,26 @@ impl RedisServer {
             .is_ok_and(|info| text(&info).contains(what))
     }
 
-    /// Runs a command on a connection of its own.
+    /// Runs a command on a connection of its own, and waits where the machine is busy.
     pub async fn command(&self, words: &[&str]) -> redis::Value {
-        self.try_command(words)
+        self.run(words, Duration::from_secs(10))
             .await
             .unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// The same, where it may fail.
     pub async fn try_command(&self, words: &[&str]) -> redis::RedisResult<redis::Value> {
+        self.run(words, Duration::from_millis(500)).await
+    }
+
+    async fn run(&self, words: &[&str], longest: Duration) -> redis::RedisResult<redis::Value> {
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(longest));
         let url = match &self.secret {
             Some(secret) => format!("redis://:{secret}@127.0.0.1:{}", self.port),
             None => self.url(),
         };
         let client = redis::Client::open(url)?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut connection).await
