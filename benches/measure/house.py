@@ -57,8 +57,9 @@ class House:
         self.collector = self.start("collector", command, self.machine.others)
         for port in [self.redis_port, self.connect_port, self.collector_port]:
             wait_until(f"somebody listens on {port}", lambda port=port: listens(port))
-        exports = (self.folder / "simulator.log").read_text()
-        self.keys = dict(re.findall(r"export (\w+)=(\S+)", exports))
+        # The simulator listens before it prints its keys.
+        wait_until("the simulator prints its keys", lambda: len(self.printed_keys()) == 3)
+        self.keys = self.printed_keys()
         (self.folder / "root_key").write_text(token.random_key())
         self.issuer = token.Issuer(self.folder)
         return self
@@ -67,6 +68,11 @@ class House:
         for process in reversed(self.processes):
             process.end()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def printed_keys(self):
+        """The environment that the simulator prints: the credentials that it takes."""
+        text = (self.folder / "simulator.log").read_text()
+        return dict(re.findall(r"export (\w+)=(\S+)\n", text))
 
     def start(self, name, command, cores, env=None):
         plain = {key: value for key, value in os.environ.items()
