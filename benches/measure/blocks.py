@@ -136,7 +136,7 @@ class Blocks:
     def generate(self, server, kind, rate, seconds, warm_up=WARM_UP, streams=None, more=()):
         """Starts the load generator, whose output is a pipe."""
         house, streams = self.house, streams or (OPEN_STREAMS if rate else STREAMS)
-        command = [house.others / "generate", f"127.0.0.1:{server.port}",
+        command = [house.bench / "generate", f"127.0.0.1:{server.port}",
                    "--token", kind.token, "--seconds", seconds, "--warm-up", warm_up,
                    "--connections", CONNECTIONS, "--streams", streams]
         if rate:

@@ -36,9 +36,9 @@ class Server:
 
 
 class House:
-    def __init__(self, machine, program, others):
-        """`program`: the gateway. `others`: the folder of the baselines and of what measures."""
-        self.machine, self.program, self.others = machine, program, others
+    def __init__(self, machine, program, bench):
+        """`program`: the gateway. `bench`: the folder of the baselines and of what measures."""
+        self.machine, self.program, self.bench = machine, program, bench
         shared = "/dev/shm" if os.path.isdir("/dev/shm") else None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=shared))
         self.processes, self.servers = [], {}
@@ -53,7 +53,7 @@ class House:
         command = [self.program, "simulate", "--listen", f"127.0.0.1:{self.connect_port}"]
         self.simulator = self.start("simulator", command, self.machine.others)
         self.collector_port = free_port()
-        command = [self.others / "collect", f"127.0.0.1:{self.collector_port}"]
+        command = [self.bench / "collect", f"127.0.0.1:{self.collector_port}"]
         self.collector = self.start("collector", command, self.machine.others)
         for port in [self.redis_port, self.connect_port, self.collector_port]:
             wait_until(f"somebody listens on {port}", lambda port=port: listens(port))
@@ -92,7 +92,7 @@ class House:
             port = free_port()
             # Its keys are not among those that a new block clears.
             redis = f"redis://127.0.0.1:{self.redis_port}/1"
-            command = [self.others / name, f"127.0.0.1:{port}"]
+            command = [self.bench / name, f"127.0.0.1:{port}"]
             command += [redis] if name == "b4" else []
             env = self.keys | {"AWS_REGION": "us-east-1"}
             process = self.start(name, command, self.machine.server, env)

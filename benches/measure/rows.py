@@ -23,7 +23,7 @@ def measure(house, args, only, out):
     # With what a row calls them.
     programs = [("", gateway, full)]
     if args.plain:
-        program = house.others / "participant-gateway"
+        program = house.bench / "participant-gateway"
         programs.append((", without the profile", house.gateway("plain", program=program),
                          house.gateway("plain-full", jwt=True, sampled=0.01, program=program)))
     b0, b2, b2t, b4 = (house.baseline(name) for name in ("b0", "b2", "b2t", "b4"))

@@ -29,7 +29,7 @@ cargo build --locked --release -p participant-gateway
 cargo build --locked --release -p participant-gateway-benches --bin generate --bin collect
 LLVM_PROFILE_FILE=$PROFILE_COUNTS/%m_%p.profraw benches/train.py "$CARGO_TARGET_DIR/release"
 "$merge" merge --text -o "$CARGO_TARGET_DIR/counts.txt" "$PROFILE_COUNTS"
-# Small functions that no call has entered are left out: they are four fifths of all, and take as many MiB. The large ones
+# Small functions that no call has entered are left out: with them the file would have 41 MB instead of 15. The large ones
 # stay, so that the compiler knows that they are cold, and makes them small.
 awk 'BEGIN { RS = ""; FS = "\n"; ORS = "\n\n" }
      { keep = NR == 1 || $5 > 8; for (i = 7; !keep && i <= 6 + $5; i++) keep = $i != "0" }
