@@ -3,10 +3,8 @@
 # The image for development clusters, with it:  docker build --target development .
 # Cargo's registry and target folder are cache mounts, so that a change of the source builds only the source.
 
-FROM docker.io/library/rust:1.95.0-alpine AS toolchain
-# The C compiler is for aws-lc and mimalloc. Alpine keeps one version of a package, so that a pin would break the build.
-# hadolint ignore=DL3018
-RUN apk add --no-cache build-base ca-certificates cmake linux-headers perl
+# Debian's libc, since the profile that optimises a release build fits no other.
+FROM docker.io/library/rust:1.95.0-trixie AS toolchain
 WORKDIR /src
 # The image's own toolchain: rust-toolchain.toml would fetch clippy and rustfmt, too.
 ENV RUSTUP_TOOLCHAIN=1.95.0
@@ -16,17 +14,16 @@ FROM toolchain AS build
 RUN --mount=type=cache,id=registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=target,target=/src/target \
     cargo build --locked --release --no-default-features \
-    && install -Ds target/release/participant-gateway /out/participant-gateway
+    && tools/image-files.sh target/release/participant-gateway /out
 
 FROM toolchain AS build-development
 RUN --mount=type=cache,id=registry,target=/usr/local/cargo/registry \
     --mount=type=cache,id=target,target=/src/target \
     cargo build --locked --release \
-    && install -Ds target/release/participant-gateway /out/participant-gateway
+    && tools/image-files.sh target/release/participant-gateway /out
 
-# Nothing but the program, which is static, and the CAs.
+# Nothing but the program, its libraries and the CAs.
 FROM scratch AS root
-COPY --from=toolchain /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 EXPOSE 50051 9090
@@ -45,7 +42,7 @@ LABEL org.opencontainers.image.title="Participant Gateway" \
       org.opencontainers.image.created="${CREATED}"
 
 FROM root AS development
-COPY --from=build-development /out/participant-gateway /participant-gateway
+COPY --from=build-development /out /
 
 FROM root AS release
-COPY --from=build /out/participant-gateway /participant-gateway
+COPY --from=build /out /

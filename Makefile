@@ -94,7 +94,7 @@ test-chart: tools
 test-kubernetes: tools
 	tools/kubernetes/run.sh
 
-# The profile by which release builds are optimised, made anew: one release build, and calls of every kind.
+# The profile by which release builds are optimised, made anew: two release builds, and calls of every kind.
 profile:
 	tools/install.sh
 	tools/profile/renew.sh

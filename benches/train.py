@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Make calls of every kind at the programs in FOLDER, for the profile.
+"""Make calls of every kind at a gateway, for the profile.
 
-  benches/train.py FOLDER      called by tools/profile/renew.sh
+  benches/train.py FOLDER [PROGRAM]      called by tools/profile/renew.sh
+
+FOLDER has the simulator and what makes calls. The gateway is PROGRAM, or the one in FOLDER.
 """
 
 import json
@@ -18,13 +20,14 @@ SECONDS = 4
 
 
 def main():
-    programs = pathlib.Path(sys.argv[1])
+    programs, *other = map(pathlib.Path, sys.argv[1:])
+    program = other[0] if other else programs / "participant-gateway"
     with House(Machine(), programs / "participant-gateway", programs) as house:
         blocks = Blocks(house, SECONDS)
         gateways = [
-            (house.gateway(), [REMEMBERED, REFUSAL, REPLAY]),
-            (house.gateway("gateway-full", jwt=True, sampled=0.01), [NEW]),
-            (house.gateway("all-traced", jwt=True, sampled=1.0), [NEW]),
+            (house.gateway(program=program), [REMEMBERED, REFUSAL, REPLAY]),
+            (house.gateway("gateway-full", jwt=True, sampled=0.01, program=program), [NEW]),
+            (house.gateway("all-traced", jwt=True, sampled=1.0, program=program), [NEW]),
         ]
         for gateway, kinds in gateways:
             for kind in kinds:

@@ -2,9 +2,9 @@
 # Builds the image: `tools/image.sh [release|development]`.
 #
 # Where a Docker engine runs, by the Dockerfile, under the name IMAGE (and pushed, with PUSH=1).
-# Where none does, buildah puts the same files into an OCI image, under .tools/image/. The program
-# comes from PROGRAM. Without PROGRAM it is built for musl, or with static glibc if the musl target
-# is missing. VERSION, REVISION and CREATED become labels.
+# Where none does, buildah puts the same files into an OCI image, under .tools/image/, with this
+# machine's libc. The program is PROGRAM, or is built here. VERSION, REVISION and CREATED become
+# labels.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,27 +27,23 @@ fi
 
 echo "no Docker engine here: building by buildah"
 command -v buildah >/dev/null || { echo "buildah is missing: install it (Debian: apt-get install buildah)" >&2; exit 1; }
+features=()
+[ "$target" = development ] || features=(--no-default-features)
 program=${PROGRAM:-}
 if [ -z "$program" ]; then
-  triple="$(uname -m)-unknown-linux-musl"
-  features=()
-  [ "$target" = development ] || features=(--no-default-features)
-  if ! [ -d "$(rustc --print sysroot)/lib/rustlib/$triple" ]; then
-    echo "the target $triple is not installed (rustup target add $triple): linking glibc in instead"
-    triple="$(uname -m)-unknown-linux-gnu"
-    export RUSTFLAGS="-C target-feature=+crt-static"
-  fi
-  cargo build --locked --release --target "$triple" "${features[@]}"
-  program=target/$triple/release/participant-gateway
+  cargo build --locked --release "${features[@]}"
+  program=${CARGO_TARGET_DIR:-target}/release/participant-gateway
 fi
+files=$(mktemp -d)
+trap 'rm -rf "$files"' EXIT
+tools/image-files.sh "$program" "$files"
 
 # The Dockerfile's last stages, by hand: what it sets is read from it.
 from_dockerfile() { sed -n "s/^$1 //p" Dockerfile | tail -1; }
 store=$PWD/.tools/image
 buildah() { command buildah --root "$store/root" --runroot "$store/run" --storage-driver vfs "$@"; }
 container=$(buildah from scratch)
-buildah copy --quiet "$container" "$program" /participant-gateway
-buildah copy --quiet "$container" "${CA_CERTIFICATES:-/etc/ssl/certs/ca-certificates.crt}" /etc/ssl/certs/ca-certificates.crt
+buildah copy --quiet "$container" "$files" /
 labels=()
 while IFS= read -r label; do
   label=${label//\$\{VERSION\}/$version}

@@ -47,10 +47,11 @@ class Report:
         self.record_bytes = None
 
     def ratio(self, name, what, mine, theirs, must, moonshot):
-        """CPU a call, to that of the baseline's."""
+        """CPU a call, to that of the baseline's in the same round: the machine's pace changes from
+        one round to the next."""
         own, base = (median([block.cpu_us for block in blocks]) for blocks in (mine, theirs))
         each = [one.cpu_us / other.cpu_us for one, other in zip(mine, theirs)]
-        ratio = own / base
+        ratio = median(each)
         found = [problem for block in [*mine, *theirs] for problem in block.problems]
         self.add(name, what, f"{own:.1f} µs, {ratio:.2f} ×", f"{base:.1f} µs",
                  f"{min(each):.2f}–{max(each):.2f} ×", f"≤ {must:.2f} × (moonshot {moonshot:.2f})",

@@ -27,24 +27,24 @@ def measure(house, args, only, out):
         programs.append((", without the profile", house.gateway("plain", program=program),
                          house.gateway("plain-full", jwt=True, sampled=0.01, program=program)))
     b0, b2, b2t, b4 = (house.baseline(name) for name in ("b0", "b2", "b2t", "b4"))
-    pairs = []
-    if wanted("T1", "T4", "T5", "T6", "curves"):
-        pairs += [(full, NEW), (b2t, NEW)]
+    # What is compared is measured one after the other.
+    pairs, others = [], programs[1:]
     if wanted("T1"):
-        pairs += [(b2, NEW)] + [(one, NEW) for _, _, one in programs[1:]]
+        pairs += [(b2, NEW)] + [(one, NEW) for _, _, one in others]
+    if wanted("T1", "T4", "T5", "T6", "curves"):
+        pairs += [(b2t, NEW), (full, NEW)]
     if wanted("T6"):
         untraced = house.gateway("untraced", jwt=True)
         traced = house.gateway("all-traced", jwt=True, sampled=1.0)
         pairs += [(untraced, NEW), (traced, NEW)]
     if wanted("T2", "curves"):
         pairs += [(gateway, REPLAY), (b4, REPLAY)]
+    if wanted("T2"):
+        pairs += [(one, REPLAY) for _, one, _ in others]
     if wanted("T3"):
-        pairs += [(gateway, REFUSAL), (b4, REFUSAL)]
+        pairs += [(one, REFUSAL) for one in (gateway, b4, *(one for _, one, _ in others))]
     if wanted("T3b"):
-        pairs += [(gateway, REMEMBERED)]
-    for row, kind in (("T2", REPLAY), ("T3", REFUSAL), ("T3b", REMEMBERED)):
-        if wanted(row):
-            pairs += [(one, kind) for _, one, _ in programs[1:]]
+        pairs += [(one, REMEMBERED) for one in (*(one for _, one, _ in others), gateway)]
     if pairs:
         # B0 shows whether the machine drifts.
         pairs += [(b0, REMEMBERED)]

@@ -151,10 +151,11 @@ impl Queue {
         let waiting = Arc::new(AtomicUsize::new(0));
         let exporter =
             Taking { exporter, waiting: Arc::clone(&waiting), dropped: Dropped::new(&dropped) };
-        // Above the gateway's own bound, so that the library never drops a span.
         let most = config.max_queue_spans;
+        // A span leaves the library's queue before `waiting` goes down. So that queue is never full,
+        // and the library never drops a span.
         let config = BatchConfigBuilder::default()
-            .with_max_queue_size(most.saturating_mul(2))
+            .with_max_queue_size(most)
             .with_max_export_batch_size(config.max_batch_spans)
             .build();
         Self { batches: BatchSpanProcessor::new(exporter, config), waiting, most, dropped }

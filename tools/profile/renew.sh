@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # renew.sh: makes the profile of release builds anew, for this compiler on this host. It builds a program that counts its
-# branches, lets benches/train.py make calls of every kind at it, and keeps the counts. It takes one release build, and
+# branches, lets benches/train.py make calls of every kind at it, and keeps the counts. It does so with the simulator and
+# without, as the released image is: the names in a program depend on its features. It takes two release builds, and
 # llvm-profdata of the compiler's own LLVM: `rustup component add llvm-tools`, or Debian's.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,9 +26,14 @@ unset RUSTC_WRAPPER
 rm -rf "$PROFILE_COUNTS"
 mkdir -p "$PROFILE_COUNTS"
 # One after the other: built together, each package would get the other's features of a library.
+cargo build --locked --release -p participant-gateway --no-default-features
+released=$CARGO_TARGET_DIR/released/participant-gateway
+install -D "$CARGO_TARGET_DIR/release/participant-gateway" "$released"
 cargo build --locked --release -p participant-gateway
 cargo build --locked --release -p participant-gateway-benches --bin generate --bin collect
-LLVM_PROFILE_FILE=$PROFILE_COUNTS/%m_%p.profraw benches/train.py "$CARGO_TARGET_DIR/release"
+export LLVM_PROFILE_FILE=$PROFILE_COUNTS/%m_%p.profraw
+benches/train.py "$CARGO_TARGET_DIR/release"
+benches/train.py "$CARGO_TARGET_DIR/release" "$released"
 "$merge" merge --text -o "$CARGO_TARGET_DIR/counts.txt" "$PROFILE_COUNTS"
 # Small functions that no call has entered are left out: with them the file would have 41 MB instead of 15. The large ones
 # stay, so that the compiler knows that they are cold, and makes them small.
