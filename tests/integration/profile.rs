@@ -79,3 +79,18 @@ fn a_program_that_counts_its_branches_uses_no_profile() {
     assert_eq!(arguments[..3], RELEASE);
     assert_eq!(arguments[3..], ["-Cprofile-generate=/a folder/counts"]);
 }
+
+#[test]
+fn the_images_are_built_with_the_profile() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (dockerfile, sent) = (read("Dockerfile"), read(".dockerignore"));
+    // Debian's variants have glibc, and Alpine's has musl.
+    let toolchain = format!("FROM docker.io/library/rust:{}-trixie AS toolchain", pinned());
+    let chosen = format!("ENV RUSTUP_TOOLCHAIN={}", pinned());
+    for line in [toolchain, chosen] {
+        assert!(dockerfile.lines().any(|one| one == line), "the Dockerfile has no {line:?}");
+    }
+    for path in ["!.cargo", "!tools/profile"] {
+        assert!(sent.lines().any(|one| one == path), ".dockerignore has no {path:?}");
+    }
+}
