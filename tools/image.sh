@@ -6,11 +6,16 @@
 # machine's libc. The program is PROGRAM, or is built here. VERSION, REVISION and CREATED become
 # labels.
 set -euo pipefail
+program=${PROGRAM:+$(realpath "$PROGRAM")}
 cd "$(dirname "$0")/.."
 
 target=${1:-release}
+case $target in
+  release | development) ;;
+  *) echo "the image is release or development, not $target" >&2; exit 64 ;;
+esac
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)}
-revision=${REVISION:-$(git rev-parse HEAD)}
+revision=${REVISION:-$(git rev-parse HEAD || echo unknown)}
 created=${CREATED:-$(date -u +%Y-%m-%dT%H:%M:%SZ)}
 version=${version#v}
 suffix=
@@ -29,13 +34,13 @@ echo "no Docker engine here: building by buildah"
 command -v buildah >/dev/null || { echo "buildah is missing: install it (Debian: apt-get install buildah)" >&2; exit 1; }
 features=()
 [ "$target" = development ] || features=(--no-default-features)
-program=${PROGRAM:-}
 if [ -z "$program" ]; then
   cargo build --locked --release "${features[@]}"
   program=${CARGO_TARGET_DIR:-target}/release/participant-gateway
 fi
 files=$(mktemp -d)
-trap 'rm -rf "$files"' EXIT
+container=
+trap 'rm -rf "$files"; [ -z "$container" ] || buildah rm "$container" >/dev/null' EXIT
 tools/image-files.sh "$program" "$files"
 
 # The Dockerfile's last stages, by hand: what it sets is read from it.
@@ -55,5 +60,5 @@ buildah config --user "$(from_dockerfile USER)" --entrypoint "$(from_dockerfile 
 buildah commit --quiet "$container" "$image" >/dev/null
 rm -rf "$store/$target.oci"
 buildah push --quiet "$image" "oci:$store/$target.oci:$version"
-buildah rm "$container" >/dev/null
+buildah rmi "$image" >/dev/null
 echo "built $image, as .tools/image/$target.oci ($(du -sh "$store/$target.oci" | cut -f1) packed)"

@@ -32,7 +32,13 @@ only() {
   (cd "$work/root" && find . -type f -printf '/%P\n' | sort) |
     diff - <((printf '/etc/ssl/certs/ca-certificates.crt\n/participant-gateway\n' && libraries) | sort)
 }
-no_simulator() { ! run simulate --help; }
+# The layer's own modes: below, bwrap takes the files' owner for the user that the program runs as.
+for_all() {
+  ! find "$work/root" -mindepth 1 \( -type d ! -perm -005 -o -type f ! -perm -004 -o \
+    \( -name participant-gateway -o -name 'ld-*' \) ! -perm -005 \) | grep .
+}
+simulator() { run simulate --help; }
+no_simulator() { ! simulator; }
 
 # As a container of a pod: no other files, none writable, nobody's user, no capabilities.
 cat >"$work/run" <<END
@@ -62,7 +68,8 @@ it "it is 25 MiB large at most" small
 it "it runs as 65532" is User 65532:65532
 it "its entry point is the program" is Entrypoint "['/participant-gateway']"
 it "it has the labels of OCI" is 'all(Labels.get("org.opencontainers.image." + one) for one in "title source licenses version revision created".split())' True
-[ "$target" = development ] || it "it has no simulator" no_simulator
+it "any user can read its files, and run the program" for_all
+if [ "$target" = development ]; then it "it has the simulator" simulator; else it "it has no simulator" no_simulator; fi
 it "it starts, on a root that it cannot write to" run --version
 it "it serves a call with the pod's arguments, and drains at SIGTERM" serves
 

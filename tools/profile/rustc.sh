@@ -9,7 +9,7 @@ set -euo pipefail
 arguments() {
   case " $* " in
     # The names in a program for another target are others, and so is what a sanitizer makes of it.
-    *" --target "* | *sanitizer*) return ;;
+    *" --target "* | *" --target="* | *" -Zsanitizer="* | *" -Z sanitizer="*) return ;;
     # Build scripts and macros are not optimised.
     *" opt-level=3 "*) ;;
     *) return ;;
