@@ -79,8 +79,7 @@ class Report:
         self.about["b0_us"], self.about["b0_drift"] = middle, worst
         if worst > DRIFT:
             self.unsound.append(f"B0 drifted by {worst:.0%} around {middle:.1f} µs")
-        if any(block.problems for block in blocks):
-            self.unsound.append("B0: " + "; ".join(blocks[-1].problems))
+        self.unsound += [f"B0: {problem}" for block in blocks for problem in block.problems]
 
     def rejected(self):
         return bool(self.unsound or any(row.problems for row in self.rows))
