@@ -32,9 +32,9 @@ fi
 
 echo "no Docker engine here: building by buildah"
 command -v buildah >/dev/null || { echo "buildah is missing: install it (Debian: apt-get install buildah)" >&2; exit 1; }
-features=()
-[ "$target" = development ] || features=(--no-default-features)
 if [ -z "$program" ]; then
+  features=()
+  [ "$target" = development ] || features=(--no-default-features)
   cargo build --locked --release "${features[@]}"
   program=${CARGO_TARGET_DIR:-target}/release/participant-gateway
 fi

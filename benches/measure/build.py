@@ -11,7 +11,7 @@ STEPS = ["bench", "-p", PACKAGE, "--bench", "steps"]
 
 
 def gateway():
-    """Builds the gateway as it is released."""
+    """Builds the gateway with the profile."""
     cargo("build", "--release", "-p", "participant-gateway")
 
 

@@ -1,8 +1,8 @@
 //! A Redis of the test's own.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -31,21 +31,13 @@ impl RedisServer {
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .current_dir(folder.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("no redis-server: {error}; `make tools` installs it"));
         let mut server = Self { child, port, _folder: folder };
-        let started = Instant::now();
-        while started.elapsed() < PATIENCE {
-            if server.child.try_wait().unwrap().is_some() {
-                return None;
-            }
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(server);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        None
+        // It says that it is ready, or ends.
+        let mut log = BufReader::new(server.child.stdout.take()?).lines().map_while(Result::ok);
+        log.any(|line| line.contains("Ready to accept connections")).then_some(server)
     }
 }
 
@@ -55,5 +47,3 @@ impl Drop for RedisServer {
         let _ = self.child.wait();
     }
 }
-
-const PATIENCE: Duration = Duration::from_secs(60);

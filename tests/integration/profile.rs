@@ -60,12 +60,14 @@ fn a_release_build_of_the_pinned_compiler_has_a_profile() {
 #[test]
 fn what_the_profile_does_not_fit_is_built_without_it() {
     let crossed = [&RELEASE[..], &["--target", "x86_64-unknown-linux-musl"]].concat();
+    let joined = [&RELEASE[..], &["--target=x86_64-unknown-linux-musl"]].concat();
     let sanitized = [&RELEASE[..], &["-Zsanitizer=address"]].concat();
     let debug = ["--crate-name=h2", "-C", "debuginfo=2"];
     let cases = [
         ("1.0.0", &RELEASE[..]),
         (&pinned(), &debug),
         (&pinned(), &crossed),
+        (&pinned(), &joined),
         (&pinned(), &sanitized),
     ];
     for (release, arguments) in cases {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# renew.sh: makes the profile of release builds anew, for this compiler on this host. It builds a program that counts its
-# branches, lets benches/train.py make calls of every kind at it, and keeps the counts. It does so with the simulator and
-# without, as the released image is: the names in a program depend on its features. It takes two release builds, and
-# llvm-profdata of the compiler's own LLVM: `rustup component add llvm-tools`, or Debian's.
+# renew.sh: makes the profile of release builds anew, for this compiler on this host. It builds two programs that count
+# their branches, lets benches/train.py make calls of every kind at them, and keeps the counts. One has the simulator. The
+# other has none, as the released image: the names in a program depend on its features. It takes llvm-profdata of the
+# compiler's own LLVM: `rustup component add llvm-tools`, or Debian's. What makes the calls is counted, too.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -35,7 +35,7 @@ export LLVM_PROFILE_FILE=$PROFILE_COUNTS/%m_%p.profraw
 benches/train.py "$CARGO_TARGET_DIR/release"
 benches/train.py "$CARGO_TARGET_DIR/release" "$released"
 "$merge" merge --text -o "$CARGO_TARGET_DIR/counts.txt" "$PROFILE_COUNTS"
-# Small functions that no call has entered are left out: with them the file would have 41 MB instead of 15. The large ones
+# Small functions that no call has entered are left out: with them the file would be 2.5 × as large. The large ones
 # stay, so that the compiler knows that they are cold, and makes them small.
 awk 'BEGIN { RS = ""; FS = "\n"; ORS = "\n\n" }
      { keep = NR == 1 || $5 > 8; for (i = 7; !keep && i <= 6 + $5; i++) keep = $i != "0" }
