@@ -124,7 +124,8 @@ impl<S: Store> Gateway<S> {
             },
             None => None,
         };
-        Call::new(self, order, lead)?.run(record).await
+        // Boxed: a call that is still being read, or is refused before, needs none of its memory.
+        Box::pin(Call::new(self, order, lead)?.run(record)).await
     }
 
     /// The hint of an earlier refusal that still holds, for a call that cannot be a replay.

@@ -252,8 +252,8 @@ fn builder(limits: Limits) -> http2::Builder<TokioExecutor> {
         .max_header_list_size(limits.max_header_list_bytes)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT);
+        // No client of gRPC reads it, and other servers do not send it.
+        .auto_date_header(false);
     builder
 }
 
@@ -267,10 +267,6 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests are small, and connections are many.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
-
-/// How often a silent connection gets a PING, and how long it has to answer.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(60);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The pause after an accept failed, for example without free file descriptors. It prevents a busy
 /// loop, and recovery is still fast.

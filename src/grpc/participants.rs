@@ -30,16 +30,21 @@ impl<S: Store> Participants<S> {
         context: Context,
         message: CreateParticipantRequest,
     ) -> Result<CreateParticipantResponse, Error> {
-        let request = decode::create_participant(message, context.tenant.requires_client_token)?;
-        let route = context.route(&request.instance_id)?;
-        if !route.tenant.roles.contains(&request.role) {
-            return Err(Error::RoleNotAllowed);
-        }
-        let Context { settings, notes, span, deadline, permit, .. } = context;
-        let (keys, retention) = (settings.keys.clone(), settings.retention);
-        let order = Order { request, route, keys, retention, deadline, notes, span, permit };
-        self.0.create(Box::new(order)).await.map(Into::into)
+        self.0.create(order(context, message)?).await.map(Into::into)
     }
+}
+
+/// The call that a message asks for. A function of its own: the future of a call would keep room
+/// for all that is moved here.
+fn order(context: Context, message: CreateParticipantRequest) -> Result<Box<Order>, Error> {
+    let request = decode::create_participant(message, context.tenant.requires_client_token)?;
+    let route = context.route(&request.instance_id)?;
+    if !route.tenant.roles.contains(&request.role) {
+        return Err(Error::RoleNotAllowed);
+    }
+    let Context { settings, notes, span, deadline, permit, .. } = context;
+    let (keys, retention) = (settings.keys.clone(), settings.retention);
+    Ok(Box::new(Order { request, route, keys, retention, deadline, notes, span, permit }))
 }
 
 impl From<Created> for CreateParticipantResponse {

@@ -10,7 +10,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::request::Parts as Head;
+use http::{HeaderMap, Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
@@ -68,8 +69,8 @@ pub(crate) async fn over(deadline: Instant, expired: &CancellationToken, course:
 ///
 /// # Errors
 /// [`Error::RequestTooLarge`].
-pub(crate) fn bound_headers<B>(request: &Request<B>, max_bytes: usize) -> Result<(), Error> {
-    if header_list_bytes(request) > max_bytes { Err(Error::RequestTooLarge) } else { Ok(()) }
+pub(crate) fn bound_headers(head: &Head, max_bytes: usize) -> Result<(), Error> {
+    if header_list_bytes(head) > max_bytes { Err(Error::RequestTooLarge) } else { Ok(()) }
 }
 
 /// Sheds load beyond `server.max_in_flight`.
@@ -107,13 +108,13 @@ impl Identities {
     /// [`Error::Unauthenticated`], [`Error::TenantUnknown`], [`Error::MalformedRequest`].
     pub(crate) async fn identify(
         &self,
-        request: &http::request::Parts,
+        head: &Head,
         peer: &Peer,
         notes: &Notes,
         metrics: &Metrics,
     ) -> Result<(Arc<Tenant>, Arc<Settings>), Error> {
         let settings = self.settings.load_full();
-        let tenant = self.identity.tenant(&request.headers, &peer.shown, &settings).await;
+        let tenant = self.identity.tenant(&head.headers, &peer.shown, &settings).await;
         let tenant = tenant.inspect_err(|error| {
             if let Some(Refusal { kind, subject, .. }) = error.refusal() {
                 metrics.count_refusal(kind.as_str());
@@ -121,7 +122,7 @@ impl Identities {
             }
         })?;
         notes.note_tenant(&tenant.name);
-        if Timeout::of(&request.headers) == Timeout::Malformed {
+        if Timeout::of(&head.headers) == Timeout::Malformed {
             return Err(Error::MalformedRequest("grpc-timeout"));
         }
         Ok((tenant, settings))
@@ -172,11 +173,11 @@ impl Opening {
 ///
 /// # Errors
 /// The status in HTTP's terms for anything else.
-pub(crate) fn is_grpc<B>(request: &Request<B>) -> Result<(), StatusCode> {
-    if request.method() != Method::POST {
+pub(crate) fn is_grpc(head: &Head) -> Result<(), StatusCode> {
+    if head.method != Method::POST {
         return Err(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if matches!(kind, "application/grpc" | "application/grpc+proto") {
         Ok(())

@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 
 /// Listens on the address. `[::]` means every address of both families, whatever the system's
@@ -35,6 +36,11 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     // As in tokio: the port of a process that has just ended is free.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Every connection has the listener's settings. The kernel then finds peers that are gone.
+    // HTTP/2's PING would do so for a lock and a look at the clock for each frame.
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(UNANSWERED))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -47,6 +53,13 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 
 /// The backlog of tokio and std; the system may reduce it.
 const BACKLOG: i32 = 1024;
+
+/// How long a connection is silent before the kernel asks whether its peer is there; how often it
+/// asks; and how long a peer may leave these questions, or data, without an acknowledgement. Then
+/// the connection is closed.
+const SILENCE: Duration = Duration::from_secs(60);
+const PROBES: Duration = Duration::from_secs(5);
+const UNANSWERED: Duration = Duration::from_secs(20);
 
 /// "Address family not supported by protocol", of Linux.
 const EAFNOSUPPORT: i32 = 97;
@@ -68,6 +81,19 @@ mod tests {
             opened.unwrap();
             assert_eq!(tried.into_inner(), ["[::]:50051", "0.0.0.0:50051"]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_when_its_peer_is_gone() {
+        let listener = on("127.0.0.1:0".parse().unwrap()).unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let accepted = socket2::SockRef::from(&accepted);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), SILENCE);
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), PROBES);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNANSWERED));
+        drop(peer);
     }
 
     #[test]

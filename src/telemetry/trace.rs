@@ -138,10 +138,8 @@ impl Span {
     /// The call's trace in hexadecimal, if it is sampled: then it can be looked up.
     #[must_use]
     pub(crate) fn sampled_trace(&self) -> Option<String> {
-        let (_, context) = self.0.as_ref()?;
-        let span = context.span();
-        let context = span.span_context();
-        context.is_sampled().then(|| context.trace_id().to_string())
+        let span = self.recorded()?.span();
+        Some(span.span_context().trace_id().to_string())
     }
 
     /// The headers that hand the context on.
@@ -176,30 +174,23 @@ impl Span {
 
     /// Notes an attempt at Connect that has ended.
     pub(crate) fn attempted(&self, number: u32, attempted: &Attempted) {
-        let Some((_, context)) = &self.0 else { return };
-        let span = context.span();
-        if span.is_recording() {
-            let mut attributes = answered(attempted);
-            attributes.push(KeyValue::new(at::ATTEMPT, i64::from(number)));
-            attributes.push(KeyValue::new(at::OUTCOME, attempted.outcome));
-            span.add_event("attempt", attributes);
-        }
+        let Some(context) = self.recorded() else { return };
+        let mut attributes = answered(attempted);
+        attributes.push(KeyValue::new(at::ATTEMPT, i64::from(number)));
+        attributes.push(KeyValue::new(at::OUTCOME, attempted.outcome));
+        context.span().add_event("attempt", attributes);
     }
 
     /// Notes the end of the call at Connect, with its last attempt.
     pub(crate) fn settled(&self, last: &Attempted) {
-        if let Some((_, context)) = &self.0 {
-            context.span().set_attributes(answered(last));
-        }
+        self.describe(|| answered(last));
         self.end((last.outcome != "ok").then_some(last.outcome));
     }
 
     /// Notes the end of the caller's call. `fault`: its code means a fault of the gateway or of
     /// Connect.
     pub fn answered(&self, code: &'static str, fault: bool) {
-        if let Some((_, context)) = &self.0 {
-            context.span().set_attribute(KeyValue::new(at::RPC_STATUS, code));
-        }
+        self.describe(|| vec![KeyValue::new(at::RPC_STATUS, code)]);
         self.end(fault.then_some(code));
     }
 
@@ -208,7 +199,7 @@ impl Span {
     #[must_use]
     pub(crate) fn operation(operation: Operation) -> Self {
         let below = |parent: &Self| {
-            if !parent.is_recorded() {
+            if parent.recorded().is_none() {
                 return Self(None);
             }
             parent.child(operation.as_str(), || operation.attributes())
@@ -218,7 +209,7 @@ impl Span {
 
     /// Ends the span, with the error if there was one.
     pub fn end(&self, fault: Option<&'static str>) {
-        let Some((_, context)) = &self.0 else { return };
+        let Some(context) = self.recorded() else { return };
         let span = context.span();
         if let Some(fault) = fault {
             span.set_attribute(KeyValue::new(at::ERROR_TYPE, fault));
@@ -236,15 +227,16 @@ impl Span {
 
     /// Adds attributes, and computes them only if the span is recorded.
     fn describe(&self, attributes: impl FnOnce() -> Vec<KeyValue>) {
-        if self.is_recorded()
-            && let Some((_, context)) = &self.0
-        {
+        if let Some(context) = self.recorded() {
             context.span().set_attributes(attributes());
         }
     }
 
-    fn is_recorded(&self) -> bool {
-        self.0.as_ref().is_some_and(|(_, context)| context.span().is_recording())
+    /// The span's context, if it is recorded. A span is recorded where it is sampled: no sampler of
+    /// ours tells these apart. The span itself would need a lock to tell, and a clock to end.
+    fn recorded(&self) -> Option<&Context> {
+        let (_, context) = self.0.as_ref()?;
+        context.span().span_context().is_sampled().then_some(context)
     }
 }
 

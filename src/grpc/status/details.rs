@@ -165,14 +165,16 @@ impl Fields {
 
     /// A field whose bytes are written by `fill`.
     fn message(&mut self, number: u8, fill: impl FnOnce(&mut Self)) {
-        self.0.push(number << 3 | LENGTH_DELIMITED);
+        // The length stands before the bytes, and is known after them. Mostly it is one byte.
+        self.0.extend_from_slice(&[number << 3 | LENGTH_DELIMITED, 0]);
         let start = self.0.len();
         fill(self);
-        // The length stands before the bytes, and is known after them.
         let end = self.0.len();
         let _always_fits = prost::encode_length_delimiter(end - start, &mut self.0);
-        let length_bytes = self.0.len() - end;
-        self.0[start..].rotate_right(length_bytes);
+        let first = self.0.remove(end);
+        self.0[start - 1] = first;
+        let others = self.0.len() - end;
+        self.0[start..].rotate_right(others);
     }
 }
 
