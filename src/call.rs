@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tracing::{Span, debug_span};
 use uuid::{Builder, Uuid};
 
@@ -123,7 +123,7 @@ impl Notes {
     /// visible ASCII characters.
     #[must_use]
     pub fn new(headers: &HeaderMap) -> Self {
-        let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        let own = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok());
         let own = own
             .filter(|id| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
         Self {
@@ -262,27 +262,29 @@ fn new_request_id() -> String {
 
 /// gRPC's own count of a call's earlier attempts ("gRPC Retry Design").
 fn previous_attempts(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-previous-rpc-attempts")?.to_str().ok()?.parse().ok()
+    headers.get(&PREVIOUS_ATTEMPTS)?.to_str().ok()?.parse().ok()
 }
 
 /// The header of a call's request id.
-pub(crate) const REQUEST_ID: &str = "x-request-id";
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+static PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn headers(name: &'static str, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())])
+    fn headers(name: &HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name.clone(), value.parse().unwrap())])
     }
 
     #[test]
     fn a_request_id_of_visible_ascii_is_kept_and_any_other_replaced() {
         for kept in ["a", "req-1:2/3", &"x".repeat(128)] {
-            assert_eq!(Notes::new(&headers(REQUEST_ID, kept)).request_id(), kept);
+            assert_eq!(Notes::new(&headers(&REQUEST_ID, kept)).request_id(), kept);
         }
         for replaced in ["", "two words", &"x".repeat(129)] {
-            let notes = Notes::new(&headers(REQUEST_ID, replaced));
+            let notes = Notes::new(&headers(&REQUEST_ID, replaced));
             assert_ne!(notes.request_id(), replaced);
             assert_eq!(notes.request_id().len(), 36);
         }
@@ -290,7 +292,7 @@ mod tests {
 
     #[test]
     fn previous_attempts_are_a_number_or_absent() {
-        let said = |value| Notes::new(&headers("grpc-previous-rpc-attempts", value));
+        let said = |value| Notes::new(&headers(&PREVIOUS_ATTEMPTS, value));
         assert_eq!(said("2").previous_attempts(), Some(2));
         for absent in ["", "two", "-1", "1.5", "99999999999"] {
             assert_eq!(said(absent).previous_attempts(), None, "{absent}");

@@ -28,7 +28,7 @@ use crate::error::{Error, Sent};
 use crate::gateway::Gateway;
 use crate::grpc::status::{self, number, of_one_call};
 use crate::grpc::steps::{self, Deadlines, HeldBody, Identities, Opening};
-use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas, unary};
+use crate::grpc::{Context, Line, Method, OTHER_METHOD, Participants, Quotas, Timeout, unary};
 use crate::identity::Identity;
 use crate::net::{Handler, Peer, REFUSED};
 use crate::places::Places;
@@ -139,11 +139,14 @@ impl<S: Store> Stack<S> {
         // Before any work: shedding must cost almost nothing.
         let permit = steps::shed(&self.permits, &self.metrics)?;
         // Bounds all that follows, including a slow body.
-        let deadline = self.deadlines.of(&head.headers);
+        let timeout = Timeout::of(&head.headers);
+        let deadline = self.deadlines.after(timeout);
         let served = async {
             // Before the body is read: the gateway reads bodies of known callers only.
             let (tenant, settings) =
                 self.identities.identify(head, peer, notes, &self.metrics).await?;
+            // Only a known caller is told what is wrong with its request.
+            timeout.check()?;
             // Half-sent requests of one tenant must not take every place.
             let place = self.identities.read(&tenant, &self.metrics)?;
             let (headers, body) = (&head.headers, HeldBody::new(body, place));
@@ -184,7 +187,7 @@ impl<S: Store> Stack<S> {
             line.write();
             return labelled(response, &notes);
         }
-        let deadline = self.deadlines.of(&head.headers);
+        let deadline = self.deadlines.after(Timeout::of(&head.headers));
         let opened = bounded.and_then(|()| match path {
             "/grpc.health.v1.Health/Check" => Ok(None),
             // A stream holds its place for as long as it is open.
@@ -267,7 +270,7 @@ fn with_reflection(routes: Routes, reflection: bool, most: usize) -> io::Result<
 fn labelled(mut response: Response<Body>, notes: &Notes) -> Response<Body> {
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(notes.request_id()) {
-        headers.insert(&ID, of_one_call(id));
+        headers.insert(&REQUEST_ID, of_one_call(id));
     }
     if let Some(RateLimit { limit, remaining, reset_s }) = notes.levels() {
         headers.insert(&LIMIT, number(limit.into()));
@@ -291,7 +294,6 @@ fn bug(panic: &(dyn std::any::Any + Send)) -> Error {
     Error::GatewayBug { detail, sent: Sent::Maybe }
 }
 
-static ID: HeaderName = HeaderName::from_static(REQUEST_ID);
 static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 static RESET: HeaderName = HeaderName::from_static("ratelimit-reset");

@@ -65,8 +65,8 @@ impl<'a> Line<'a> {
             duration = took.as_secs_f64(),
             attempts = notes.course().attempts(),
             previous_attempts = notes.previous_attempts(),
-            trace_id,
-            span_id,
+            trace_id = trace_id.map(tracing::field::display),
+            span_id = span_id.map(tracing::field::display),
             error = ended.map(|ended| ended.detail.as_str()),
             "call"
         );

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts as Head;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
@@ -38,11 +38,11 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// The caller's deadline. A `grpc-timeout` that cannot be read is reported after the caller is
-    /// identified.
+    /// The deadline of a caller with this timeout. One that cannot be read is reported after the
+    /// caller is identified.
     #[must_use]
-    pub(crate) fn of(&self, headers: &HeaderMap) -> Instant {
-        let timeout = match Timeout::of(headers) {
+    pub(crate) fn after(&self, timeout: Timeout) -> Instant {
+        let timeout = match timeout {
             Timeout::Of(timeout) => timeout,
             Timeout::Absent | Timeout::Malformed => self.default,
         };
@@ -102,10 +102,10 @@ pub(crate) struct Identities {
 }
 
 impl Identities {
-    /// Finds the tenant. Only after that is a malformed `grpc-timeout` refused.
+    /// Finds the tenant.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`], [`Error::TenantUnknown`], [`Error::MalformedRequest`].
+    /// [`Error::Unauthenticated`], [`Error::TenantUnknown`].
     pub(crate) async fn identify(
         &self,
         head: &Head,
@@ -122,9 +122,6 @@ impl Identities {
             }
         })?;
         notes.note_tenant(&tenant.name);
-        if Timeout::of(&head.headers) == Timeout::Malformed {
-            return Err(Error::MalformedRequest("grpc-timeout"));
-        }
         Ok((tenant, settings))
     }
 

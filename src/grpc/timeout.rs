@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
+
+use crate::error::Error;
 
 /// The value of the caller's `grpc-timeout`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +21,24 @@ impl Timeout {
     /// Reads `grpc-timeout`: 1 to 8 digits and a unit (gRPC over HTTP/2, "Requests").
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let mut values = headers.get_all("grpc-timeout").iter();
+        let mut values = headers.get_all(&TIMEOUT).iter();
         match (values.next(), values.next()) {
             (None, _) => Self::Absent,
             (Some(value), None) => {
                 value.to_str().ok().and_then(parse).map_or(Self::Malformed, Self::Of)
             }
             (Some(_), Some(_)) => Self::Malformed,
+        }
+    }
+
+    /// Whether it can be read.
+    ///
+    /// # Errors
+    /// [`Error::MalformedRequest`].
+    pub(crate) fn check(self) -> Result<(), Error> {
+        match self {
+            Self::Malformed => Err(Error::MalformedRequest("grpc-timeout")),
+            Self::Absent | Self::Of(_) => Ok(()),
         }
     }
 }
@@ -46,6 +59,8 @@ fn parse(text: &str) -> Option<Duration> {
         _ => None,
     }
 }
+
+static TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use std::future::ready;
 use bytes::Bytes;
 use futures_util::stream::once;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body::Body as HttpBody;
 use prost::Message;
 use tonic::Status;
@@ -57,7 +57,7 @@ pub(crate) fn answer<M: Message + 'static>(message: M) -> Response<Body> {
 
 /// How the message is compressed. Many clients compress by one switch for all their calls.
 fn encoding(headers: &HeaderMap) -> Result<Option<CompressionEncoding>, Error> {
-    match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+    match headers.get(&ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(None),
         Some(b"gzip") => Ok(Some(CompressionEncoding::Gzip)),
         Some(_) => Err(Error::UnsupportedEncoding),
@@ -71,3 +71,5 @@ fn unreadable(status: Status) -> Error {
         Error::MalformedRequest("unreadable message")
     }
 }
+
+static ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");

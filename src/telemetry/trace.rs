@@ -12,7 +12,9 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::uri::Authority;
 use opentelemetry::propagation::{Extractor, TextMapCompositePropagator, TextMapPropagator};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::trace::{
+    SpanId, SpanKind, Status, TraceContextExt, TraceId, Tracer, TracerProvider,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tokio::task::futures::TaskLocalFuture;
@@ -126,13 +128,12 @@ impl Tracing {
 }
 
 impl Span {
-    /// The call's trace and span, in hexadecimal.
+    /// The call's trace and span, which are shown in hexadecimal.
     #[must_use]
-    pub fn ids(&self) -> Option<(String, String)> {
-        let context = self.0.as_ref()?.1.span().span_context().clone();
-        context
-            .is_valid()
-            .then(|| (context.trace_id().to_string(), context.span_id().to_string()))
+    pub fn ids(&self) -> Option<(TraceId, SpanId)> {
+        let span = self.0.as_ref()?.1.span();
+        let context = span.span_context();
+        context.is_valid().then(|| (context.trace_id(), context.span_id()))
     }
 
     /// The call's trace in hexadecimal, if it is sampled: then it can be looked up.
