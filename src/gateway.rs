@@ -124,7 +124,7 @@ impl<S: Store> Gateway<S> {
             },
             None => None,
         };
-        // Boxed: a call that is still being read, or is refused before, needs none of its memory.
+        // Boxed: a call that is still being read, or that was refused above, needs none of its memory.
         Box::pin(Call::new(self, order, lead)?.run(record)).await
     }
 

@@ -112,10 +112,11 @@ impl<S: Store> Stack<S> {
         let span = self.span(method.as_str(), head, peer);
         // Every call has one line in the log, even if its caller leaves before the answer.
         let line = Line::begin(method.as_str(), &notes, &span, peer, &self.metrics);
+        let admitted = self.admitted(method, head, body, peer, &notes, &span);
         // Pinned here, since the next lines would move all of it.
-        let admitted = pin!(self.admitted(method, head, body, peer, &notes, &span));
+        let admitted = pin!(admitted.instrument(notes.log_span()));
         // A panic ends its own call, and not the connection.
-        let answered = AssertUnwindSafe(admitted.instrument(notes.log_span()));
+        let answered = AssertUnwindSafe(admitted);
         let response = match answered.catch_unwind().await.unwrap_or_else(|panic| Err(bug(&panic)))
         {
             Ok(response) => response,

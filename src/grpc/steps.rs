@@ -38,8 +38,8 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// The deadline of a caller with this timeout. One that cannot be read is reported after the
-    /// caller is identified.
+    /// The deadline of a caller with this timeout, or with none that can be read. The latter is
+    /// reported once the caller is identified.
     #[must_use]
     pub(crate) fn after(&self, timeout: Timeout) -> Instant {
         let timeout = match timeout {

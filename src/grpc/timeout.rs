@@ -31,7 +31,7 @@ impl Timeout {
         }
     }
 
-    /// Whether it can be read.
+    /// Refuses a timeout that cannot be read.
     ///
     /// # Errors
     /// [`Error::MalformedRequest`].

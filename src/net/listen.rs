@@ -36,9 +36,10 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     // As in tokio: the port of a process that has just ended is free.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    // Every connection has the listener's settings. The kernel then finds peers that are gone.
-    // HTTP/2's PING would do so for a lock and a look at the clock for each frame.
-    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBES);
+    // Every connection has its listener's settings. So the kernel finds peers that are gone. It does
+    // not find a process that hangs: the connection's age ends that one. HTTP/2's PING would find
+    // both, but takes a lock and looks at the clock for each frame.
+    let keepalive = TcpKeepalive::new().with_time(IDLE).with_interval(PROBE_INTERVAL);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(UNANSWERED))?;
     socket.bind(&address.into())?;
@@ -54,12 +55,19 @@ fn lacks_ipv6(error: &io::Error) -> bool {
 /// The backlog of tokio and std; the system may reduce it.
 const BACKLOG: i32 = 1024;
 
-/// How long a connection is silent before the kernel asks whether its peer is there; how often it
-/// asks; and how long a peer may leave these questions, or data, without an acknowledgement. Then
-/// the connection is closed.
-const SILENCE: Duration = Duration::from_secs(60);
-const PROBES: Duration = Duration::from_secs(5);
-const UNANSWERED: Duration = Duration::from_secs(20);
+/// A connection that is silent for so long is probed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// It is probed again after this time.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// So long after the peer's last sign of life, its connection is closed. The same bound holds for
+/// data that it does not acknowledge, or does not read.
+const UNANSWERED: Duration = Duration::from_secs(80);
+
+// Linux counts it from the last sign of life, and not from the first probe. If it were shorter, the
+// first probe without an answer would end a connection.
+const _: () = assert!(UNANSWERED.as_secs() > IDLE.as_secs() + 3 * PROBE_INTERVAL.as_secs());
 
 /// "Address family not supported by protocol", of Linux.
 const EAFNOSUPPORT: i32 = 97;
@@ -84,16 +92,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_ends_when_its_peer_is_gone() {
+    async fn a_connection_has_the_keepalive_and_the_timeout_of_its_listener() {
         let listener = on("127.0.0.1:0".parse().unwrap()).unwrap();
-        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         let accepted = socket2::SockRef::from(&accepted);
         assert!(accepted.keepalive().unwrap());
-        assert_eq!(accepted.tcp_keepalive_time().unwrap(), SILENCE);
-        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), PROBES);
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), IDLE);
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), PROBE_INTERVAL);
         assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNANSWERED));
-        drop(peer);
     }
 
     #[test]

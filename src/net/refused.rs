@@ -25,9 +25,10 @@ pub(super) fn by_http2(error: &hyper::Error) -> Option<&'static str> {
     None
 }
 
-/// The preface did not arrive in time: the gateway sets no other deadline for a read.
+/// The preface did not arrive in time. The kernel's own timeout, of a peer that is gone, has no text
+/// inside; h2 drops its number.
 fn is_late(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::TimedOut && error.raw_os_error().is_none()
+    error.kind() == io::ErrorKind::TimedOut && error.get_ref().is_some()
 }
 
 /// The code's name in RFC 9113, section 7.
@@ -64,3 +65,19 @@ pub(super) const CERTIFICATE: &str = "certificate";
 pub(super) const HANDSHAKE: &str = "handshake";
 /// The HTTP/2 preface did not arrive in time.
 const PREFACE: &str = "preface";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_gone_is_not_one_that_sent_no_preface() {
+        let late = io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface");
+        assert!(is_late(&late));
+        let etimedout = 110;
+        for gone in [io::ErrorKind::TimedOut.into(), io::Error::from_raw_os_error(etimedout)] {
+            assert_eq!(gone.kind(), io::ErrorKind::TimedOut);
+            assert!(!is_late(&gone), "{gone:?}");
+        }
+    }
+}

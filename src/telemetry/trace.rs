@@ -195,8 +195,9 @@ impl Span {
         self.end(fault.then_some(code));
     }
 
-    /// Begins the span of an operation on Redis, below the span of [`Span::scope`]. There is none
-    /// unless that span is recorded: nothing hands it on.
+    /// Begins the span of an operation on Redis, below the span of [`Span::scope`], also after that
+    /// one has ended: a call may go on without its caller. There is none unless that span is
+    /// recorded: nothing hands it on.
     #[must_use]
     pub(crate) fn operation(operation: Operation) -> Self {
         let below = |parent: &Self| {
@@ -233,8 +234,8 @@ impl Span {
         }
     }
 
-    /// The span's context, if it is recorded. A span is recorded where it is sampled: no sampler of
-    /// ours tells these apart. The span itself would need a lock to tell, and a clock to end.
+    /// The span's context, if the span is recorded. None of our samplers records a span without
+    /// sampling it. To ask the span itself would take a lock, and to end it a look at the clock.
     fn recorded(&self) -> Option<&Context> {
         let (_, context) = self.0.as_ref()?;
         context.span().span_context().is_sampled().then_some(context)

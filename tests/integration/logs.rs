@@ -3,7 +3,7 @@
 mod secrets;
 mod steps;
 
-use participant_gateway::simulator;
+use participant_gateway::{proto, simulator};
 use serde_json::Value;
 
 use crate::support::gateway::Child;
@@ -14,6 +14,11 @@ async fn serving(level: &str, plan: Plan) -> Child {
 }
 
 async fn call(gateway: &Front, contact: &str) -> crate::support::Reply {
+    gateway.client().await.create_participant(asking(contact)).await
+}
+
+/// A request with the request id `req-1`, and with what no line may show.
+fn asking(contact: &str) -> tonic::Request<proto::CreateParticipantRequest> {
     let mut request = request_with_token(contact, &format!("canary-client-token-{contact}"));
     request.participant_details.as_mut().unwrap().display_name = "canary-display-name".to_owned();
     let mut request = of("demo", request);
@@ -21,7 +26,7 @@ async fn call(gateway: &Front, contact: &str) -> crate::support::Reply {
     request
         .metadata_mut()
         .insert("authorization", "Bearer canary-bearer-token".parse().unwrap());
-    gateway.client().await.create_participant(request).await
+    request
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{call, serving};
+use super::{asking, call, serving};
 use crate::support::gateway::Child;
 use crate::support::process::{printed, program};
 use crate::support::redis::RedisServer;
@@ -61,6 +61,22 @@ async fn at_debug_every_step_of_a_call_has_its_request_id() {
         let expected = if line["message"] == "call" { "INFO" } else { "DEBUG" };
         assert_eq!(line["level"], expected, "{line}");
     }
+}
+
+#[tokio::test]
+async fn what_a_caller_leaves_behind_has_its_request_id_too() {
+    let (_server, plan) = on_redis().await;
+    let plan = plan.with("/upstreams/main/rate", "1/s").with("/upstreams/main/burst", 1);
+    let plan = plan.with("/upstreams/main/max_wait", "30s");
+    let mut gateway = serving("debug", plan).await;
+    call(&gateway, "contact-1").await.unwrap();
+    let mut client = gateway.client().await;
+    let queued = tokio::spawn(async move { client.create_participant(asking("contact-2")).await });
+    gateway.running.next_with("ask_again").await;
+    queued.abort();
+    let settled = gateway.running.next_with("\"verdict\":\"release\"").await;
+    let settled: Value = serde_json::from_str(&settled).unwrap();
+    assert_eq!(settled["request_id"], "req-1", "{settled}");
 }
 
 #[tokio::test]
