@@ -213,12 +213,12 @@ fn open(node: ConnectionInfo, certificates: &Option<TlsCertificates>) -> RedisRe
 }
 
 /// Without NODELAY two thirds of the throughput are lost. Without the other two settings a
-/// half-open socket stays for minutes.
+/// half-open socket stays for minutes. Linux counts the user timeout from the last sign of life, so
+/// two questions fit into it.
 fn tcp() -> TcpSettings {
     let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(5))
-        .with_interval(Duration::from_secs(1))
-        .with_retries(3);
+        .with_time(Duration::from_secs(1))
+        .with_interval(Duration::from_secs(1));
     TcpSettings::default()
         .set_nodelay(true)
         .set_keepalive(keepalive)
