@@ -27,13 +27,15 @@ struct Remembered {
     until: Instant,
     /// The end of the last hint that this memory or the store gave.
     promised: Instant,
-    /// The end of the last hint of this memory. The store does not know these hints.
-    own: Option<Instant>,
+    /// The hints after this one are this memory's own, until the store gives a later one. The store
+    /// does not know them.
+    own_after: Option<Instant>,
 }
 
 impl Refusals {
     /// Notes that the store refused a call by the tenant's rate, at these levels, with this hint.
-    /// Returns the hint for the caller: later than the hints that this memory gave.
+    /// Returns the hint for the caller: the store's, or a later one where this memory gave it to
+    /// another caller. The answers of the store come in any order.
     pub(crate) fn note(&self, route: &Route, quota: &Quota, hint: Duration) -> Duration {
         let limits = &route.tenant.limits;
         let but_one = f64::from(limits.burst.saturating_sub(1)) / limits.rate.per_second();
@@ -44,12 +46,19 @@ impl Refusals {
         let until = refilled.min(now + hint);
         let mut refusals = lock(&self.0);
         let known = refusals.get(&route.key()).filter(|known| known.limits == *limits);
-        let own = known.and_then(|known| known.own).filter(|own| *own > now + hint);
-        let own = own.map(|own| (own + each(route)).min(now + MAX_HINT));
-        let at = own.unwrap_or(now + hint);
-        let promised = known.map_or(at, |known| known.promised.max(at));
+        let at = now + hint;
+        let (at, promised, own_after) = match known {
+            Some(known) if known.promised >= at => {
+                let is_taken = known.own_after.is_some_and(|after| after < at);
+                let next = (known.promised + each(route)).min(now + MAX_HINT);
+                let at = if is_taken { next } else { at };
+                (at, known.promised.max(at), known.own_after)
+            }
+            _ => (at, at, None),
+        };
         let limits = *limits;
-        refusals.insert(route.key(), Remembered { limits, refilled, until, promised, own });
+        let refusal = Remembered { limits, refilled, until, promised, own_after };
+        refusals.insert(route.key(), refusal);
         at - now
     }
 
@@ -82,7 +91,8 @@ impl Refusals {
     /// Calls that are refused together get hints one after another.
     pub(crate) fn remembered(&self, route: &Route) -> Option<Duration> {
         self.next(route, |refusal, now, promised| {
-            (refusal.promised, refusal.own) = (promised, Some(promised));
+            refusal.own_after = refusal.own_after.or(Some(refusal.promised));
+            refusal.promised = promised;
             promised - now
         })
     }
@@ -136,3 +146,81 @@ const MAX_REFILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// The longest hint.
 const MAX_HINT: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeSet, HashSet};
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{Enforcement, Instances, Name, Rate, Tenant, Upstream};
+
+    /// A tenant of 20/s, so each call takes 50 ms of it.
+    fn route() -> Route {
+        let name = || Name::parse("demo").unwrap();
+        let limits = TenantLimits {
+            rate: Rate::new(20.0).unwrap(),
+            burst: 20,
+            committed: Rate::new(0.0).unwrap(),
+            max_in_flight: 100,
+            enforcement: Enforcement::Enforce,
+        };
+        let tenant = Tenant {
+            name: name(),
+            instances: Instances::Any,
+            roles: BTreeSet::new(),
+            requires_client_token: false,
+            limits,
+        };
+        let upstream = Upstream {
+            name: name(),
+            region: "eu-central-1".to_owned(),
+            instances: Instances::Any,
+            endpoint_url: None,
+            role_arn: None,
+            external_id: None,
+            rate: limits.rate,
+            burst: 20,
+            max_wait: Duration::ZERO,
+            connect_timeout: Duration::from_secs(1),
+            attempt_timeout: Duration::from_secs(1),
+            max_attempts: 1,
+        };
+        Route { tenant: Arc::new(tenant), upstream: Arc::new(upstream), committed_burst: 0 }
+    }
+
+    /// An empty bucket: it is full after 20 calls' time.
+    const EMPTY: Quota =
+        Quota { remaining: 0, until_full: Duration::from_secs(1), in_flight: 0, factor: 1.0 };
+
+    fn nth(place: u32) -> Duration {
+        place * Duration::from_millis(50)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_and_the_memory_give_each_place_once_however_the_stores_answers_arrive() {
+        let (refusals, route) = (Refusals::default(), route());
+        // The store refused 30 calls at once, and the last answer is read first.
+        let mut hints = vec![refusals.note(&route, &EMPTY, nth(30))];
+        hints.extend((0..5).filter_map(|_| refusals.remembered(&route)));
+        hints.extend((1..30).map(|place| refusals.note(&route, &EMPTY, nth(place))));
+        hints.extend((0..5).filter_map(|_| refusals.remembered(&route)));
+        let places: HashSet<_> = hints.into_iter().collect();
+        assert_eq!(places, (1..=40).map(nth).collect());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_of_the_store_comes_after_those_that_the_memory_gave() {
+        let (refusals, route) = (Refusals::default(), route());
+        refusals.note(&route, &EMPTY, nth(1));
+        let own: Vec<_> = (0..5).filter_map(|_| refusals.remembered(&route)).collect();
+        assert_eq!(own, (2..=6).map(nth).collect::<Vec<_>>());
+        // The store knows of no hint after its first.
+        assert_eq!(refusals.note(&route, &EMPTY, nth(2)), nth(7));
+        assert_eq!(refusals.note(&route, &EMPTY, nth(3)), nth(8));
+        assert_eq!(refusals.remembered(&route), Some(nth(9)));
+        // Once the store has passed them, its hints are good as they are.
+        assert_eq!(refusals.note(&route, &EMPTY, nth(12)), nth(12));
+        assert_eq!(refusals.note(&route, &EMPTY, nth(11)), nth(11));
+    }
+}
