@@ -9,6 +9,7 @@ mod claim;
 mod flights;
 mod lines;
 mod order;
+mod promises;
 mod ratelimit;
 mod refusals;
 

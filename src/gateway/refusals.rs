@@ -8,6 +8,7 @@ use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::order::{Route, RouteKey};
+use super::promises::{MAX_HINT, Promises};
 use crate::admission::Quota;
 use crate::domain::TenantLimits;
 use crate::sync::lock;
@@ -16,7 +17,7 @@ use crate::sync::lock;
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<HashMap<RouteKey, Remembered>>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Remembered {
     /// The limits that refused. Once a reload has changed them, the refusal counts no more.
     limits: TenantLimits,
@@ -25,11 +26,8 @@ struct Remembered {
     /// The same, or the end of the hint. A hint may be much later, because hints are spread: other
     /// callers come back before it.
     until: Instant,
-    /// The end of the last hint that this memory or the store gave.
-    promised: Instant,
-    /// The hints after this one are this memory's own, until the store gives a later one. The store
-    /// does not know them.
-    own_after: Option<Instant>,
+    /// The hints that this memory and the store gave.
+    promises: Promises,
 }
 
 impl Refusals {
@@ -45,21 +43,14 @@ impl Refusals {
         let refilled = now + refill.min(MAX_REFILL);
         let until = refilled.min(now + hint);
         let mut refusals = lock(&self.0);
-        let known = refusals.get(&route.key()).filter(|known| known.limits == *limits);
-        let at = now + hint;
-        let (at, promised, own_after) = match known {
-            Some(known) if known.promised >= at => {
-                let is_taken = known.own_after.is_some_and(|after| after < at);
-                let next = (known.promised + each(route)).min(now + MAX_HINT);
-                let at = if is_taken { next } else { at };
-                (at, known.promised.max(at), known.own_after)
-            }
-            _ => (at, at, None),
+        let known = refusals.get_mut(&route.key()).filter(|known| known.limits == *limits);
+        let Some(known) = known else {
+            let (limits, promises) = (*limits, Promises::new(now + hint));
+            refusals.insert(route.key(), Remembered { limits, refilled, until, promises });
+            return hint;
         };
-        let limits = *limits;
-        let refusal = Remembered { limits, refilled, until, promised, own_after };
-        refusals.insert(route.key(), refusal);
-        at - now
+        (known.refilled, known.until) = (refilled, until);
+        known.promises.pass_on(now + hint, now, each(route)) - now
     }
 
     /// Notes that the store was told to give a call of the tenant back.
@@ -79,7 +70,8 @@ impl Refusals {
         let now = Instant::now();
         let key = route.key();
         let spare = (route.tenant.limits.burst / 2).max(1);
-        if quota.remaining >= spare || refusals.get(&key).is_some_and(|known| known.promised <= now)
+        if quota.remaining >= spare
+            || refusals.get(&key).is_some_and(|known| known.promises.last() <= now)
         {
             refusals.remove(&key);
         } else if let Some(refusal) = refusals.get_mut(&key) {
@@ -90,29 +82,25 @@ impl Refusals {
     /// How long the tenant's next call must wait, while a refusal is remembered: 30 s at most.
     /// Calls that are refused together get hints one after another.
     pub(crate) fn remembered(&self, route: &Route) -> Option<Duration> {
-        self.next(route, |refusal, now, promised| {
-            refusal.own_after = refusal.own_after.or(Some(refusal.promised));
-            refusal.promised = promised;
-            promised - now
-        })
+        self.refusing(route, |refusal, now, each| refusal.promises.give(now, each) - now)
     }
 
     /// Whether a refusal is remembered, and the next hint is the longest: as long as any that the
     /// store would give.
     pub(crate) fn are_longest(&self, route: &Route) -> bool {
-        self.next(route, |refusal, now, promised| {
+        self.refusing(route, |refusal, now, each| {
             // The store gives a shorter hint to a caller that comes a little too soon.
             let early = early(&refusal.limits);
-            promised == now + MAX_HINT && refusal.refilled > now + early
+            refusal.promises.next(now, each) == now + MAX_HINT && refusal.refilled > now + early
         })
         .unwrap_or(false)
     }
 
-    /// Calls `then` with the refusal that is remembered, the present, and the end of the next hint.
-    fn next<T>(
+    /// Calls `then` with the refusal that is remembered, the present, and the time of one call.
+    fn refusing<T>(
         &self,
         route: &Route,
-        then: impl FnOnce(&mut Remembered, Instant, Instant) -> T,
+        then: impl FnOnce(&mut Remembered, Instant, Duration) -> T,
     ) -> Option<T> {
         let mut refusals = lock(&self.0);
         if refusals.is_empty() {
@@ -123,8 +111,7 @@ impl Refusals {
         if refusal.until <= now || refusal.limits != route.tenant.limits {
             return None;
         }
-        let promised = (refusal.promised.max(now) + each(route)).min(now + MAX_HINT);
-        Some(then(refusal, now, promised))
+        Some(then(refusal, now, each(route)))
     }
 }
 
@@ -143,9 +130,6 @@ fn early(limits: &TenantLimits) -> Duration {
 
 /// So long that nobody waits for it, and that no addition of it overflows.
 const MAX_REFILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-
-/// The longest hint.
-const MAX_HINT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
@@ -207,6 +191,19 @@ mod tests {
         hints.extend((0..5).filter_map(|_| refusals.remembered(&route)));
         let places: HashSet<_> = hints.into_iter().collect();
         assert_eq!(places, (1..=40).map(nth).collect());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_given_once_where_the_store_passes_those_of_the_memory() {
+        let (refusals, route) = (Refusals::default(), route());
+        let mut hints: Vec<_> =
+            (1..=5).map(|place| refusals.note(&route, &EMPTY, nth(place))).collect();
+        // The memory has given the places 6 to 15. The store gave 6 to 30, and was read backwards.
+        hints.extend((0..10).filter_map(|_| refusals.remembered(&route)));
+        hints.extend((6..=30).rev().map(|place| refusals.note(&route, &EMPTY, nth(place))));
+        hints.extend((0..5).filter_map(|_| refusals.remembered(&route)));
+        let places: HashSet<_> = hints.into_iter().collect();
+        assert_eq!(places, (1..=45).map(nth).collect());
     }
 
     #[tokio::test(start_paused = true)]
