@@ -133,7 +133,7 @@ const MAX_REFILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeSet, HashSet};
+    use std::collections::BTreeSet;
     use std::sync::Arc;
 
     use super::*;
@@ -181,29 +181,44 @@ mod tests {
         place * Duration::from_millis(50)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_store_and_the_memory_give_each_place_once_however_the_stores_answers_arrive() {
+    /// The places in the row of hints that callers get: refusals of the store, with the place that
+    /// it gave, and of the memory. Each comes 1 ms after the one before.
+    async fn places(refused: impl IntoIterator<Item = Option<u32>>) -> Vec<u32> {
         let (refusals, route) = (Refusals::default(), route());
-        // The store refused 30 calls at once, and the last answer is read first.
-        let mut hints = vec![refusals.note(&route, &EMPTY, nth(30))];
-        hints.extend((0..5).filter_map(|_| refusals.remembered(&route)));
-        hints.extend((1..30).map(|place| refusals.note(&route, &EMPTY, nth(place))));
-        hints.extend((0..5).filter_map(|_| refusals.remembered(&route)));
-        let places: HashSet<_> = hints.into_iter().collect();
-        assert_eq!(places, (1..=40).map(nth).collect());
+        let begun = Instant::now();
+        let mut places = Vec::new();
+        for by_store in refused {
+            let hint = match by_store {
+                Some(place) => refusals.note(&route, &EMPTY, nth(place)),
+                None => refusals.remembered(&route).unwrap(),
+            };
+            places.push(((begun.elapsed() + hint).as_millis() / nth(1).as_millis()) as u32);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        places.sort_unstable();
+        places
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_place_is_given_once_where_the_store_passes_those_of_the_memory() {
-        let (refusals, route) = (Refusals::default(), route());
-        let mut hints: Vec<_> =
-            (1..=5).map(|place| refusals.note(&route, &EMPTY, nth(place))).collect();
-        // The memory has given the places 6 to 15. The store gave 6 to 30, and was read backwards.
-        hints.extend((0..10).filter_map(|_| refusals.remembered(&route)));
-        hints.extend((6..=30).rev().map(|place| refusals.note(&route, &EMPTY, nth(place))));
-        hints.extend((0..5).filter_map(|_| refusals.remembered(&route)));
-        let places: HashSet<_> = hints.into_iter().collect();
-        assert_eq!(places, (1..=45).map(nth).collect());
+    async fn each_place_is_given_once_where_the_stores_last_answer_is_read_first() {
+        let rest = (1..15).map(Some);
+        let refused = [Some(15)].into_iter().chain([None; 5]).chain(rest).chain([None; 5]);
+        assert_eq!(places(refused).await, Vec::from_iter(1..=25));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_place_is_given_once_where_the_store_passes_those_of_the_memory() {
+        // The memory gives the places 4 to 8. The store gave 4 to 18, and is read backwards.
+        let before = (1..=3).map(Some);
+        let after = (4..=18).rev().map(Some);
+        let refused = before.chain([None; 5]).chain(after).chain([None; 5]);
+        assert_eq!(places(refused).await, Vec::from_iter(1..=28));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_place_is_given_once_where_store_and_memory_take_turns() {
+        let refused = (1..=15).flat_map(|place| [Some(place), None]);
+        assert_eq!(places(refused).await, Vec::from_iter(1..=30));
     }
 
     #[tokio::test(start_paused = true)]
