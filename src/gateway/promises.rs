@@ -41,10 +41,10 @@ impl Promises {
             Some((_, last)) if *last == self.last => *last = at,
             _ => self.own.push_back((self.last, at)),
         }
-        if self.own.len() > MAX_RUNS {
-            self.own.pop_front();
-        }
         self.last = at;
+        if self.own.len() > MAX_RUNS {
+            self.join_oldest();
+        }
         at
     }
 
@@ -58,11 +58,19 @@ impl Promises {
         self.last = self.last.max(at);
         at
     }
+
+    /// The two oldest runs become one. A hint of the store between them then counts as taken.
+    fn join_oldest(&mut self) {
+        if let Some((after, _)) = self.own.pop_front()
+            && let Some(oldest) = self.own.front_mut()
+        {
+            oldest.0 = after;
+        }
+    }
 }
 
 /// The longest hint.
 pub(super) const MAX_HINT: Duration = Duration::from_secs(30);
 
-/// A crowd that comes at once makes two or three runs. Without an old one, a caller may be refused
-/// once more.
-const MAX_RUNS: usize = 4;
+/// So many runs are told apart.
+const MAX_RUNS: usize = 16;

@@ -222,6 +222,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_place_of_the_memory_is_kept_however_often_the_store_passes_it() {
+        let passed = (1..=20).flat_map(|turn| [Some(3 * turn), None]);
+        let places = places(passed.chain([Some(4)])).await;
+        let expected = (1..=20).flat_map(|turn| [3 * turn, 3 * turn + 1]).chain([62]);
+        assert_eq!(places, Vec::from_iter(expected));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_hint_of_the_store_comes_after_those_that_the_memory_gave() {
         let (refusals, route) = (Refusals::default(), route());
         refusals.note(&route, &EMPTY, nth(1));
