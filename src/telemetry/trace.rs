@@ -160,7 +160,8 @@ impl Span {
         CURRENT.scope(self, work)
     }
 
-    /// Begins the span of the call at Connect.
+    /// Begins the span of the call at Connect. It is this one unless this one is recorded: no span of
+    /// the trace would be seen.
     #[must_use]
     pub fn connect(&self, region: &str) -> Self {
         self.child("Connect.CreateParticipant", || {
@@ -196,17 +197,13 @@ impl Span {
     }
 
     /// Begins the span of an operation on Redis, below the span of [`Span::scope`], also after that
-    /// one has ended: a call may go on without its caller. There is none unless that span is
-    /// recorded: nothing hands it on.
+    /// one has ended: a call may go on without its caller. It is that one unless that one is
+    /// recorded.
     #[must_use]
     pub(crate) fn operation(operation: Operation) -> Self {
-        let below = |parent: &Self| {
-            if parent.recorded().is_none() {
-                return Self(None);
-            }
-            parent.child(operation.as_str(), || operation.attributes())
-        };
-        CURRENT.try_with(below).unwrap_or_default()
+        CURRENT
+            .try_with(|parent| parent.child(operation.as_str(), || operation.attributes()))
+            .unwrap_or_default()
     }
 
     /// Ends the span, with the error if there was one.
@@ -221,10 +218,14 @@ impl Span {
     }
 
     fn child(&self, name: &'static str, attributes: impl FnOnce() -> Vec<KeyValue>) -> Self {
-        let Some((maker, parent)) = &self.0 else { return Self(None) };
-        let span = begin(maker, parent, name, SpanKind::Client);
-        span.describe(attributes);
-        span
+        match &self.0 {
+            Some((maker, parent)) if self.recorded().is_some() => {
+                let span = begin(maker, parent, name, SpanKind::Client);
+                span.describe(attributes);
+                span
+            }
+            _ => self.clone(),
+        }
     }
 
     /// Adds attributes, and computes them only if the span is recorded.
