@@ -7,19 +7,28 @@ use tokio::time::Instant;
 
 /// The ends of the hints by a tenant's rate that callers have, as this gateway knows them.
 ///
-/// The store gives a hint to each call that it refuses, in a row. This gateway continues the row
-/// for the calls that it refuses itself. The store does not know of these hints, so an answer of
-/// the store may name a time that another caller already has.
+/// The store gives each call that it refuses a later hint than the one before. This gateway goes on
+/// in the same way for the calls that it refuses itself. The store does not know of these hints, so
+/// it may give the same ones to other callers.
 #[derive(Debug)]
 pub(super) struct Promises {
+    /// The end of the last hint.
     last: Instant,
-    /// The hints that the store does not know: each run is after its first instant, up to its
-    /// second.
-    own: VecDeque<(Instant, Instant)>,
+    /// The hints that the store does not know.
+    own: VecDeque<Run>,
+}
+
+/// Hints of this gateway, one after another.
+#[derive(Debug)]
+struct Run {
+    /// The end of the hint before the first.
+    after: Instant,
+    /// The end of the last.
+    until: Instant,
 }
 
 impl Promises {
-    /// A store's hint, which no caller has yet.
+    /// Begins with a hint of the store.
     pub(super) const fn new(at: Instant) -> Self {
         Self { last: at, own: VecDeque::new() }
     }
@@ -38,8 +47,8 @@ impl Promises {
     pub(super) fn give(&mut self, now: Instant, each: Duration) -> Instant {
         let at = self.next(now, each);
         match self.own.back_mut() {
-            Some((_, last)) if *last == self.last => *last = at,
-            _ => self.own.push_back((self.last, at)),
+            Some(run) if run.until == self.last => run.until = at,
+            _ => self.own.push_back(Run { after: self.last, until: at }),
         }
         self.last = at;
         if self.own.len() > MAX_RUNS {
@@ -48,11 +57,13 @@ impl Promises {
         at
     }
 
-    /// Passes a hint of the store on, or gives another where a caller has this one. The answers of
-    /// the store come in any order, and each is late by another time: half a place decides.
+    /// Passes a hint of the store on, or gives another where a caller has this one.
+    ///
+    /// The answers of the store come in any order, with delays that differ. So a hint counts as the
+    /// same if it is less than half of `each` away.
     pub(super) fn pass_on(&mut self, at: Instant, now: Instant, each: Duration) -> Instant {
         let half = each / 2;
-        if self.own.iter().any(|&(after, last)| after + half < at && at < last + half) {
+        if self.own.iter().any(|run| run.after + half < at && at < run.until + half) {
             return self.give(now, each);
         }
         self.last = self.last.max(at);
@@ -61,10 +72,10 @@ impl Promises {
 
     /// The two oldest runs become one. A hint of the store between them then counts as taken.
     fn join_oldest(&mut self) {
-        if let Some((after, _)) = self.own.pop_front()
-            && let Some(oldest) = self.own.front_mut()
+        if let Some(oldest) = self.own.pop_front()
+            && let Some(next) = self.own.front_mut()
         {
-            oldest.0 = after;
+            next.after = oldest.after;
         }
     }
 }

@@ -21,10 +21,8 @@ pub(crate) struct Refusals(Mutex<HashMap<RouteKey, Remembered>>);
 struct Remembered {
     /// The limits that refused. Once a reload has changed them, the refusal counts no more.
     limits: TenantLimits,
-    /// When the tenant's bucket holds a call again.
-    refilled: Instant,
-    /// The same, or the end of the hint. A hint may be much later, because hints are spread: other
-    /// callers come back before it.
+    /// When the tenant's bucket may hold a call again, or the hint ends. A hint may be much later,
+    /// because hints are spread: other callers come back before it.
     until: Instant,
     /// The hints that this memory and the store gave.
     promises: Promises,
@@ -33,23 +31,24 @@ struct Remembered {
 impl Refusals {
     /// Notes that the store refused a call by the tenant's rate, at these levels, with this hint.
     /// Returns the hint for the caller: the store's, or a later one where this memory gave it to
-    /// another caller. The answers of the store come in any order.
+    /// another caller.
     pub(crate) fn note(&self, route: &Route, quota: &Quota, hint: Duration) -> Duration {
         let limits = &route.tenant.limits;
-        let but_one = f64::from(limits.burst.saturating_sub(1)) / limits.rate.per_second();
-        let but_one = Duration::try_from_secs_f64(but_one).unwrap_or(Duration::MAX);
+        let early = early(limits);
         let now = Instant::now();
-        let refill = quota.until_full.saturating_sub(but_one);
-        let refilled = now + refill.min(MAX_REFILL);
-        let until = refilled.min(now + hint);
+        let until = now + refill(limits, quota).min(hint).saturating_sub(early);
         let mut refusals = lock(&self.0);
         let known = refusals.get_mut(&route.key()).filter(|known| known.limits == *limits);
         let Some(known) = known else {
-            let (limits, promises) = (*limits, Promises::new(now + hint));
-            refusals.insert(route.key(), Remembered { limits, refilled, until, promises });
+            let promises = Promises::new(now + hint);
+            refusals.insert(route.key(), Remembered { limits: *limits, until, promises });
             return hint;
         };
-        (known.refilled, known.until) = (refilled, until);
+        known.until = until;
+        if hint <= early {
+            // The store keeps the turn of this caller.
+            return hint;
+        }
         known.promises.pass_on(now + hint, now, each(route)) - now
     }
 
@@ -61,21 +60,20 @@ impl Refusals {
     }
 
     /// Notes that the store admitted a call of the tenant. Earlier hints count until half a burst
-    /// is to spare, as in the store.
+    /// is to spare, as in the store. While a refusal is remembered, the grant is older.
     pub(crate) fn admitted(&self, route: &Route, quota: &Quota) {
         let mut refusals = lock(&self.0);
         if refusals.is_empty() {
             return;
         }
-        let now = Instant::now();
-        let key = route.key();
+        let (now, key) = (Instant::now(), route.key());
         let spare = (route.tenant.limits.burst / 2).max(1);
-        if quota.remaining >= spare
-            || refusals.get(&key).is_some_and(|known| known.promises.last() <= now)
-        {
+        let is_over = |known: &Remembered| {
+            let is_enough = quota.remaining >= spare || known.promises.last() <= now;
+            known.until <= now && is_enough
+        };
+        if refusals.get(&key).is_some_and(is_over) {
             refusals.remove(&key);
-        } else if let Some(refusal) = refusals.get_mut(&key) {
-            refusal.until = now;
         }
     }
 
@@ -89,9 +87,7 @@ impl Refusals {
     /// store would give.
     pub(crate) fn are_longest(&self, route: &Route) -> bool {
         self.refusing(route, |refusal, now, each| {
-            // The store gives a shorter hint to a caller that comes a little too soon.
-            let early = early(&refusal.limits);
-            refusal.promises.next(now, each) == now + MAX_HINT && refusal.refilled > now + early
+            refusal.promises.next(now, each) == now + MAX_HINT
         })
         .unwrap_or(false)
     }
@@ -125,11 +121,15 @@ fn each(route: &Route) -> Duration {
 /// the bucket holds a single call.
 fn early(limits: &TenantLimits) -> Duration {
     let early = if limits.burst < 2 { 0.1 / limits.rate.per_second() } else { 0.0 };
-    Duration::try_from_secs_f64(early).unwrap_or(MAX_REFILL)
+    Duration::try_from_secs_f64(early).unwrap_or(Duration::MAX)
 }
 
-/// So long that nobody waits for it, and that no addition of it overflows.
-const MAX_REFILL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The time until the tenant's bucket holds a call again.
+fn refill(limits: &TenantLimits, quota: &Quota) -> Duration {
+    let but_one = f64::from(limits.burst.saturating_sub(1)) / limits.rate.per_second();
+    let but_one = Duration::try_from_secs_f64(but_one).unwrap_or(Duration::MAX);
+    quota.until_full.saturating_sub(but_one)
+}
 
 #[cfg(test)]
 mod tests {
@@ -141,10 +141,14 @@ mod tests {
 
     /// A tenant of 20/s, so each call takes 50 ms of it.
     fn route() -> Route {
+        route_with_burst(20)
+    }
+
+    fn route_with_burst(burst: u32) -> Route {
         let name = || Name::parse("demo").unwrap();
         let limits = TenantLimits {
             rate: Rate::new(20.0).unwrap(),
-            burst: 20,
+            burst,
             committed: Rate::new(0.0).unwrap(),
             max_in_flight: 100,
             enforcement: Enforcement::Enforce,
@@ -173,7 +177,7 @@ mod tests {
         Route { tenant: Arc::new(tenant), upstream: Arc::new(upstream), committed_burst: 0 }
     }
 
-    /// An empty bucket: it is full after 20 calls' time.
+    /// An empty bucket of 20 calls.
     const EMPTY: Quota =
         Quota { remaining: 0, until_full: Duration::from_secs(1), in_flight: 0, factor: 1.0 };
 
@@ -242,5 +246,30 @@ mod tests {
         // Once the store has passed them, its hints are good as they are.
         assert_eq!(refusals.note(&route, &EMPTY, nth(12)), nth(12));
         assert_eq!(refusals.note(&route, &EMPTY, nth(11)), nth(11));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_comes_a_little_too_soon_for_a_burst_of_one_keeps_its_turn() {
+        let (refusals, route) = (Refusals::default(), route_with_burst(1));
+        let empty = Quota { until_full: nth(1), ..EMPTY };
+        refusals.note(&route, &empty, nth(1));
+        assert_eq!(refusals.remembered(&route), Some(nth(2)));
+        assert_eq!(refusals.remembered(&route), Some(nth(3)));
+        tokio::time::advance(nth(1) - Duration::from_millis(4)).await;
+        assert_eq!(refusals.remembered(&route), None, "the store is not asked");
+        let soon = Duration::from_millis(4);
+        assert_eq!(refusals.note(&route, &Quota { until_full: soon, ..EMPTY }, soon), soon);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_that_is_read_after_a_later_refusal_changes_nothing() {
+        let (refusals, route) = (Refusals::default(), route());
+        refusals.note(&route, &EMPTY, nth(1));
+        assert_eq!(refusals.remembered(&route), Some(nth(2)));
+        for _ in 0..2 {
+            refusals.admitted(&route, &Quota { remaining: 12, ..EMPTY });
+        }
+        assert_eq!(refusals.remembered(&route), Some(nth(3)));
+        assert_eq!(refusals.note(&route, &EMPTY, nth(2)), nth(4));
     }
 }

@@ -160,8 +160,8 @@ impl Span {
         CURRENT.scope(self, work)
     }
 
-    /// Begins the span of the call at Connect. It is this one unless this one is recorded: no span of
-    /// the trace would be seen.
+    /// Begins the span of the call at Connect. If this span is not recorded, it stands for both:
+    /// nobody would see the other.
     #[must_use]
     pub fn connect(&self, region: &str) -> Self {
         self.child("Connect.CreateParticipant", || {
@@ -196,9 +196,8 @@ impl Span {
         self.end(fault.then_some(code));
     }
 
-    /// Begins the span of an operation on Redis, below the span of [`Span::scope`], also after that
-    /// one has ended: a call may go on without its caller. It is that one unless that one is
-    /// recorded.
+    /// Begins the span of an operation on Redis, below the span of [`Span::scope`]. That one may have
+    /// ended: a call may go on without its caller. If it is not recorded, it stands for both.
     #[must_use]
     pub(crate) fn operation(operation: Operation) -> Self {
         CURRENT
