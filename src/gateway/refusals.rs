@@ -36,7 +36,7 @@ impl Refusals {
         let limits = &route.tenant.limits;
         let early = early(limits);
         let now = Instant::now();
-        let until = now + refill(limits, quota).min(hint).saturating_sub(early);
+        let until = now + refill(limits, quota).saturating_sub(early).min(hint);
         let mut refusals = lock(&self.0);
         let known = refusals.get_mut(&route.key()).filter(|known| known.limits == *limits);
         let Some(known) = known else {
@@ -271,5 +271,18 @@ mod tests {
         }
         assert_eq!(refusals.remembered(&route), Some(nth(3)));
         assert_eq!(refusals.note(&route, &EMPTY, nth(2)), nth(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_remembered_for_its_hint_where_a_call_takes_a_day() {
+        let mut route = route_with_burst(1);
+        let tenant = Arc::make_mut(&mut route.tenant);
+        tenant.limits.rate = Rate::new(1.0 / 86_400.0).unwrap();
+        let refusals = Refusals::default();
+        let empty = Quota { until_full: Duration::from_hours(24), ..EMPTY };
+        refusals.note(&route, &empty, MAX_HINT);
+        assert!(refusals.are_longest(&route));
+        tokio::time::advance(MAX_HINT - Duration::from_millis(1)).await;
+        assert_eq!(refusals.remembered(&route), Some(MAX_HINT));
     }
 }
