@@ -246,7 +246,7 @@ fn patience(deadline: Instant) -> Instant {
 
 /// A duplicate is still in flight, and its lease is longer than the longest hint.
 fn in_progress() -> Error {
-    Error::RequestInProgress { retry_after: MAX_HINT }
+    Error::RequestInProgress { retry_after: MAX_DUPLICATE_HINT }
 }
 
 /// The most calls that may wait for duplicates. With shadow enforcement the limit is not bounded.
@@ -259,4 +259,4 @@ fn most_waiting(route: &Route) -> u32 {
 }
 
 /// The longest hint for a duplicate in flight.
-const MAX_HINT: Duration = Duration::from_secs(1);
+const MAX_DUPLICATE_HINT: Duration = Duration::from_secs(1);

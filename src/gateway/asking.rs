@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::claim::Claim;
 use super::flights::Place;
 use super::order::{Order, Route, refused_by};
-use super::{Gateway, MAX_HINT, in_progress, lines, patience};
+use super::{Gateway, MAX_DUPLICATE_HINT, in_progress, lines, patience};
 use crate::admission::{
     Answer, Ask, Decision, LEASE, NoRandomness, Nonce, Quota, RecordAsk, Refused, SETTLE_ALLOWANCE,
     Settlement, Stage, Store, Verdict, random_token,
@@ -138,7 +138,9 @@ impl<'a, S: Store> Asking<'a, S> {
                 Decision::Refused(refused) => return Err(self.refuse(refused)),
                 // The record has no answer, and the circuit is open.
                 Decision::Lost => {
-                    return Err(Error::CircuitOpen { retry_after: self.open.unwrap_or(MAX_HINT) });
+                    return Err(Error::CircuitOpen {
+                        retry_after: self.open.unwrap_or(MAX_DUPLICATE_HINT),
+                    });
                 }
             }
         }
@@ -207,7 +209,7 @@ impl<'a, S: Store> Asking<'a, S> {
         }
         let left = self.heard_by.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Error::RequestInProgress { retry_after: lease.min(MAX_HINT) });
+            return Err(Error::RequestInProgress { retry_after: lease.min(MAX_DUPLICATE_HINT) });
         }
         let next = self.polls.as_mut().and_then(|(_, polls)| polls.next()).unwrap_or(LAST_POLL);
         let pause = next.min(lease + Duration::from_millis(1)).min(left);

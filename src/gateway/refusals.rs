@@ -34,9 +34,9 @@ impl Refusals {
     /// another caller.
     pub(crate) fn note(&self, route: &Route, quota: &Quota, hint: Duration) -> Duration {
         let limits = &route.tenant.limits;
-        let early = early(limits);
+        let (refill, early) = (refill(limits, quota), early(limits));
         let now = Instant::now();
-        let until = now + refill(limits, quota).saturating_sub(early).min(hint);
+        let until = now + refill.saturating_sub(early).min(hint);
         let mut refusals = lock(&self.0);
         let known = refusals.get_mut(&route.key()).filter(|known| known.limits == *limits);
         let Some(known) = known else {
@@ -45,7 +45,7 @@ impl Refusals {
             return hint;
         };
         known.until = until;
-        if hint <= early {
+        if refill < early {
             // The store keeps the turn of this caller.
             return hint;
         }
@@ -257,8 +257,25 @@ mod tests {
         assert_eq!(refusals.remembered(&route), Some(nth(3)));
         tokio::time::advance(nth(1) - Duration::from_millis(4)).await;
         assert_eq!(refusals.remembered(&route), None, "the store is not asked");
+        // The next caller is as early. Its turn is one that the memory gave.
+        tokio::time::advance(nth(1)).await;
         let soon = Duration::from_millis(4);
         assert_eq!(refusals.note(&route, &Quota { until_full: soon, ..EMPTY }, soon), soon);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_kept_where_a_tenth_of_a_token_is_less_than_a_millisecond() {
+        let mut route = route_with_burst(1);
+        Arc::make_mut(&mut route.tenant).limits.rate = Rate::new(200.0).unwrap();
+        let (refusals, hint) = (Refusals::default(), Duration::from_millis(5));
+        let empty = Quota { until_full: hint, ..EMPTY };
+        refusals.note(&route, &empty, hint);
+        assert!(refusals.remembered(&route).is_some());
+        assert!(refusals.remembered(&route).is_some());
+        tokio::time::advance(Duration::from_micros(9_600)).await;
+        let almost_full = Quota { until_full: Duration::from_micros(400), ..EMPTY };
+        let soon = Duration::from_millis(1);
+        assert_eq!(refusals.note(&route, &almost_full, soon), soon);
     }
 
     #[tokio::test(start_paused = true)]
