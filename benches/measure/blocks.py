@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import time
+from collections import Counter
 
 from .machine import busy, cpu
 
@@ -31,7 +32,8 @@ REMEMBERED = Kind("refusal from memory", "limited", "none", "code_8", 0)
 CONNECTIONS, STREAMS = 8, 16
 # Of an open loop: more than a gateway takes at a time by its default.
 OPEN_STREAMS = 256
-WARM_UP = 1.0
+# Seconds.
+WARM_UP, TURN = 1.0, 0.2
 
 
 @dataclasses.dataclass
@@ -57,28 +59,22 @@ class Blocks:
     def __init__(self, house, seconds):
         self.house, self.seconds, self.all = house, seconds, []
 
-    def rounds(self, pairs, rounds):
-        """Each server's blocks, in the order A B, B A, …; `pairs` are servers and kinds."""
-        for number in range(rounds):
-            for server, kind in pairs if number % 2 == 0 else pairs[::-1]:
-                self.closed(server, kind)
-
-    def closed(self, server, kind):
-        """As many calls as the server takes."""
-        block = self.once(server, kind, None)
-        for _ in range(AGAIN):
-            if not block.problems:
+    def closed(self, servers, kind):
+        """As many calls as the servers take, by turns: a block of each."""
+        for _ in range(AGAIN + 1):
+            blocks = self.by_turns(servers, kind)
+            found = [f"{block.server}: {problem}" for block in blocks for problem in block.problems]
+            if not found:
                 break
-            say(f"  once more: {'; '.join(block.problems)}")
-            block = self.once(server, kind, None)
-        return self.keep(block)
+            say(f"  in doubt: {'; '.join(found)}")
+        return [self.keep(block) for block in blocks]
 
     def open(self, server, kind, rate, expect_all=True):
         """Calls at this rate. `expect_all`: each of them ends as its kind must."""
-        block = self.once(server, kind, rate, expect_all)
+        block = self.at_rate(server, kind, rate, expect_all)
         if block.problems:
             say(f"  once more: {'; '.join(block.problems)}")
-            block = self.once(server, kind, rate, expect_all)
+            block = self.at_rate(server, kind, rate, expect_all)
         return self.keep(block)
 
     def keep(self, block):
@@ -93,52 +89,62 @@ class Blocks:
         return [block for block in self.all
                 if block.server == server.name and block.kind == kind.name and not block.offered]
 
-    def once(self, server, kind, rate, expect_all=True):
-        house, machine = self.house, self.house.machine
-        await_quiet(machine)
-        if kind in (NEW, REFUSAL):
-            house.forget_records()
-        helpers = {"redis": house.redis.pid, "simulator": house.simulator.pid,
-                   "collector": house.collector.pid}
+    def by_turns(self, servers, kind):
+        """One server works at a time, in the order A B, B A, …, and the others wait. A turn is so
+        short that the machine's pace hardly changes between it and the next one."""
+        self.prepare(kind)
+        generators = [self.generate(server, kind) for server in servers]
+        helping = [Counter() for _ in servers]
+        every = list(zip(servers, generators, helping))
+        for generator in generators:
+            take_turn(generator, WARM_UP)
+        metrics = [server.metrics() for server in servers]
+        watch = Watch(self.house, servers, generators)
+        for number in range(max(1, round(self.seconds / TURN))):
+            for _, generator, used in every if number % 2 == 0 else every[::-1]:
+                before = self.house.helpers()
+                take_turn(generator, TURN)
+                used.update(grown(self.house.helpers(), before))
+        # A server that waits does its chores. So its time is that of the others' turns, too.
+        own, strangers = watch.end()
+        blocks = []
+        for (server, generator, used), spent, before in zip(every, own, metrics):
+            report = json.loads(generator.communicate()[0])
+            block = block_of(server, kind, report, spent, used)
+            block.problems = problems(block, kind, report, strangers)
+            block.problems += wrong_way(kind, before, server.metrics())
+            server.process.forget_log()
+            blocks.append(block)
+        return blocks
+
+    def at_rate(self, server, kind, rate, expect_all):
+        """An open loop."""
+        self.prepare(kind)
         generator = self.generate(server, kind, rate, self.seconds)
-
-        def used():
-            return [time.monotonic(), server.process.cpu(), busy(machine.server),
-                    busy(machine.others), *map(cpu, helpers.values())]
-
         read(generator, "begin")
-        before = used()
-        metrics = server.metrics() if server.admin else None
+        watch, before = Watch(self.house, [server], [generator]), self.house.helpers()
         read(generator, "end")
-        wall, own, server_busy, others_busy, *helping = (
-            after - first for after, first in zip(used(), before))
-        report = json.loads(generator.stdout.readline())
-        generator.wait()
-        calls = max(1, report["requests"])
-        block = Block(
-            server.name, kind.name, rate or 0, report["outcomes"].get(
-                kind.outcome, {"count": 0})["count"] / report["seconds"],
-            own * 1e6 / calls, report["outcomes"], report["late_us"]["p50"],
-            {name: spent * 1e6 / calls for name, spent in zip(helpers, helping)}
-            | {"generator": report["busy"] * wall * 1e6 / calls},
-            own / wall, [],
-        )
-        strangers = [
-            max(0.0, server_busy - own) / wall,
-            max(0.0, others_busy - sum(helping) - report["busy"] * wall) / wall,
-        ]
+        (own,), strangers = watch.end()
+        used = grown(self.house.helpers(), before)
+        report = json.loads(generator.communicate()[0])
+        block = block_of(server, kind, report, own, used, rate)
         block.problems = problems(block, kind, report, strangers, expect_all)
-        if metrics is not None and expect_all:
-            block.problems += self.wrong_way(server, kind, metrics)
         server.process.forget_log()
         return block
 
-    def generate(self, server, kind, rate, seconds, warm_up=WARM_UP, streams=None, more=()):
-        """Starts the load generator, whose output is a pipe."""
+    def prepare(self, kind):
+        await_quiet(self.house.machine)
+        if kind in (NEW, REFUSAL):
+            self.house.forget_records()
+
+    def generate(self, server, kind, rate=None, seconds=None, warm_up=WARM_UP, streams=None,
+                 more=()):
+        """Starts the load generator, whose input and output are pipes. Without `seconds` it takes
+        turns."""
         house, streams = self.house, streams or (OPEN_STREAMS if rate else STREAMS)
-        command = [house.bench / "generate", f"127.0.0.1:{server.port}",
-                   "--token", kind.token, "--seconds", seconds, "--warm-up", warm_up,
+        command = [house.bench / "generate", f"127.0.0.1:{server.port}", "--token", kind.token,
                    "--connections", CONNECTIONS, "--streams", streams]
+        command += ["--seconds", seconds, "--warm-up", warm_up] if seconds else ["--turns"]
         if rate:
             command += ["--rate", rate]
         elif not kind.asks:
@@ -147,25 +153,70 @@ class Blocks:
         for header in server.headers(kind.tenant):
             command += ["--header", header]
         return subprocess.Popen(
-            [str(word) for word in [*command, *more]], stdout=subprocess.PIPE, text=True,
+            [str(word) for word in [*command, *more]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, house.machine.others),
         )
 
-    def wrong_way(self, server, kind, before):
-        """Whether the gateway asked Redis as often as this kind of call should make it."""
-        after = server.metrics()
 
-        def grown(name):
-            return after.get(name, 0) - before.get(name, 0)
+class Watch:
+    """What servers and generators use of the machine, from now on."""
 
-        asks = grown("db_client_operation_duration_seconds_count")
-        calls = max(1, grown("rpc_server_call_duration_seconds_count"))
-        if abs(asks / calls - kind.asks) > 0.02:
-            return [f"{asks / calls:.2f} operations on Redis a call, not {kind.asks}"]
-        return []
+    def __init__(self, house, servers, generators):
+        self.machine, self.house = house.machine, house
+        self.servers = [server.process.pid for server in servers]
+        self.generators = [generator.pid for generator in generators]
+        self.first = self.now()
+
+    def now(self):
+        helping = sum(self.house.helpers().values()) + sum(map(cpu, self.generators))
+        return [time.monotonic(), busy(self.machine.server), busy(self.machine.others), helping,
+                *map(cpu, self.servers)]
+
+    def end(self):
+        """The seconds of each server, and the share that strangers took: of the server's core, and
+        of a core among the others."""
+        wall, server_busy, others_busy, helping, *own = (
+            after - before for after, before in zip(self.now(), self.first))
+        return own, [max(0.0, server_busy - sum(own)) / wall, max(0.0, others_busy - helping) / wall]
 
 
-def problems(block, kind, report, strangers, expect_all):
+def take_turn(generator, seconds):
+    generator.stdin.write("go\n")
+    generator.stdin.flush()
+    time.sleep(seconds)
+    generator.stdin.write("stop\n")
+    generator.stdin.flush()
+    read(generator, "stopped")
+
+
+def grown(after, before):
+    return {name: after[name] - before.get(name, 0) for name in after}
+
+
+def block_of(server, kind, report, own, used, rate=0):
+    """`own`: seconds that the server used. `used`: those of each helper."""
+    calls, seconds = max(1, report["requests"]), report["seconds"]
+    ended = report["outcomes"].get(kind.outcome, {"count": 0})["count"]
+    helping = used | {"generator": report["busy"] * seconds}
+    return Block(
+        server.name, kind.name, rate, ended / seconds, own * 1e6 / calls, report["outcomes"],
+        report["late_us"]["p50"], {name: spent * 1e6 / calls for name, spent in helping.items()},
+        own / seconds, [],
+    )
+
+
+def wrong_way(kind, before, after):
+    """Whether a gateway asked Redis as often as this kind of call should make it."""
+    made = grown(after, before)
+    calls = made.get("rpc_server_call_duration_seconds_count")
+    asks = made.get("db_client_operation_duration_seconds_count", 0)
+    if calls and abs(asks / calls - kind.asks) > 0.02:
+        return [f"{asks / calls:.2f} operations on Redis a call, not {kind.asks}"]
+    return []
+
+
+def problems(block, kind, report, strangers, expect_all=True):
     """Why the figures of a block are in doubt."""
     found = []
     outcomes = {name: times["count"] for name, times in report["outcomes"].items()}

@@ -23,7 +23,9 @@ class Server:
         self.headers = headers or (lambda tenant: [f"x-tenant-id: {tenant}"])
 
     def metrics(self):
-        """The sums of the gateway's counters, by name."""
+        """The sums of the gateway's counters, by name. A baseline has none."""
+        if not self.admin:
+            return {}
         connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=5)
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
@@ -45,6 +47,7 @@ class House:
 
     def __enter__(self):
         signal.signal(signal.SIGTERM, lambda *_: exit(1))
+        os.sched_setaffinity(0, self.machine.others)
         self.redis_port, redis_cores = free_port(), self.machine.others
         command = ["redis-server", "--port", self.redis_port, "--bind", "127.0.0.1",
                    "--save", "", "--appendonly", "no", "--dir", self.folder]
@@ -81,19 +84,25 @@ class House:
         self.processes.append(process)
         return process
 
+    def helpers(self):
+        """Seconds of processor time so far, of what the servers talk to."""
+        helpers = {"redis": self.redis, "simulator": self.simulator, "collector": self.collector}
+        return {name: process.cpu() for name, process in helpers.items()}
+
     def end(self, server):
         server.process.end()
         self.processes.remove(server.process)
         self.servers.pop(server.name, None)
 
-    def baseline(self, name):
+    def baseline(self, program, name=None):
         """One of b0, b2, b2t and b4, which runs from now on."""
+        name = name or program
         if name not in self.servers:
             port = free_port()
             # Its keys are not among those that a new block clears.
             redis = f"redis://127.0.0.1:{self.redis_port}/1"
-            command = [self.bench / name, f"127.0.0.1:{port}"]
-            command += [redis] if name == "b4" else []
+            command = [self.bench / program, f"127.0.0.1:{port}"]
+            command += [redis] if program == "b4" else []
             env = self.keys | {"AWS_REGION": "us-east-1"}
             process = self.start(name, command, self.machine.server, env)
             wait_until(f"{name} listens", lambda: listens(port))

@@ -25,7 +25,8 @@ def added_latency(house, blocks, gateway, baseline, most, out):
     out.figure("T4", "added median latency of a new call at half load", f"{added:.0f} µs",
                f"B2t: {median(theirs):.0f} µs; a round trip: {trip:.0f} µs",
                f"≤ {2 * trip + 60:.0f} µs", added <= 2 * trip + 60, added <= 2 * trip + 30,
-               [problem for _, found in pairs for block in found for problem in block.problems],
+               out.pace + [problem for _, found in pairs for block in found
+                           for problem in block.problems],
                [one - other for one, other in zip(mine, theirs)])
 
 
@@ -46,7 +47,7 @@ def overload(house, blocks, most, out):
     calls in flight are bounded as docs/performance.md says, "Size a deployment"."""
     say("T5: goodput by offered load")
     gateway = house.gateway("sized", jwt=True, sampled=0.01, most=round(most * ACCEPTED))
-    highest = blocks.closed(gateway, NEW)
+    (highest,) = blocks.closed([gateway], NEW)
     closed = highest.rate
     points = {share: blocks.open(gateway, NEW, share * closed, expect_all=share <= 0.7)
               for share in (0.35, 0.7, 0.9, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0)}
@@ -55,7 +56,7 @@ def overload(house, blocks, most, out):
         for block in points.values()]}
     good = points[2.0].rate / closed
     before, after = (points[share].latency("first")["p99"] / 1000 for share in (0.7, 2.0))
-    found = [*highest.problems, *points[0.7].problems, *points[2.0].problems]
+    found = [*out.pace, *highest.problems, *points[0.7].problems, *points[2.0].problems]
     out.figure("T5", "goodput at twice the maximum, to the maximum", f"{good:.2f} ×",
                f"the maximum: {closed:.0f}/s", "≥ 0.95 ×", good >= 0.95, good >= 0.98, found)
     out.figure("T5", "p99 of the admitted at twice the maximum", f"{after:.1f} ms",
@@ -80,7 +81,7 @@ def noise(house, blocks, args, out):
     gateway = house.gateway("noisy-house", tenants={
         "noisy": {"instances": ["*"], "rate": "20/s", "burst": 20}})
     noisy = Kind("noise", "noisy", "fresh", "first", 1)
-    quiet, loud, found = [], [], []
+    quiet, loud, found = [], [], [*out.pace]
     for number in range(6):
         is_loud = number % 4 in (1, 2)
         noise_maker = None

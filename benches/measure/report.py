@@ -17,7 +17,7 @@ PLOTS = build.ROOT / "docs/performance"
 SIZED = [("gateway-full", NEW), ("gateway", REPLAY), ("gateway", REFUSAL), ("gateway", REMEMBERED)]
 # Of the page's prose.
 COLUMNS = 100
-# The most that B0 may differ from its own median over a run.
+# The most that B0 may differ from its twin in a round, and from its own median over a run.
 DRIFT = 0.05
 
 
@@ -45,6 +45,8 @@ class Report:
         self.rows, self.notes, self.unsound, self.blocks = [], [], [], []
         self.latency, self.goodput, self.scripts, self.steps = [], None, {}, None
         self.record_bytes = None
+        # Why figures of different moments cannot be compared.
+        self.pace = []
 
     def ratio(self, name, what, mine, theirs, must, moonshot):
         """CPU a call, to that of the baseline's in the same round: the machine's pace changes from
@@ -71,18 +73,26 @@ class Report:
         own, base = (median([block.cpu_us for block in blocks]) for blocks in (mine, theirs))
         self.notes.append(f"{what}: {own:.1f} to {base:.1f} µs, {own / base:.2f} ×.")
 
-    def drift(self, blocks):
-        """Whether the machine was the same from the first round to the last."""
+    def drift(self, blocks, twins):
+        """Whether servers that took turns saw the same machine, as two of B0 tell. And whether the
+        machine was the same from the first round to the last."""
+        apart = max(abs(one.cpu_us / twin.cpu_us - 1) for one, twin in zip(blocks, twins))
         times = [block.cpu_us for block in blocks]
         middle = statistics.median(times)
-        worst = max(abs(time / middle - 1) for time in times)
-        self.about["b0_us"], self.about["b0_drift"] = middle, worst
-        if worst > DRIFT:
-            self.unsound.append(f"B0 drifted by {worst:.0%} around {middle:.1f} µs")
-        self.unsound += [f"B0: {problem}" for block in blocks for problem in block.problems]
+        drift = max(abs(time / middle - 1) for time in times)
+        self.about |= {"b0_us": middle, "b0_apart": apart, "b0_drift": drift}
+        if apart > DRIFT:
+            self.unsound.append(f"B0 and its twin were {apart:.0%} apart")
+        if drift > DRIFT:
+            self.pace = [f"B0 drifted by {drift:.0%} around {middle:.1f} µs"]
+        self.unsound += [f"B0: {problem}" for block in [*blocks, *twins]
+                         for problem in block.problems]
 
     def rejected(self):
         return bool(self.unsound or any(row.problems for row in self.rows))
+
+    def judgement(self):
+        return "this run is rejected" if self.unsound else "some rows of this run are rejected"
 
     def why(self):
         rows = [f"{row.name}: {problem}" for row in self.rows for problem in row.problems]
@@ -142,7 +152,7 @@ class Report:
         if self.steps:
             print("\n".join(self.step_table()))
         if self.rejected():
-            print("THE RUN IS REJECTED:\n  " + "\n  ".join(self.why()))
+            print(f"{self.judgement().upper()}:\n  " + "\n  ".join(self.why()))
 
     def script_table(self):
         return ["| script | µs of Redis |", "|---|---|"] + [
@@ -178,12 +188,12 @@ class Report:
     def into_page(self):
         """Writes what was measured between the marks of the page."""
         about = self.about
-        drift = f", B0 drifted by {about['b0_drift']:.1%}" if "b0_drift" in about else ""
         on = (f"Measured on {about['date']} at `{about['commit']}`: {about['machine']}."
-              f" {about['rounds']} rounds of {about['seconds']:g} s{drift}.")
+              f" {about['rounds']} rounds of {about['seconds']:g} s. B0 and its twin were"
+              f" {about['b0_apart']:.1%} apart at most. B0 drifted by {about['b0_drift']:.1%}.")
         lines = [BEGIN, "", *textwrap.wrap(on, COLUMNS), ""]
         if self.rejected():
-            lines += ["**This run is rejected:**", ""]
+            lines += [f"**{self.judgement().capitalize()}:**", ""]
             for why in self.why():
                 lines += textwrap.wrap(f"- {why}", COLUMNS, subsequent_indent="  ")
             lines += [""]

@@ -31,30 +31,34 @@ def measure(house, args, out):
         programs.append((", without the profile", house.gateway("plain", program=program),
                          house.gateway("plain-full", jwt=True, sampled=0.01, program=program)))
     b0, b2, b2t, b4 = (house.baseline(name) for name in ("b0", "b2", "b2t", "b4"))
-    # What is compared is measured one after the other.
-    pairs, others = [], programs[1:]
+    others = programs[1:]
+    # What is compared takes turns: by the kind of its calls.
+    kinds = {kind: [] for kind in (NEW, REPLAY, REFUSAL, REMEMBERED)}
     if wanted("T1"):
-        pairs += [(b2, NEW)] + [(one, NEW) for _, _, one in others]
+        kinds[NEW] += [b2, *(one for _, _, one in others)]
     if wanted("T1", "T4", "T5", "T6", "curves"):
-        pairs += [(b2t, NEW), (full, NEW)]
+        kinds[NEW] += [b2t, full]
     if wanted("T6"):
         untraced = house.gateway("untraced", jwt=True)
         traced = house.gateway("all-traced", jwt=True, sampled=1.0)
-        pairs += [(untraced, NEW), (traced, NEW)]
+        kinds[NEW] += [untraced, traced]
     if wanted("T2", "curves"):
-        pairs += [(gateway, REPLAY), (b4, REPLAY)]
+        kinds[REPLAY] += [gateway, b4]
     if wanted("T2"):
-        pairs += [(one, REPLAY) for _, one, _ in others]
+        kinds[REPLAY] += [one for _, one, _ in others]
     if wanted("T3"):
-        pairs += [(one, REFUSAL) for one in (gateway, b4, *(one for _, one, _ in others))]
+        kinds[REFUSAL] += [gateway, b4, *(one for _, one, _ in others)]
     if wanted("T3b"):
-        pairs += [(one, REMEMBERED) for one in (*(one for _, one, _ in others), gateway)]
-    if pairs:
-        # B0 shows whether the machine drifts.
-        pairs += [(b0, REMEMBERED)]
-        say(f"{args.rounds} rounds of {len(pairs)} blocks")
-        blocks.rounds(pairs, args.rounds)
-        out.drift(blocks.of(b0, REMEMBERED))
+        kinds[REMEMBERED] += [gateway, *(one for _, one, _ in others)]
+    if any(kinds.values()):
+        twin = house.baseline("b0", "b0-twin")
+        kinds[REMEMBERED] += [b0, twin]
+        say(f"{args.rounds} rounds of {sum(map(len, kinds.values()))} blocks")
+        for _ in range(args.rounds):
+            for kind, servers in kinds.items():
+                if servers:
+                    blocks.closed(servers, kind)
+        out.drift(*(blocks.of(one, REMEMBERED) for one in (b0, twin)))
 
     def ratio(row, what, server, baseline, kind, base_kind=None):
         mine, theirs = blocks.of(server, kind), blocks.of(baseline, base_kind or kind)

@@ -2,16 +2,17 @@
 //!
 //! Closed loop: a fixed number of streams. Each makes a call as soon as its last one is answered.
 //! Open loop: calls arrive at random at a given rate, also while earlier ones are unanswered. Each
-//! is timed from when it was due.
+//! is timed from when it was due. In turns: a closed loop that goes and stops by command.
 //!
-//! It prints `begin` and `end` around the time that counts, and then one line of JSON. It has one
-//! thread, so it can use one core at most.
+//! It prints `begin` and `end` around the time that counts, and then one line of JSON. Its calls
+//! are made by one thread, so it can use one core at most.
 
 #![allow(clippy::expect_used, reason = "it cannot start: it says why, and ends")]
 
 mod calls;
 mod pace;
 mod tally;
+mod turns;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -44,6 +45,11 @@ struct Options {
     /// Calls a second, open loop; absent: closed loop
     #[arg(long)]
     rate: Option<f64>,
+    /// Takes turns with generators at other servers: a closed loop that works from a line `go` of
+    /// its input to a line `stop`. It then prints `stopped`, once all calls are answered. The first
+    /// turn does not count, and the end of the input ends the last one
+    #[arg(long, conflicts_with_all = ["rate", "warm_up", "seconds"])]
+    turns: bool,
     /// Rests between its rounds: for servers so quick that it would wake, read and write for each
     /// few answers, and fill its core before they fill theirs
     #[arg(long, conflicts_with = "rate")]
@@ -103,6 +109,11 @@ async fn run(options: Options) {
     if let Token::Repeated = options.token {
         prime(&connections, options.streams, &template).await;
     }
+    if options.turns {
+        let report = turns::take(&connections, options.streams, &template).await;
+        println!("{report}");
+        return;
+    }
     let begin = Instant::now() + Duration::from_secs_f64(options.warm_up);
     let window = Window { begin, end: begin + Duration::from_secs_f64(options.seconds) };
     let tally = Rc::new(RefCell::new(Tally::default()));
@@ -120,7 +131,9 @@ async fn run(options: Options) {
                 for _ in 0..options.streams {
                     let (connection, template) = (connection.clone(), template.clone());
                     let tally = Rc::clone(&tally);
-                    tokio::task::spawn_local(closed(connection, template, window, tally));
+                    let goes = move || Instant::now() < window.end;
+                    let counts = move || window.holds(Instant::now());
+                    tokio::task::spawn_local(closed(connection, template, goes, counts, tally));
                 }
             }
             tokio::task::spawn_local(sleep_until(window.end))
@@ -154,23 +167,20 @@ async fn prime(connections: &[Connection], streams: usize, template: &Template) 
     priming.join_all().await;
 }
 
-/// Call after call on one stream. Answers within the window count.
+/// Call after call on one stream, while it `goes`. An answer counts where it `counts` when it comes.
 async fn closed(
     mut connection: Connection,
     template: Template,
-    window: Window,
+    goes: impl Fn() -> bool,
+    counts: impl Fn() -> bool,
     tally: Rc<RefCell<Tally>>,
 ) {
-    loop {
+    while goes() {
         let sent = Instant::now();
-        if sent >= window.end {
-            return;
-        }
         let (request, body) = template.next();
         let outcome = connection.call(request, body).await;
-        let now = Instant::now();
-        if window.holds(now) {
-            tally.borrow_mut().count(outcome, now - sent);
+        if counts() {
+            tally.borrow_mut().count(outcome, sent.elapsed());
         }
     }
 }
@@ -223,7 +233,7 @@ async fn open(
 const STRAGGLERS: Duration = Duration::from_secs(5);
 
 /// Much less than the calls in flight take the quickest server.
-const REST: Duration = Duration::from_micros(100);
+const REST: Duration = Duration::from_micros(200);
 
 /// The system's allocator would slow the generator down, and so change the figures.
 #[global_allocator]
