@@ -171,7 +171,7 @@ CASES = [
         "CIRCUIT_OPEN",
         "UNAVAILABLE",
         LATER,
-        contact("sim-internal", calls=40, every_ms=50),
+        contact("sim-internal", calls=40, every_ms=100),
         upstream={"max_attempts": 1},
     ),
     Case(
