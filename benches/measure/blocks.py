@@ -21,9 +21,11 @@ class Kind:
     outcome: str
     # What a gateway asks Redis, a call.
     asks: int
+    # Seconds of a turn: many times as long as a call.
+    turn: float = 0.1
 
 
-NEW = Kind("new", "bench", "fresh", "first", 2)
+NEW = Kind("new", "bench", "fresh", "first", 2, turn=0.2)
 REPLAY = Kind("replay", "bench", "repeated", "replayed", 1)
 # It has a client_token, whose result the store may know.
 REFUSAL = Kind("refusal", "limited", "fresh", "code_8", 1)
@@ -33,7 +35,7 @@ CONNECTIONS, STREAMS = 8, 16
 # Of an open loop: more than a gateway takes at a time by its default.
 OPEN_STREAMS = 256
 # Seconds.
-WARM_UP, TURN = 1.0, 0.2
+WARM_UP = 1.0
 
 
 @dataclasses.dataclass
@@ -59,10 +61,10 @@ class Blocks:
     def __init__(self, house, seconds):
         self.house, self.seconds, self.all = house, seconds, []
 
-    def closed(self, servers, kind):
+    def closed(self, servers, kind, streams=STREAMS):
         """As many calls as the servers take, by turns: a block of each."""
         for _ in range(AGAIN + 1):
-            blocks = self.by_turns(servers, kind)
+            blocks = self.by_turns(servers, kind, streams)
             found = [f"{block.server}: {problem}" for block in blocks for problem in block.problems]
             if not found:
                 break
@@ -89,21 +91,21 @@ class Blocks:
         return [block for block in self.all
                 if block.server == server.name and block.kind == kind.name and not block.offered]
 
-    def by_turns(self, servers, kind):
+    def by_turns(self, servers, kind, streams=STREAMS):
         """One server works at a time, in the order A B, B A, …, and the others wait. A turn is so
         short that the machine's pace hardly changes between it and the next one."""
         self.prepare(kind)
-        generators = [self.generate(server, kind) for server in servers]
+        generators = [self.generate(server, kind, streams=streams) for server in servers]
         helping = [Counter() for _ in servers]
         every = list(zip(servers, generators, helping))
         for generator in generators:
             take_turn(generator, WARM_UP)
         metrics = [server.metrics() for server in servers]
         watch = Watch(self.house, servers, generators)
-        for number in range(max(1, round(self.seconds / TURN))):
+        for number in range(max(1, round(self.seconds / kind.turn))):
             for _, generator, used in every if number % 2 == 0 else every[::-1]:
                 before = self.house.helpers()
-                take_turn(generator, TURN)
+                take_turn(generator, kind.turn)
                 used.update(grown(self.house.helpers(), before))
         # A server that waits does its chores. So its time is that of the others' turns, too.
         own, strangers = watch.end()

@@ -8,8 +8,8 @@ import threading
 import time
 
 from . import build
-from .blocks import (CONNECTIONS, NEW, REFUSAL, REMEMBERED, REPLAY, Kind, await_quiet, median, read,
-                     say)
+from .blocks import (CONNECTIONS, NEW, REFUSAL, REMEMBERED, REPLAY, STREAMS, Kind, await_quiet,
+                     median, read, say)
 
 
 def added_latency(house, blocks, gateway, baseline, most, out):
@@ -46,8 +46,9 @@ def overload(house, blocks, most, out):
     """T5: the goodput at more load than the gateway can serve. `most`: calls/s of one core. The
     calls in flight are bounded as docs/performance.md says, "Size a deployment"."""
     say("T5: goodput by offered load")
-    gateway = house.gateway("sized", jwt=True, sampled=0.01, most=round(most * ACCEPTED))
-    (highest,) = blocks.closed([gateway], NEW)
+    in_flight = max(CONNECTIONS, round(most * ACCEPTED))
+    gateway = house.gateway("sized", jwt=True, sampled=0.01, most=in_flight)
+    (highest,) = blocks.closed([gateway], NEW, min(STREAMS, in_flight // CONNECTIONS))
     closed = highest.rate
     points = {share: blocks.open(gateway, NEW, share * closed, expect_all=share <= 0.7)
               for share in (0.35, 0.7, 0.9, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0)}
