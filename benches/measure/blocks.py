@@ -111,7 +111,7 @@ class Blocks:
         own, strangers = watch.end()
         blocks = []
         for (server, generator, used), spent, before in zip(every, own, metrics):
-            report = json.loads(generator.communicate()[0])
+            report = report_of(generator)
             block = block_of(server, kind, report, spent, used)
             block.problems = problems(block, kind, report, strangers)
             block.problems += wrong_way(kind, before, server.metrics())
@@ -128,7 +128,7 @@ class Blocks:
         read(generator, "end")
         (own,), strangers = watch.end()
         used = grown(self.house.helpers(), before)
-        report = json.loads(generator.communicate()[0])
+        report = report_of(generator)
         block = block_of(server, kind, report, own, used, rate)
         block.problems = problems(block, kind, report, strangers, expect_all)
         server.process.forget_log()
@@ -190,6 +190,15 @@ def take_turn(generator, seconds):
     generator.stdin.write("stop\n")
     generator.stdin.flush()
     read(generator, "stopped")
+
+
+def report_of(generator):
+    """The report of a generator, which ends. Its output may be in our buffer already, where
+    `communicate` does not look."""
+    generator.stdin.close()
+    report = json.loads(generator.stdout.readline())
+    generator.wait()
+    return report
 
 
 def grown(after, before):
