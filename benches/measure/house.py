@@ -22,6 +22,20 @@ class Server:
         self.name, self.process, self.port, self.admin = name, process, port, admin
         self.headers = headers or (lambda tenant: [f"x-tenant-id: {tenant}"])
 
+    def await_ready(self):
+        def is_up():
+            return is_ready(self.admin) if self.admin else listens(self.port)
+
+        wait_until(f"{self.name} is ready", lambda: self.process.has_ended() or is_up())
+        if self.process.has_ended():
+            raise SystemExit(f"{self.name}: " + pathlib.Path(self.process.log).read_text())
+
+    def restart(self):
+        """A new process at the same address."""
+        self.process.end()
+        self.process.begin()
+        self.await_ready()
+
     def metrics(self):
         """The sums of the gateway's counters, by name. A baseline has none."""
         if not self.admin:
@@ -105,8 +119,8 @@ class House:
             command += [redis] if program == "b4" else []
             env = self.keys | {"AWS_REGION": "us-east-1"}
             process = self.start(name, command, self.machine.server, env)
-            wait_until(f"{name} listens", lambda: listens(port))
             self.servers[name] = Server(name, process, port)
+            self.servers[name].await_ready()
         return self.servers[name]
 
     def gateway(self, name="gateway", jwt=False, sampled=None, tenants=None, fresh=False,
@@ -126,9 +140,7 @@ class House:
         server = Server(name, process, port, admin)
         if jwt:
             server.headers = lambda tenant: [f"authorization: Bearer {self.issuer.token(tenant)}"]
-        wait_until(f"{name} is ready", lambda: process.has_ended() or is_ready(admin))
-        if process.has_ended():
-            raise SystemExit(f"{name}: " + (self.folder / f"{name}.log").read_text())
+        server.await_ready()
         self.servers[name] = server
         return server
 

@@ -30,12 +30,15 @@ class Process:
     """A child that is pinned to cores and ends with the house."""
 
     def __init__(self, command, cores, log, env=None):
-        self.log = log
-        self.output = open(log, "ab")
+        self.command, self.cores, self.log, self.env = command, cores, log, env
+        self.begin()
+
+    def begin(self):
+        self.output = open(self.log, "ab")
         self.child = subprocess.Popen(
-            [str(word) for word in command],
-            stdout=self.output, stderr=self.output, stdin=subprocess.DEVNULL, env=env,
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            [str(word) for word in self.command],
+            stdout=self.output, stderr=self.output, stdin=subprocess.DEVNULL, env=self.env,
+            preexec_fn=lambda: os.sched_setaffinity(0, self.cores),
         )
         self.pid = self.child.pid
 

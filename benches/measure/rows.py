@@ -55,6 +55,9 @@ def measure(house, args, out):
         kinds[REMEMBERED] += [b0, twin]
         say(f"{args.rounds} rounds of {sum(map(len, kinds.values()))} blocks")
         for _ in range(args.rounds):
+            # Processes of one program differ by some per cent, each for its life.
+            for server in dict.fromkeys(sum(kinds.values(), [])):
+                server.restart()
             for kind, servers in kinds.items():
                 if servers:
                     blocks.closed(servers, kind)
