@@ -107,7 +107,7 @@ async fn run(options: Options) {
         connections.push(Connection::open(options.target).await);
     }
     if let Token::Repeated = options.token {
-        prime(&connections, options.streams, &template).await;
+        prime(&connections, options.streams.min(PRIMING), &template).await;
     }
     if options.turns {
         let report = turns::take(&connections, options.streams, &template).await;
@@ -228,6 +228,9 @@ async fn open(
     }
     tally.borrow_mut().unanswered = Rc::strong_count(&in_flight) as u64 - 1;
 }
+
+/// Streams of a connection while it primes: all together, fewer calls than a gateway takes at once.
+const PRIMING: usize = 16;
 
 /// For the answers of calls that were due within the window.
 const STRAGGLERS: Duration = Duration::from_secs(5);
