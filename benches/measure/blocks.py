@@ -125,12 +125,15 @@ class Blocks:
         generator = self.generate(server, kind, rate, self.seconds)
         read(generator, "begin")
         watch, before = Watch(self.house, [server], [generator]), self.house.helpers()
+        metrics = server.metrics()
         read(generator, "end")
         (own,), strangers = watch.end()
         used = grown(self.house.helpers(), before)
         report = report_of(generator)
         block = block_of(server, kind, report, own, used, rate)
         block.problems = problems(block, kind, report, strangers, expect_all)
+        if expect_all:
+            block.problems += wrong_way(kind, metrics, server.metrics())
         server.process.forget_log()
         return block
 
