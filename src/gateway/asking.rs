@@ -285,7 +285,7 @@ impl<'a, S: Store> Asking<'a, S> {
             None => self.report(Disposition::Admitted, false),
         }
         let Route { tenant, upstream, .. } = route;
-        if 5 * quota.remaining < tenant.limits.burst {
+        if quota.remaining < tenant.limits.burst.div_ceil(5) {
             self.gateway.metrics.count_near_limit(&tenant.name, &upstream.name);
         }
         self.gateway.metrics.record_wait(&upstream.name, self.waited);

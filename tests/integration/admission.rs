@@ -49,6 +49,16 @@ async fn a_tenant_above_its_rate_is_refused_and_admitted_at_the_hint() {
 }
 
 #[tokio::test]
+async fn a_tenant_with_the_largest_burst_is_admitted() {
+    for (gateway, _redis) in
+        over_both_stores(|| gateway().with("/tenants/demo/burst", u32::MAX)).await
+    {
+        let mut client = gateway.client().await;
+        client.create_participant(of("demo", request("contact-1"))).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_tenants_calls_in_flight_are_bounded() {
     for (gateway, _redis) in
         over_both_stores(|| gateway().with("/tenants/demo/max_in_flight", 2)).await
